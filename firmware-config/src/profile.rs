@@ -1,0 +1,142 @@
+//! The checked profile: what the rest of Foresee reads.
+
+use serde::{Deserialize, Serialize};
+
+/// A device, checked: every range holds, every required key is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceProfile {
+    /// Built-in name or file stem.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// The `<robot>` of the keys `foresee/<robot>/...`.
+    pub robot: String,
+    /// The camera that the control loop looks through.
+    pub camera: CameraProfile,
+    /// Commanded joints, in command order; at least one.
+    pub joints: Vec<JointProfile>,
+    /// Engines and threads.
+    pub inference: InferenceProfile,
+    /// What starts a tick.
+    pub pace: Pace,
+    /// Transport.
+    pub zenoh: ZenohProfile,
+}
+
+/// The image that the camera delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameraProfile {
+    /// Camera name in the model or driver.
+    pub name: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Channel order and type.
+    pub encoding: PixelEncoding,
+}
+
+/// Pixel encodings, named as in ROS 2 `sensor_msgs/image_encodings`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelEncoding {
+    /// 8-bit red, green, blue.
+    Rgb8,
+    /// 8-bit blue, green, red (OpenCV's order).
+    Bgr8,
+}
+
+/// One commanded joint and what the safety filter allows it. Units follow `command`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JointProfile {
+    /// Joint (and actuator) name.
+    pub name: String,
+    /// What a command means.
+    pub command: CommandKind,
+    /// Smallest command.
+    pub minimum: f64,
+    /// Largest command.
+    pub maximum: f64,
+    /// Largest change of the command per second.
+    pub max_rate_per_second: f64,
+}
+
+/// What a joint command means; the SI unit is in the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandKind {
+    /// Fraction of the actuator's full torque, -1 to 1.
+    TorqueNormalised,
+    /// Newton metres.
+    TorqueNewtonMetres,
+    /// Radians per second.
+    VelocityRadiansPerSecond,
+    /// Radians.
+    PositionRadians,
+}
+
+/// Engines, in the order in which `auto` tries them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InferenceProfile {
+    /// At least one.
+    pub providers: Vec<Provider>,
+    /// Threads inside one inference; at least 1.
+    pub intra_threads: usize,
+}
+
+/// What runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// ONNX Runtime with NVIDIA TensorRT.
+    Tensorrt,
+    /// ONNX Runtime with NVIDIA CUDA.
+    Cuda,
+    /// ONNX Runtime on the CPU.
+    Cpu,
+    /// tract, pure Rust, on the CPU.
+    Tract,
+}
+
+impl Provider {
+    /// Every provider, fastest hardware first.
+    pub const ALL: [Self; 4] = [Self::Tensorrt, Self::Cuda, Self::Cpu, Self::Tract];
+
+    /// The name used in profiles, on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tensorrt => "tensorrt",
+            Self::Cuda => "cuda",
+            Self::Cpu => "cpu",
+            Self::Tract => "tract",
+        }
+    }
+}
+
+/// What starts a tick.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// Every frame is answered before the next is taken; time is the frame's stamp (simulation).
+    Lockstep {
+        /// How long the simulation waits for the answer to a frame.
+        answer_timeout_millis: u64,
+    },
+    /// A monotonic clock; the latest frame wins.
+    Fixed {
+        /// Ticks per second.
+        rate_hertz: f64,
+        /// Older frames count as a fault.
+        max_frame_age_millis: u64,
+    },
+}
+
+/// Where zenoh listens and connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZenohProfile {
+    /// Endpoints such as `tcp/127.0.0.1:7447`; empty: none.
+    pub listen: Vec<String>,
+    /// Endpoints such as `tcp/127.0.0.1:7447`; empty: none.
+    pub connect: Vec<String>,
+    /// Large payloads through POSIX shared memory.
+    pub shared_memory: bool,
+}

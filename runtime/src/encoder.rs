@@ -1,0 +1,73 @@
+//! From pixels to features.
+
+use foresee_firmware_config::Provider;
+use serde::{Deserialize, Serialize};
+
+use crate::card::ModelCard;
+use crate::error::RuntimeError;
+
+/// A preprocessed image: NCHW with N = 1, C = 3, normalised f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderInput {
+    /// Pixels.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+    /// `3 * height * width` values, planes red, green, blue.
+    pub data: Vec<f32>,
+}
+
+impl EncoderInput {
+    /// All zero, of the given size in pixels.
+    pub fn zeros(height: usize, width: usize) -> Self {
+        Self { height, width, data: vec![0.0; 3 * height * width] }
+    }
+}
+
+/// What an encoder says of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    /// N, patch tokens (the class token is apart, in `cls`).
+    pub num_tokens: usize,
+    /// D.
+    pub dim: usize,
+    /// `[N, D]`, row-major.
+    pub tokens: Vec<f32>,
+    /// `[D]`: the class token after the final norm.
+    pub cls: Vec<f32>,
+}
+
+impl Features {
+    /// All zero, `[num_tokens, dim]` and `[dim]`.
+    pub fn zeros(num_tokens: usize, dim: usize) -> Self {
+        Self { num_tokens, dim, tokens: vec![0.0; num_tokens * dim], cls: vec![0.0; dim] }
+    }
+}
+
+/// What really runs a model: in the live table, the log, and every result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineReport {
+    /// What runs.
+    pub provider: Provider,
+    /// Engine and version, such as `onnxruntime 1.31.1`.
+    pub engine: String,
+    /// Why this one: asked for, or which others were tried and what each said.
+    pub reason: String,
+    /// Threads inside one inference.
+    pub intra_threads: usize,
+    /// Hex sha256 of the model file.
+    pub model_sha256: String,
+}
+
+/// Turns an image into features. The caller lends both buffers; after the first call nothing is allocated by the adapter.
+pub trait Encoder: Send {
+    /// The card that the encoder was admitted with.
+    fn card(&self) -> &ModelCard;
+    /// What runs it.
+    fn report(&self) -> &EngineReport;
+    /// `input` `[1, 3, H, W]` -> `features` `[N, D]` and `[D]`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Inference`] when the engine fails or gives another shape than the card says.
+    fn encode(&mut self, input: &EncoderInput, features: &mut Features) -> Result<(), RuntimeError>;
+}

@@ -1,0 +1,78 @@
+//! The two ends of the loop: where observations come from and where commands go. Simulation replaces these and nothing between.
+
+use std::time::Duration;
+
+use foresee_firmware_config::PixelEncoding;
+use serde::{Deserialize, Serialize};
+
+use crate::error::RuntimeError;
+use crate::frame::Frame;
+use crate::joints::JointState;
+
+/// What a tick sees: an image and the joint state that goes with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// The image.
+    pub frame: Frame,
+    /// The joints, at the frame's stamp or the latest known.
+    pub joints: JointState,
+}
+
+impl Observation {
+    /// A black frame (width, height in pixels) and zero joint state, to lend to a source.
+    pub fn blank(width: u32, height: u32, num_joints: usize) -> Self {
+        Self { frame: Frame::black(width, height, PixelEncoding::Rgb8), joints: JointState::zeros(num_joints) }
+    }
+}
+
+/// One episode as the environment tells it. On the wire as `foresee_msgs/msg/Episode`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Counts from 0.
+    pub index: u32,
+    /// The seed of its reset.
+    pub seed: u64,
+    /// Task name, such as `dmc/reacher-easy`.
+    pub task: String,
+    /// Sum of rewards so far.
+    pub episode_return: f64,
+    /// Control steps so far.
+    pub num_steps: u32,
+    /// Whether the task counts as solved.
+    pub success: bool,
+}
+
+/// What a source has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceEvent {
+    /// A new observation was written into the lent one.
+    Observed,
+    /// An episode begins: policies and filters forget.
+    EpisodeStarted(Episode),
+    /// An episode is over.
+    EpisodeEnded(Episode),
+    /// Nothing more will come.
+    Finished,
+    /// Nothing came in time.
+    TimedOut,
+}
+
+/// Where observations come from: zenoh, a camera, the simulator in this process, a log.
+pub trait FrameSource: Send {
+    /// Waits at most `timeout` for the next event; an observation is written into the lent buffer.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the source is broken for good; a slow one gives [`SourceEvent::TimedOut`].
+    fn next(&mut self, observation: &mut Observation, timeout: Duration) -> Result<SourceEvent, RuntimeError>;
+    /// Frames lost between the source and the loop so far (gaps in the sequence).
+    fn num_dropped(&self) -> u64;
+}
+
+/// Where commands go. Takes nothing but what the safety filter made.
+pub trait Actuator: Send {
+    /// Sends the command that answers the observation `sequence`.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the command cannot be sent.
+    fn send(&mut self, sequence: u64, command: &crate::safety::SafeCommand) -> Result<(), RuntimeError>;
+}

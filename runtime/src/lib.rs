@@ -1,0 +1,32 @@
+//! What happens each tick: the contract between the parts, the loop, the safety filter, and the adapters at the edge.
+//!
+//! ```text
+//! FrameSource -Frame-> preprocess -EncoderInput-> Encoder -Features-> Policy -Action-> SafetyFilter -SafeCommand-> Actuator
+//! ```
+//!
+//! Depends on `foresee-firmware-config` alone. Without features it is pure Rust with no native library; `ort`, `tract`,
+//! `zenoh`, `log` and `camera` add one adapter each.
+
+mod card;
+mod command;
+mod encoder;
+mod ends;
+mod error;
+mod frame;
+mod joints;
+mod policy;
+mod safety;
+mod time;
+
+pub use card::{
+    CARD_FORMAT, Golden, ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, TensorCard, TensorData,
+};
+pub use command::Action;
+pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
+pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
+pub use error::RuntimeError;
+pub use frame::Frame;
+pub use joints::JointState;
+pub use policy::Policy;
+pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
+pub use time::{Clock, Stamp};

@@ -1,0 +1,59 @@
+//! Time as a value: a stamp, and the clock that is injected into whatever needs one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds since the epoch of the clock that made it (Unix time for [`Clock::Wall`], 0 = start for simulation).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Nanoseconds.
+    pub nanos: u64,
+}
+
+impl Stamp {
+    /// The time since `earlier`; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
+    }
+
+    /// A stamp from seconds; negative and non-finite values become 0.
+    pub fn from_seconds(seconds: f64) -> Self {
+        // A float-to-integer cast saturates, and NaN becomes 0.
+        Self { nanos: (seconds * 1e9).round() as u64 }
+    }
+}
+
+/// Where "now" comes from. Simulation and replay advance theirs; nothing in the loop reads the machine's clock itself.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The machine's Unix time.
+    Wall,
+    /// The stamp last set by [`Clock::advance`]: simulated or replayed time, shared by every clone.
+    Driven(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// A clock at 0 that stands still until it is advanced.
+    pub fn driven() -> Self {
+        Self::Driven(Arc::default())
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Stamp {
+        match self {
+            Self::Wall => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Stamp { nanos: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+            }
+            Self::Driven(nanos) => Stamp { nanos: nanos.load(Ordering::Acquire) },
+        }
+    }
+
+    /// Sets a driven clock; a wall clock goes its own way.
+    pub fn advance(&self, to: Stamp) {
+        if let Self::Driven(nanos) = self {
+            nanos.store(to.nanos, Ordering::Release);
+        }
+    }
+}
