@@ -58,7 +58,7 @@ pub enum SourceEvent {
 }
 
 /// Where observations come from: zenoh, a camera, the simulator in this process, a log.
-pub trait FrameSource: Send {
+pub trait FrameSource {
     /// Waits at most `timeout` for the next event; an observation is written into the lent buffer.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ pub trait FrameSource: Send {
 }
 
 /// Where commands go. Takes nothing but what the safety filter made.
-pub trait Actuator: Send {
+pub trait Actuator {
     /// Sends the command that answers the observation `sequence`.
     ///
     /// # Errors
