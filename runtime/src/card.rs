@@ -1,11 +1,23 @@
 //! The model card: a JSON file beside each ONNX file that says what the model is, what it expects, and how it proves itself.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::RuntimeError;
+use crate::files::{read_limited, sha256_file, write_atomically};
 
 /// The version of the card's layout.
 pub const CARD_FORMAT: u32 = 1;
+
+/// A card holds one golden input and output; more is another file.
+pub(crate) const MAX_CARD_BYTES: u64 = 64 << 20;
+/// Largest side of an encoder's input in pixels.
+pub(crate) const MAX_INPUT_PIXELS: usize = 8192;
 
 /// What an ONNX file is. Stored as `<model>.card.json` beside `<model>.onnx`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,4 +136,264 @@ pub struct Provenance {
     pub recipe: serde_json::Value,
     /// What was measured, by name.
     pub results: serde_json::Value,
+}
+
+impl TensorData {
+    /// Packs row-major `values` of the given shape.
+    pub fn new(shape: &[usize], values: &[f32]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { shape: shape.to_vec(), f32_base64: BASE64_STANDARD.encode(bytes) }
+    }
+
+    /// The row-major values.
+    ///
+    /// # Errors
+    /// What is wrong, when it is not base64 or not as many values as the shape says.
+    pub fn values(&self) -> Result<Vec<f32>, String> {
+        let bytes = BASE64_STANDARD.decode(&self.f32_base64).map_err(|error| format!("not base64: {error}"))?;
+        let wanted = self.shape.iter().try_fold(4_usize, |product, size| product.checked_mul(*size));
+        if wanted != Some(bytes.len()) {
+            return Err(format!("{} bytes do not make f32 of shape {:?}", bytes.len(), self.shape));
+        }
+        let (values, _) = bytes.as_chunks::<4>();
+        Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
+    }
+}
+
+impl PreprocessingCard {
+    /// Hex sha256 of every parameter but the hash itself.
+    pub fn compute_hash(&self) -> String {
+        let Self { width, height, resize, mean, std, hash: _ } = self;
+        let resize = match resize {
+            Resize::BilinearAntialias => "bilinear_antialias",
+        };
+        // Floats print as the shortest text that reads back equal, so equal parameters give equal text.
+        let text = format!("foresee preprocessing 1: {width}x{height} {resize} mean {mean:?} std {std:?}");
+        crate::files::hex(&Sha256::digest(text.as_bytes()))
+    }
+
+    /// Fills in the hash.
+    #[must_use]
+    pub fn with_hash(mut self) -> Self {
+        self.hash = self.compute_hash();
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Self { width, height, mean, std, hash, .. } = self;
+        if !(1..=MAX_INPUT_PIXELS).contains(width) || !(1..=MAX_INPUT_PIXELS).contains(height) {
+            return Err(format!("preprocessing: {width}x{height} must lie within 1..={MAX_INPUT_PIXELS} pixels"));
+        }
+        if !mean.iter().all(|value| value.is_finite()) || !std.iter().all(|value| value.is_normal() && *value > 0.0) {
+            return Err(format!("preprocessing: mean {mean:?} must be finite and std {std:?} above 0"));
+        }
+        let computed = self.compute_hash();
+        if *hash != computed {
+            return Err(format!("preprocessing: hash {hash} is not that of its parameters ({computed}); export again"));
+        }
+        Ok(())
+    }
+}
+
+impl ModelCard {
+    /// Where the card of an ONNX file lies: `<stem>.card.json` beside it.
+    pub fn path_of(model: &Path) -> PathBuf {
+        model.with_extension("card.json")
+    }
+
+    /// Reads and checks the card of `model`, and the model's sha256 against it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::File`] when one of the two is missing, [`RuntimeError::Card`] when the card is damaged, of another
+    /// layout, or of another model.
+    pub fn load(model: &Path) -> Result<Self, RuntimeError> {
+        if !model.is_file() {
+            let source =
+                std::io::Error::new(std::io::ErrorKind::NotFound, "no such model; give the path of an .onnx file");
+            return Err(RuntimeError::File { path: model.to_path_buf(), source });
+        }
+        let path = Self::path_of(model);
+        if !path.is_file() {
+            let problem = "no such card; export the model again, its card is written beside it".to_owned();
+            return Err(RuntimeError::Card { path, problem });
+        }
+        let bytes = read_limited(&path, MAX_CARD_BYTES)?;
+        let card = Self::parse(&bytes).map_err(|problem| RuntimeError::Card { path: path.clone(), problem })?;
+        let sha256 = sha256_file(model)?;
+        if sha256 != card.sha256 {
+            let problem = format!(
+                "is the card of another model: it says sha256 {}, {} has {sha256}; the file is damaged or was replaced, export again",
+                card.sha256,
+                model.display()
+            );
+            return Err(RuntimeError::Card { path, problem });
+        }
+        Ok(card)
+    }
+
+    /// Parses and checks a card without its model.
+    ///
+    /// # Errors
+    /// What is wrong, on one line.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let card: Self = serde_json::from_slice(bytes).map_err(|error| format!("not a model card: {error}"))?;
+        card.check()?;
+        Ok(card)
+    }
+
+    /// Writes the card of `model`, whole or not at all. Call it after the model is written: `sha256` is not touched.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Card`] when the card would not load again, [`RuntimeError::File`] when it cannot be written.
+    pub fn save(&self, model: &Path) -> Result<(), RuntimeError> {
+        let path = Self::path_of(model);
+        let problem = |problem| RuntimeError::Card { path: path.clone(), problem };
+        self.check().map_err(problem)?;
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| problem(error.to_string()))?;
+        text.push('\n');
+        write_atomically(&path, text.as_bytes())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.format != CARD_FORMAT {
+            return Err(format!(
+                "format {} where this version reads {CARD_FORMAT}; export the model again",
+                self.format
+            ));
+        }
+        match (self.kind, &self.preprocessing) {
+            (ModelKind::Encoder, None) => return Err("an encoder's card must have `preprocessing`".to_owned()),
+            (_, Some(preprocessing)) => preprocessing.check()?,
+            (ModelKind::Policy, None) => {}
+        }
+        if self.kind == ModelKind::Policy && (self.joints.is_empty() || self.encoder_sha256.is_none()) {
+            return Err("a policy's card must have `joints` and `encoder_sha256`".to_owned());
+        }
+        if !(self.golden.tolerance.is_finite() && self.golden.tolerance > 0.0) {
+            return Err(format!("golden.tolerance {} must be finite and above 0", self.golden.tolerance));
+        }
+        check_golden("inputs", &self.inputs, &self.golden.inputs)?;
+        check_golden("outputs", &self.outputs, &self.golden.outputs)
+    }
+}
+
+fn check_golden(side: &str, tensors: &[TensorCard], golden: &BTreeMap<String, TensorData>) -> Result<(), String> {
+    if tensors.is_empty() || golden.len() != tensors.len() {
+        return Err(format!("golden.{side} holds {} tensors, `{side}` names {}", golden.len(), tensors.len()));
+    }
+    for TensorCard { name, shape } in tensors {
+        let data = golden.get(name).ok_or_else(|| format!("golden.{side} lacks `{name}`"))?;
+        if data.shape != *shape {
+            return Err(format!("golden.{side}.{name} has shape {:?}, the card says {shape:?}", data.shape));
+        }
+        let values = data.values().map_err(|problem| format!("golden.{side}.{name}: {problem}"))?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(format!("golden.{side}.{name} holds NaN or infinity"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoder_card(model: &Path) -> ModelCard {
+        let (image, cls) = (TensorData::new(&[1, 3, 2, 2], &[0.5; 12]), TensorData::new(&[1, 2], &[1.0, -2.5]));
+        let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+        ModelCard {
+            format: CARD_FORMAT,
+            kind: ModelKind::Encoder,
+            name: "test".to_owned(),
+            model: model.file_name().unwrap().to_string_lossy().into_owned(),
+            sha256: sha256_file(model).unwrap(),
+            inputs: vec![tensor("image", &[1, 3, 2, 2])],
+            outputs: vec![tensor("cls", &[1, 2])],
+            preprocessing: Some(
+                PreprocessingCard {
+                    width: 2,
+                    height: 2,
+                    resize: Resize::BilinearAntialias,
+                    mean: [0.5; 3],
+                    std: [0.25; 3],
+                    hash: String::new(),
+                }
+                .with_hash(),
+            ),
+            joints: Vec::new(),
+            encoder_sha256: None,
+            golden: Golden {
+                inputs: [("image".to_owned(), image)].into(),
+                outputs: [("cls".to_owned(), cls)].into(),
+                tolerance: 1e-4,
+            },
+            provenance: Provenance::default(),
+        }
+    }
+
+    #[test]
+    fn a_saved_card_loads_again_and_leaves_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("encoder.onnx");
+        std::fs::write(&model, b"not checked here").unwrap();
+        let card = encoder_card(&model);
+        card.save(&model).unwrap();
+        assert_eq!(ModelCard::load(&model).unwrap(), card);
+        assert_eq!(ModelCard::path_of(&model), folder.path().join("encoder.card.json"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(card.golden.outputs["cls"].values().unwrap(), [1.0, -2.5]);
+    }
+
+    fn check(change: impl FnOnce(&mut serde_json::Value), expected: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("encoder.onnx");
+        std::fs::write(&model, b"bytes").unwrap();
+        let mut card = serde_json::to_value(encoder_card(&model)).unwrap();
+        change(&mut card);
+        std::fs::write(ModelCard::path_of(&model), card.to_string()).unwrap();
+        let message = ModelCard::load(&model).unwrap_err().to_string();
+        assert!(!message.contains('\n'), "one line: {message}");
+        for part in expected.iter().chain([&"encoder.card.json"]) {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_card_is_named_with_what_is_wrong() {
+        check(|card| card["format"] = 2.into(), &["format 2", "reads 1"]);
+        check(|card| card["sha256"] = "00".into(), &["another model", "export again"]);
+        check(|card| card["colour"] = 1.into(), &["colour"]);
+        check(|card| card["preprocessing"]["mean"][0] = 0.25.into(), &["preprocessing: hash"]);
+        check(|card| card["preprocessing"]["width"] = 0.into(), &["0x2"]);
+        check(|card| card["preprocessing"] = serde_json::Value::Null, &["preprocessing"]);
+        check(|card| card["golden"]["outputs"]["cls"]["f32_base64"] = "AAAA".into(), &["outputs.cls", "3 bytes"]);
+        check(|card| card["golden"]["inputs"] = serde_json::json!({}), &["golden.inputs holds 0"]);
+        check(|card| card["golden"]["tolerance"] = 0.0.into(), &["tolerance 0"]);
+        check(|card| card["kind"] = "policy".into(), &["joints"]);
+        check(|card| card["outputs"][0]["shape"][1] = 3.into(), &["outputs.cls has shape [1, 2]", "[1, 3]"]);
+    }
+
+    #[test]
+    fn a_missing_model_or_card_is_a_named_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("encoder.onnx");
+        assert!(ModelCard::load(&model).unwrap_err().to_string().contains("no such model"));
+        std::fs::write(&model, b"bytes").unwrap();
+        assert!(ModelCard::load(&model).unwrap_err().to_string().contains("no such card"));
+        std::fs::write(ModelCard::path_of(&model), b"{\"format\": 1").unwrap();
+        assert!(ModelCard::load(&model).unwrap_err().to_string().contains("not a model card"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_card_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = ModelCard::parse(&bytes);
+        }
+
+        #[test]
+        fn tensors_keep_their_bits(values in proptest::collection::vec(proptest::num::f32::ANY, 0..40)) {
+            let read = TensorData::new(&[values.len()], &values).values().unwrap();
+            proptest::prop_assert!(read.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
 }

@@ -1,8 +1,11 @@
-//! Files that are written whole or not at all.
+//! Files: written whole or not at all, read within a limit, named by their hash.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use crate::error::RuntimeError;
 
@@ -20,6 +23,45 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RuntimeError> {
         // The first failure is the one to report; a leftover partial file harms nobody.
         let _ = fs::remove_file(&partial);
         RuntimeError::File { path: path.to_path_buf(), source }
+    })
+}
+
+/// Hex sha256 of a file.
+///
+/// # Errors
+/// [`RuntimeError::File`] when it cannot be read.
+pub fn sha256_file(path: &Path) -> Result<String, RuntimeError> {
+    let read = |source| RuntimeError::File { path: path.to_path_buf(), source };
+    let mut file = File::open(path).map_err(read)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(read)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            num_bytes => hasher.update(buffer.get(..num_bytes).unwrap_or_default()),
+        }
+    }
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, RuntimeError> {
+    let read = |source| RuntimeError::File { path: path.to_path_buf(), source };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(read)?;
+    if bytes.len() as u64 > limit {
+        return Err(read(std::io::Error::other(format!(
+            "more than the {limit} bytes allowed; is this the right file?"
+        ))));
+    }
+    Ok(bytes)
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
     })
 }
 
