@@ -75,4 +75,12 @@ pub enum RuntimeError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// An end of the loop (simulator, recorder) failed for good.
+    #[error("{name}: {problem}")]
+    End {
+        /// Which end.
+        name: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
 }
