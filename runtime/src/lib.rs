@@ -15,11 +15,15 @@ mod error;
 mod files;
 mod frame;
 mod joints;
+#[cfg(feature = "log")]
+mod log;
 mod onnx;
 mod policy;
 mod preprocess;
 mod safety;
 mod time;
+#[cfg(feature = "wire")]
+mod wire;
 
 pub use card::{
     CARD_FORMAT, Golden, ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, TensorCard, TensorData,
@@ -31,8 +35,12 @@ pub use error::RuntimeError;
 pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
 pub use joints::JointState;
+#[cfg(feature = "log")]
+pub use log::{CommandTopic, LogEntry, LogHeader, LogReader, LogWriter, Recorder, RecorderOptions, RecorderSummary};
 pub use onnx::{ONNX_OPSET, OnnxAttribute, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxValue, write_model};
 pub use policy::Policy;
 pub use preprocess::Preprocessor;
 pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
 pub use time::{Clock, Stamp};
+#[cfg(feature = "wire")]
+pub use wire::EpisodePhase;

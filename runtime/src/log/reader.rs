@@ -1,0 +1,249 @@
+//! Reading a log, whole or cut.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use foresee_firmware_config::PixelEncoding;
+use mcap::records::Record;
+use mcap::sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions};
+
+use super::{CommandTopic, HEADER_RECORD, LogHeader, MAX_RECORD_BYTES, RECORDER_RECORD, Topic};
+use crate::ends::Episode;
+use crate::error::RuntimeError;
+use crate::frame::Frame;
+use crate::joints::JointState;
+use crate::time::Stamp;
+use crate::wire::{self, EpisodePhase, NamedCommand, NamedJoints};
+
+/// One message of a log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogEntry {
+    /// What the camera saw.
+    Frame(Frame),
+    /// Joint states, in the order of `names`.
+    Joints {
+        /// Joint names.
+        names: Vec<String>,
+        /// Their states.
+        state: JointState,
+    },
+    /// Joint commands, in the order of `names`.
+    Command {
+        /// Executed, or the expert's word.
+        topic: CommandTopic,
+        /// Joint names.
+        names: Vec<String>,
+        /// The stamp of the image that it answers.
+        stamp: Stamp,
+        /// One value a joint, in the profile's units.
+        values: Vec<f64>,
+    },
+    /// An episode begins or ends.
+    Episode {
+        /// Which of the two.
+        phase: EpisodePhase,
+        /// When, on the environment's clock.
+        stamp: Stamp,
+        /// The episode.
+        episode: Episode,
+    },
+}
+
+/// Reads a log from front to back; iterates over its entries in the order in which they were written. A log that was cut (by a
+/// kill, or in copying) gives all its whole chunks, and then says so in [`LogReader::truncation`]. Topics that are not ours are
+/// passed over.
+pub struct LogReader {
+    path: PathBuf,
+    file: File,
+    mcap: LinearReader,
+    channels: HashMap<u16, Topic>,
+    header: LogHeader,
+    recorder: BTreeMap<String, String>,
+    first: Option<LogEntry>,
+    truncation: Option<String>,
+    /// The data section is over, or cannot be read further.
+    done: bool,
+}
+
+impl LogReader {
+    /// Opens a log and reads its header.
+    ///
+    /// # Errors
+    /// [`RuntimeError::File`] when it cannot be opened, [`RuntimeError::Log`] when it is no log of ours.
+    pub fn open(path: &Path) -> Result<Self, RuntimeError> {
+        let file = File::open(path).map_err(|source| RuntimeError::File { path: path.to_path_buf(), source })?;
+        let options = LinearReaderOptions::default()
+            .with_skip_end_magic(true)
+            .with_prevalidate_chunk_crcs(true)
+            .with_record_length_limit(MAX_RECORD_BYTES);
+        let mut reader = Self {
+            path: path.to_path_buf(),
+            file,
+            mcap: LinearReader::new_with_options(options),
+            channels: HashMap::new(),
+            header: LogHeader::default(),
+            recorder: BTreeMap::new(),
+            first: None,
+            truncation: None,
+            done: false,
+        };
+        reader.first = reader.next_entry().transpose()?;
+        if reader.first.is_none() && reader.channels.is_empty() {
+            let why = reader.truncation.unwrap_or_else(|| "it names no topic of a robot".to_owned());
+            return Err(RuntimeError::Log {
+                path: path.to_path_buf(),
+                problem: format!("is no log of Foresee: {why}; give an .mcap file that `record` or `run` wrote"),
+            });
+        }
+        Ok(reader)
+    }
+
+    /// What the log was made with.
+    pub fn header(&self) -> &LogHeader {
+        &self.header
+    }
+
+    /// Why the log ends before its end, if it does; known once every entry was read.
+    pub fn truncation(&self) -> Option<&str> {
+        self.truncation.as_deref()
+    }
+
+    /// Observations that the recorder dropped, if the log was finished by one; known once every entry was read.
+    pub fn num_dropped(&self) -> Option<u64> {
+        self.recorder.get("num_dropped")?.parse().ok()
+    }
+
+    fn next_entry(&mut self) -> Option<Result<LogEntry, RuntimeError>> {
+        while !self.done {
+            match self.next_step() {
+                Ok(None) => {}
+                Ok(Some(entry)) => return Some(Ok(entry)),
+                Err(Stop::Cut(why)) => {
+                    self.done = true;
+                    self.truncation = Some(why);
+                }
+                Err(Stop::End) => self.done = true,
+                Err(Stop::Bad { topic, problem }) => {
+                    return Some(Err(RuntimeError::Message {
+                        topic: format!("{} {topic}", self.path.display()),
+                        problem,
+                    }));
+                }
+            }
+        }
+        None
+    }
+
+    /// One record, or a piece of file for it.
+    fn next_step(&mut self) -> Result<Option<LogEntry>, Stop> {
+        let event = match self.mcap.next_event() {
+            None => return Err(Stop::Cut("it ends without an end of data".to_owned())),
+            Some(event) => event.map_err(|error| Stop::Cut(error.to_string()))?,
+        };
+        let (opcode, data) = match event {
+            LinearReadEvent::ReadRequest(num_bytes) => {
+                // A request is as large as a record claims to be; a lie must not cost memory before the bytes are there.
+                let room = self.mcap.insert(num_bytes.min(1 << 20));
+                let num_read = self.file.read(room).map_err(|error| Stop::Cut(error.to_string()))?;
+                self.mcap.notify_read(num_read);
+                return Ok(None);
+            }
+            LinearReadEvent::Record { opcode, data } => (opcode, data),
+        };
+        match mcap::parse_record(opcode, data).map_err(|error| Stop::Cut(error.to_string()))? {
+            Record::Channel(channel) => {
+                let ends_with = |topic: &Topic| channel.topic.trim_start_matches('/').ends_with(topic.name());
+                if channel.message_encoding == "cdr"
+                    && let Some(topic) = Topic::ALL.into_iter().find(ends_with)
+                {
+                    self.channels.insert(channel.id, topic);
+                }
+                Ok(None)
+            }
+            Record::Metadata(metadata) => {
+                match metadata.name.as_str() {
+                    HEADER_RECORD => self.header = header_of(&metadata.metadata),
+                    RECORDER_RECORD => self.recorder = metadata.metadata,
+                    _ => {}
+                }
+                Ok(None)
+            }
+            Record::Message { header, data } => {
+                let Some(topic) = self.channels.get(&header.channel_id).copied() else { return Ok(None) };
+                let decoded = decode(topic, header.sequence, &data);
+                decoded.map(Some).map_err(|problem| Stop::Bad { topic: topic.name(), problem })
+            }
+            Record::DataEnd(_) => Err(Stop::End),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Iterator for LogReader {
+    type Item = Result<LogEntry, RuntimeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(entry) = self.first.take() {
+            return Some(Ok(entry));
+        }
+        self.next_entry()
+    }
+}
+
+impl std::fmt::Debug for LogReader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LogReader").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+enum Stop {
+    End,
+    Cut(String),
+    Bad { topic: &'static str, problem: String },
+}
+
+fn decode(topic: Topic, sequence: u32, data: &[u8]) -> Result<LogEntry, String> {
+    Ok(match topic {
+        Topic::Image => {
+            let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
+            wire::decode_image(data, &mut frame)?;
+            frame.sequence = u64::from(sequence);
+            LogEntry::Frame(frame)
+        }
+        Topic::JointStates => {
+            let mut joints = NamedJoints::default();
+            wire::decode_joints(data, &mut joints)?;
+            LogEntry::Joints { names: joints.names, state: joints.state }
+        }
+        Topic::JointCommand | Topic::ExpertCommand => {
+            let mut command = NamedCommand::default();
+            wire::decode_command(data, &mut command)?;
+            let topic =
+                if topic == Topic::JointCommand { CommandTopic::JointCommand } else { CommandTopic::ExpertCommand };
+            LogEntry::Command { topic, names: command.names, stamp: command.stamp, values: command.values }
+        }
+        Topic::Episode => {
+            let (stamp, phase, episode) = wire::decode_episode(data)?;
+            LogEntry::Episode { phase, stamp, episode }
+        }
+    })
+}
+
+/// The inverse of what the writer does; a header of a later version loses what this one does not know.
+fn header_of(facts: &BTreeMap<String, String>) -> LogHeader {
+    let text = |key: &str| facts.get(key).cloned().unwrap_or_default();
+    fn json<T: serde::de::DeserializeOwned + Default>(text: &str) -> T {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+    LogHeader {
+        robot: text("robot"),
+        profile: text("profile"),
+        joints: json(&text("joints")),
+        encoder: json(&text("encoder")),
+        policy: json(&text("policy")),
+        git_revision: text("git_revision"),
+        facts: json(&text("facts")),
+    }
+}
