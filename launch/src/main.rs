@@ -1,2 +1,36 @@
-//! placeholder
-fn main() {}
+//! `foresee`: the command line. The only place that knows every part, reads the environment, prints, and exits.
+
+mod machine;
+mod places;
+mod stop;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Perception that predicts: encoders learnt by stochastic frame prediction and masked autoencoding, served in a control loop.
+#[derive(Parser)]
+#[command(name = "foresee", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FORESEE_GIT_REVISION"), ")"))]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: verbs::Verb,
+}
+
+fn main() -> ExitCode {
+    match CommandLine::parse().verb.act() {
+        Ok(code) => code,
+        Err(error) => {
+            // One line whatever the cause: the chain is joined, line breaks are folded.
+            let line = format!("{error:#}").replace('\n', " ");
+            #[expect(clippy::print_stderr, reason = "the one place that reports a failed command")]
+            {
+                eprintln!("foresee: {line}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}

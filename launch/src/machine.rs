@@ -1,0 +1,27 @@
+//! What made a result: the revision of the code and the processor's features.
+
+/// Git revision of the code this binary was built from; `-dirty` after it when the tree had changes.
+pub(crate) const GIT_REVISION: &str = env!("FORESEE_GIT_REVISION");
+
+/// The processor features that change floating-point results or speed, as this machine has them.
+pub(crate) fn cpu_features() -> Vec<&'static str> {
+    let mut features = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut note = |name, present| {
+            if present {
+                features.push(name);
+            }
+        };
+        note("sse4.2", std::arch::is_x86_feature_detected!("sse4.2"));
+        note("avx", std::arch::is_x86_feature_detected!("avx"));
+        note("avx2", std::arch::is_x86_feature_detected!("avx2"));
+        note("fma", std::arch::is_x86_feature_detected!("fma"));
+        note("avx512f", std::arch::is_x86_feature_detected!("avx512f"));
+        note("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni"));
+        note("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16"));
+    }
+    #[cfg(target_arch = "aarch64")]
+    features.extend(["neon"]);
+    features
+}

@@ -1,0 +1,62 @@
+//! Where things lie: native libraries, the zoo, run folders. The only file that reads the environment.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+/// The folder of unpacked native libraries and assets: `FORESEE_NATIVE`, else beside the binary's folder, else `target/native`.
+pub(crate) fn native() -> PathBuf {
+    if let Some(folder) = std::env::var_os("FORESEE_NATIVE") {
+        return folder.into();
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("native")));
+    beside.filter(|folder| folder.is_dir()).unwrap_or_else(|| PathBuf::from("target/native"))
+}
+
+/// ONNX Runtime's library: the one given, else `ORT_DYLIB_PATH`, else the unpacked wheel's when it is there.
+pub(crate) fn onnxruntime(given: Option<&Path>) -> Option<PathBuf> {
+    if let Some(path) = given {
+        return Some(path.to_owned());
+    }
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
+        return Some(path.into());
+    }
+    Some(native().join("onnxruntime/lib/libonnxruntime.so")).filter(|path| path.exists())
+}
+
+/// The committed models: `FORESEE_ZOO`, else `models/zoo`.
+pub(crate) fn zoo() -> PathBuf {
+    std::env::var_os("FORESEE_ZOO").map_or_else(|| PathBuf::from("models/zoo"), PathBuf::from)
+}
+
+/// Makes `runs/<name>` anew. A folder of that name is kept, renamed to the first free `<name>.1`, `<name>.2`, ...
+///
+/// # Errors
+/// A name that is not one folder name, or a folder that cannot be made.
+pub(crate) fn run_folder(runs: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
+        bail!("--name {name:?}: use letters, digits, `-`, `_` and `.` only: it becomes a folder under {}", runs.display());
+    }
+    let folder = runs.join(name);
+    if folder.exists() {
+        let kept = (1_u32..)
+            .map(|count| runs.join(format!("{name}.{count}")))
+            .find(|kept| !kept.exists())
+            .context("no free name for the previous run")?;
+        std::fs::rename(&folder, &kept).with_context(|| format!("{}: cannot be renamed", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+    Ok(folder)
+}
+
+/// Writes a whole file or none: beside it first, then renamed over it.
+///
+/// # Errors
+/// Names the file.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let beside = path.with_extension("partial");
+    std::fs::write(&beside, bytes)
+        .and_then(|()| std::fs::rename(&beside, path))
+        .with_context(|| format!("{}: cannot be written", path.display()))
+}

@@ -1,0 +1,66 @@
+//! What a run measured and what made it: `result.json`.
+
+use std::collections::BTreeMap;
+
+use foresee_runtime::{EngineReport, Episode};
+use serde::Serialize;
+
+/// `result.json` of `foresee run`. Times in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RunResult {
+    pub(crate) name: String,
+    pub(crate) robot: String,
+    pub(crate) profile: String,
+    pub(crate) task: Option<String>,
+    /// Finished episodes.
+    pub(crate) episodes: usize,
+    /// One a finished episode, in order; expert and random ran on the same.
+    pub(crate) seeds: Vec<u64>,
+    /// What the camera-driven policy reached.
+    pub(crate) policy: Option<Returns>,
+    /// What the scripted expert reaches on the same seeds.
+    pub(crate) expert: Option<Returns>,
+    /// What uniform random actions reach on the same seeds.
+    pub(crate) random: Option<Returns>,
+    pub(crate) encoder_sha256: String,
+    pub(crate) policy_sha256: String,
+    /// What ran the encoder.
+    pub(crate) provider: String,
+    pub(crate) provider_reason: String,
+    pub(crate) engines: BTreeMap<String, EngineReport>,
+    pub(crate) mujoco_version: Option<String>,
+    pub(crate) cpu_features: Vec<String>,
+    pub(crate) git_revision: String,
+    /// Frame in memory to command in memory.
+    pub(crate) loop_millis: Millis,
+    /// By stage: preprocess, encode, policy, safety.
+    pub(crate) stage_millis: BTreeMap<String, Millis>,
+    pub(crate) frames: u64,
+    pub(crate) frames_dropped: u64,
+    pub(crate) commands_clamped: u64,
+    pub(crate) commands_rate_limited: u64,
+    pub(crate) commands_held: u64,
+    pub(crate) log_entries_dropped: u64,
+    pub(crate) start_to_first_action_seconds: Option<f64>,
+    pub(crate) interrupted: bool,
+    pub(crate) episode_results: Vec<Episode>,
+}
+
+/// Returns of one policy over episodes.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Returns {
+    pub(crate) mean_return: f64,
+    /// 95 % interval of the mean, lower and upper.
+    pub(crate) ci95: [f64; 2],
+    pub(crate) success_rate: f64,
+    /// One an episode, in the order of `seeds`.
+    pub(crate) returns: Vec<f64>,
+}
+
+/// A distribution in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Millis {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
+}

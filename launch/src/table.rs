@@ -1,0 +1,90 @@
+//! The live table of a run: one row an episode, the current one redrawn in place on a terminal.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::result::Millis;
+
+/// One row.
+pub(crate) struct Row<'a> {
+    /// Counts from 1.
+    pub(crate) episode: u32,
+    pub(crate) episode_return: f64,
+    pub(crate) num_steps: u32,
+    /// `None` while the episode runs.
+    pub(crate) success: Option<bool>,
+    pub(crate) loop_millis: Millis,
+    pub(crate) frames_dropped: u64,
+    pub(crate) provider: &'a str,
+}
+
+/// Draws rows on standard error.
+pub(crate) struct Table {
+    live: Option<ProgressBar>,
+}
+
+impl Table {
+    /// Prints the head.
+    pub(crate) fn new() -> Self {
+        let live = std::io::stderr().is_terminal().then(|| {
+            let live = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                live.set_style(style);
+            }
+            live.enable_steady_tick(Duration::from_millis(250));
+            live
+        });
+        let table = Self { live };
+        table.line("episode    steps   return  success   p50 ms   p99 ms  dropped  provider");
+        table
+    }
+
+    /// Redraws the current episode; nothing when the output is not a terminal.
+    pub(crate) fn update(&self, row: &Row<'_>) {
+        if let Some(live) = &self.live {
+            live.set_message(text(row));
+        }
+    }
+
+    /// A finished episode becomes a row that stays.
+    pub(crate) fn finish_row(&self, row: &Row<'_>) {
+        self.line(&text(row));
+    }
+
+    /// A line above the current row.
+    pub(crate) fn line(&self, line: &str) {
+        match &self.live {
+            Some(live) => live.println(line),
+            #[expect(clippy::print_stderr, reason = "the table is for people and goes beside the results")]
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.finish_and_clear();
+        }
+    }
+}
+
+fn text(row: &Row<'_>) -> String {
+    let success = match row.success {
+        None => "...",
+        Some(true) => "yes",
+        Some(false) => "no",
+    };
+    format!(
+        "{:>7}  {:>7}  {:>7.1}  {success:>7}  {:>7.2}  {:>7.2}  {:>7}  {}",
+        row.episode,
+        row.num_steps,
+        row.episode_return,
+        row.loop_millis.p50,
+        row.loop_millis.p99,
+        row.frames_dropped,
+        row.provider
+    )
+}

@@ -1,0 +1,4 @@
+//! One test binary: the whole, and the rules that the code keeps.
+
+mod arrows;
+mod tidy;
