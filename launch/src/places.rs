@@ -50,13 +50,3 @@ pub(crate) fn run_folder(runs: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Writes a whole file or none: beside it first, then renamed over it.
-///
-/// # Errors
-/// Names the file.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let beside = path.with_extension("partial");
-    std::fs::write(&beside, bytes)
-        .and_then(|()| std::fs::rename(&beside, path))
-        .with_context(|| format!("{}: cannot be written", path.display()))
-}

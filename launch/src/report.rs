@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plotters::style::RGBColor;
 
-use crate::places::write_whole;
+use foresee_runtime::write_atomically;
 use crate::plots::{Series, histogram, per_episode};
 use crate::result::{Millis, Returns, RunResult};
 
@@ -32,7 +32,7 @@ pub(crate) fn write(folder: &Path, result: &RunResult, loop_bars: &[(f64, f64, u
     page.push_str(&latency_table(result));
     page.push_str(&account(result));
     page.push_str("</html>\n");
-    write_whole(&folder.join("report.html"), page.as_bytes())
+    write_atomically(&folder.join("report.html"), page.as_bytes()).map_err(Into::into)
 }
 
 fn comparison(result: &RunResult) -> anyhow::Result<String> {

@@ -1,0 +1,119 @@
+//! Which models run, and on what: the arguments that several verbs share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use foresee_firmware_config::{DeviceProfile, Provider};
+use foresee_runtime::{Encoder, EngineOptions, Policy, ProviderChoice, open_encoder, open_policy};
+
+use crate::places;
+
+/// The engine to run models with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProviderArgument {
+    /// The first of the profile's list that is there; what runs, and why, is said.
+    Auto,
+    /// ONNX Runtime with TensorRT.
+    Tensorrt,
+    /// ONNX Runtime with CUDA.
+    Cuda,
+    /// ONNX Runtime on the CPU.
+    Cpu,
+    /// tract: pure Rust, nothing to install.
+    Tract,
+}
+
+/// Encoder, and what runs it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EncoderArguments {
+    /// Encoder: an ONNX file with its card beside it [default: the zoo's]
+    #[arg(long, value_name = "FILE.onnx")]
+    pub(crate) encoder: Option<PathBuf>,
+    /// What runs the models; anything but `auto` that is not there is an error.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) provider: ProviderArgument,
+    /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else the one that launch/setup unpacked]
+    #[arg(long, value_name = "FILE.so")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// Threads inside one inference [default: the profile's]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Encoder and policy, and what runs them.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArguments {
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArguments,
+    /// Policy: an ONNX file with its card beside it [default: the zoo's]
+    #[arg(long, value_name = "FILE.onnx")]
+    pub(crate) policy: Option<PathBuf>,
+}
+
+/// File stem of the zoo's encoder.
+const ZOO_ENCODER: &str = "mae-64.onnx";
+/// File stem of the zoo's policy for the demo's task.
+const ZOO_POLICY: &str = "reacher-easy-bc.onnx";
+
+impl EncoderArguments {
+    /// The engine options that these arguments and the profile mean.
+    pub(crate) fn options(&self, profile: &DeviceProfile) -> EngineOptions {
+        let choice = match self.provider {
+            ProviderArgument::Auto => ProviderChoice::Auto(profile.inference.providers.clone()),
+            ProviderArgument::Tensorrt => ProviderChoice::Exactly(Provider::Tensorrt),
+            ProviderArgument::Cuda => ProviderChoice::Exactly(Provider::Cuda),
+            ProviderArgument::Cpu => ProviderChoice::Exactly(Provider::Cpu),
+            ProviderArgument::Tract => ProviderChoice::Exactly(Provider::Tract),
+        };
+        EngineOptions {
+            choice,
+            intra_threads: self.threads.unwrap_or(profile.inference.intra_threads),
+            library: places::onnxruntime(self.onnxruntime.as_deref()),
+        }
+    }
+
+    /// The encoder's file: given, else the zoo's.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.encoder.clone().unwrap_or_else(|| places::zoo().join(ZOO_ENCODER))
+    }
+
+    /// Opens and proves the encoder.
+    ///
+    /// # Errors
+    /// One line that names the model and the fix.
+    pub(crate) fn open(&self, profile: &DeviceProfile) -> anyhow::Result<Box<dyn Encoder>> {
+        if self.threads == Some(0) {
+            bail!("--threads 0: give at least 1");
+        }
+        let path = self.path();
+        must_exist(&path, "--encoder")?;
+        open_encoder(&path, &self.options(profile)).map_err(Into::into)
+    }
+}
+
+impl ModelArguments {
+    /// Opens and proves encoder and policy, which must fit each other and the profile's joints.
+    ///
+    /// # Errors
+    /// One line that names the model and the fix.
+    pub(crate) fn open(&self, profile: &DeviceProfile) -> anyhow::Result<(Box<dyn Encoder>, Box<dyn Policy>)> {
+        let encoder = self.encoder.open(profile)?;
+        let path = self.policy_path();
+        must_exist(&path, "--policy")?;
+        let joint_names: Vec<String> = profile.joints.iter().map(|joint| joint.name.clone()).collect();
+        let policy = open_policy(&path, encoder.card(), &joint_names, &self.encoder.options(profile))?;
+        Ok((encoder, policy))
+    }
+
+    /// The policy's file: given, else the zoo's.
+    pub(crate) fn policy_path(&self) -> PathBuf {
+        self.policy.clone().unwrap_or_else(|| places::zoo().join(ZOO_POLICY))
+    }
+}
+
+fn must_exist(path: &Path, argument: &str) -> anyhow::Result<()> {
+    std::fs::metadata(path)
+        .with_context(|| format!("{}: no such model; give one with {argument} FILE.onnx", path.display()))
+        .map(|_| ())
+}
