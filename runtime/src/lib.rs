@@ -24,6 +24,8 @@ mod safety;
 mod time;
 #[cfg(feature = "wire")]
 mod wire;
+#[cfg(feature = "zenoh")]
+mod zenoh;
 
 pub use card::{
     CARD_FORMAT, Golden, ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, TensorCard, TensorData,
@@ -44,3 +46,5 @@ pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
 pub use time::{Clock, Stamp};
 #[cfg(feature = "wire")]
 pub use wire::EpisodePhase;
+#[cfg(feature = "zenoh")]
+pub use zenoh::{CommandWait, ZenohActuator, ZenohLink, ZenohRobot, ZenohSource};

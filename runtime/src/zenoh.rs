@@ -1,0 +1,23 @@
+//! Both sides of the wire over zenoh: the loop's ([`ZenohSource`], [`ZenohActuator`]) and the robot's ([`ZenohRobot`]).
+//!
+//! | key | message | from |
+//! |---|---|---|
+//! | `foresee/<robot>/camera/image` | `sensor_msgs/msg/Image` | robot |
+//! | `foresee/<robot>/joint_states` | `sensor_msgs/msg/JointState` | robot |
+//! | `foresee/<robot>/episode` | `foresee_msgs/msg/Episode` | robot |
+//! | `foresee/<robot>/joint_command` | `foresee_msgs/msg/JointCommand` | loop |
+//! | `foresee/<robot>/alive/robot`, `.../alive/loop` | liveliness tokens | each |
+//!
+//! An image and the command that answers it carry the observation's sequence (u64, little-endian) as attachment. Sessions are peers on the endpoints that they
+//! are given and nowhere else: scouting and gossip are off.
+
+mod link;
+mod robot;
+mod source;
+
+pub use link::ZenohLink;
+pub use robot::{CommandWait, ZenohRobot};
+pub use source::{ZenohActuator, ZenohSource};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! One zenoh session of one robot: its configuration, its keys, its publishers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use ::zenoh::Wait;
+use ::zenoh::bytes::ZBytes;
+use ::zenoh::liveliness::LivelinessToken;
+use ::zenoh::pubsub::{Publisher, Subscriber};
+use ::zenoh::qos::{CongestionControl, Reliability};
+use ::zenoh::sample::{Locality, Sample, SampleKind};
+use foresee_firmware_config::ZenohProfile;
+
+use crate::error::RuntimeError;
+
+/// Messages that wait for their reader; when it is full the newest is dropped and counted.
+const MAILBOX_CAPACITY: usize = 16;
+
+/// A zenoh session for one robot's keys.
+#[derive(Clone, Debug)]
+pub struct ZenohLink {
+    session: ::zenoh::Session,
+    prefix: String,
+}
+
+impl ZenohLink {
+    /// Opens a session that listens on and connects to the profile's endpoints. Endpoints to connect to need not be there yet.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`] when an endpoint is not one, or cannot be listened on (a port in use).
+    pub fn open(robot: &str, zenoh: &ZenohProfile) -> Result<Self, RuntimeError> {
+        let mut config = ::zenoh::Config::default();
+        let mut set = |key: &str, value: serde_json::Value| {
+            let text = value.to_string();
+            config.insert_json5(key, &text).map_err(|error| RuntimeError::Transport(format!("{key} = {text}: {error}")))
+        };
+        set("mode", "peer".into())?;
+        set("listen/endpoints", zenoh.listen.clone().into())?;
+        set("connect/endpoints", zenoh.connect.clone().into())?;
+        set("connect/timeout_ms", (-1).into())?;
+        set("connect/exit_on_failure", false.into())?;
+        set(
+            "connect/retry",
+            serde_json::json!({ "period_init_ms": 20, "period_max_ms": 200, "period_increase_factor": 2 }),
+        )?;
+        set("scouting/multicast/enabled", false.into())?;
+        set("scouting/gossip/enabled", false.into())?;
+        set("transport/shared_memory/enabled", zenoh.shared_memory.into())?;
+        let session = ::zenoh::open(config).wait().map_err(|error| {
+            let (listen, cause) = (zenoh.listen.join(", "), one_line(&error.to_string()));
+            let problem = format!(
+                "cannot listen on {listen}: {cause}; is it in use? give another endpoint, or end what holds it"
+            );
+            RuntimeError::Transport(if zenoh.listen.is_empty() { cause } else { problem })
+        })?;
+        Ok(Self { session, prefix: format!("foresee/{robot}/") })
+    }
+
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Reliable, in order, waiting rather than dropping, and sent at once.
+    pub(super) fn publisher(&self, name: &str) -> Result<Publisher<'static>, RuntimeError> {
+        let publisher = self.session.declare_publisher(self.key(name));
+        let publisher = publisher.congestion_control(CongestionControl::Block).express(true);
+        publisher.reliability(Reliability::Reliable).allowed_destination(Locality::Remote).wait().map_err(transport)
+    }
+
+    /// Puts every message of `name` into the mailbox as `wrap` makes it.
+    pub(super) fn subscriber<M: Send + 'static>(
+        &self,
+        name: &str,
+        mailbox: &Mailbox<M>,
+        wrap: impl Fn(Message) -> M + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
+        let mailbox = mailbox.clone();
+        let deliver = move |sample: Sample| mailbox.put(wrap(Message::of(sample)));
+        let subscriber = self.session.declare_subscriber(self.key(name)).allowed_origin(Locality::Remote);
+        subscriber.callback(deliver).wait().map_err(transport)
+    }
+
+    /// Says that this side is here, for as long as the token lives.
+    pub(super) fn appear(&self, side: &str) -> Result<LivelinessToken, RuntimeError> {
+        self.session.liveliness().declare_token(self.key(&format!("alive/{side}"))).wait().map_err(transport)
+    }
+
+    /// Puts the other side's coming and going into the mailbox.
+    pub(super) fn watch<M: Send + 'static>(
+        &self,
+        side: &str,
+        mailbox: &Mailbox<M>,
+        wrap: impl Fn(bool) -> M + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
+        let mailbox = mailbox.clone();
+        let deliver = move |sample: Sample| mailbox.put(wrap(sample.kind() == SampleKind::Put));
+        let key = self.key(&format!("alive/{side}"));
+        self.session.liveliness().declare_subscriber(key).history(true).callback(deliver).wait().map_err(transport)
+    }
+
+    /// Ends the session: the other side learns at once that this one left.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`] when the session does not close in order.
+    pub fn close(&self) -> Result<(), RuntimeError> {
+        self.session.close().wait().map_err(transport)
+    }
+}
+
+/// A message as it came, and the sequence that it carries; a plain ROS 2 peer sends none.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) payload: ZBytes,
+    pub(super) sequence: Option<u64>,
+}
+
+impl Message {
+    fn of(sample: Sample) -> Self {
+        let attached = sample.attachment().map(|attachment| attachment.to_bytes().into_owned());
+        let sequence = attached.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        Self { payload: sample.payload().clone(), sequence }
+    }
+}
+
+/// The sending half of a bounded mailbox; full, it drops and counts.
+#[derive(Debug)]
+pub(super) struct Mailbox<M> {
+    sender: SyncSender<M>,
+    num_dropped: Arc<AtomicU64>,
+}
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), num_dropped: self.num_dropped.clone() }
+    }
+}
+
+impl<M> Mailbox<M> {
+    pub(super) fn new() -> (Self, Receiver<M>) {
+        let (sender, receiver) = sync_channel(MAILBOX_CAPACITY);
+        (Self { sender, num_dropped: Arc::default() }, receiver)
+    }
+
+    fn put(&self, message: M) {
+        match self.sender.try_send(message) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => drop(self.num_dropped.fetch_add(1, Ordering::Relaxed)),
+            // The reader is gone: the session is about to end.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    pub(super) fn num_dropped(&self) -> u64 {
+        self.num_dropped.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn transport(error: ::zenoh::Error) -> RuntimeError {
+    RuntimeError::Transport(one_line(&error.to_string()))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,210 @@
+//! The loop's side: observations in, commands out.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use ::zenoh::Wait;
+use ::zenoh::liveliness::LivelinessToken;
+use ::zenoh::pubsub::{Publisher, Subscriber};
+use foresee_firmware_config::{DeviceProfile, Pace};
+
+use super::link::{Mailbox, Message, ZenohLink, transport};
+use crate::ends::{Actuator, FrameSource, Observation, SourceEvent};
+use crate::error::RuntimeError;
+use crate::joints::JointState;
+use crate::safety::SafeCommand;
+use crate::wire::{self, EpisodePhase, NamedJoints};
+
+#[derive(Debug)]
+enum Arrival {
+    Image(Message),
+    Joints(Message),
+    Episode(Message),
+    Robot { is_here: bool },
+}
+
+/// Observations of a robot, over zenoh. In lockstep every frame is taken in order; at a fixed rate the latest wins and the ones it overtook count as dropped.
+pub struct ZenohSource {
+    arrivals: Receiver<Arrival>,
+    mailbox: Mailbox<Arrival>,
+    joint_names: Vec<String>,
+    is_lockstep: bool,
+    joints: NamedJoints,
+    last_sequence: Option<u64>,
+    num_dropped: u64,
+    kept: Option<Arrival>,
+    _subscribers: Vec<Subscriber<()>>,
+    _token: LivelinessToken,
+}
+
+impl ZenohSource {
+    /// Subscribes to the robot's keys, then tells the robot that the loop is here.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`].
+    pub fn new(link: &ZenohLink, profile: &DeviceProfile) -> Result<Self, RuntimeError> {
+        let (mailbox, arrivals) = Mailbox::new();
+        let subscribers = vec![
+            link.subscriber("camera/image", &mailbox, Arrival::Image)?,
+            link.subscriber("joint_states", &mailbox, Arrival::Joints)?,
+            link.subscriber("episode", &mailbox, Arrival::Episode)?,
+            link.watch("robot", &mailbox, |is_here| Arrival::Robot { is_here })?,
+        ];
+        // Last: whoever sees the token knows that the subscriptions stand.
+        let token = link.appear("loop")?;
+        Ok(Self {
+            arrivals,
+            mailbox,
+            joint_names: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
+            is_lockstep: matches!(profile.pace, Pace::Lockstep { .. }),
+            joints: NamedJoints::default(),
+            last_sequence: None,
+            num_dropped: 0,
+            kept: None,
+            _subscribers: subscribers,
+            _token: token,
+        })
+    }
+
+    /// Takes an image; gives whether it is a new one (a robot in lockstep repeats a frame that was not answered in time).
+    fn take_image(&mut self, message: &Message, observation: &mut Observation) -> Result<bool, RuntimeError> {
+        let next = self.last_sequence.map_or(0, |last| last + 1);
+        let sequence = message.sequence.unwrap_or(next);
+        if self.last_sequence.is_some() {
+            if sequence < next {
+                return Ok(false);
+            }
+            self.num_dropped += sequence - next;
+        }
+        self.last_sequence = Some(sequence);
+        wire::decode_image(&message.payload.to_bytes(), &mut observation.frame)
+            .map_err(|problem| bad("camera/image", problem))?;
+        observation.frame.sequence = sequence;
+        if self.is_lockstep && self.joints.state.stamp != observation.frame.stamp {
+            let stamps = (observation.frame.stamp.nanos, self.joints.state.stamp.nanos);
+            let problem = format!(
+                "frame of {} ns came with joints of {} ns; in lockstep they belong together",
+                stamps.0, stamps.1
+            );
+            return Err(bad("joint_states", problem));
+        }
+        self.write_joints(&mut observation.joints)?;
+        Ok(true)
+    }
+
+    /// The latest joint state in the profile's order.
+    fn write_joints(&self, joints: &mut JointState) -> Result<(), RuntimeError> {
+        joints.stamp = self.joints.state.stamp;
+        joints.positions.resize(self.joint_names.len(), 0.0);
+        joints.velocities.resize(self.joint_names.len(), 0.0);
+        let slots = joints.positions.iter_mut().zip(&mut joints.velocities);
+        for (name, (position, velocity)) in self.joint_names.iter().zip(slots) {
+            let idx = self.joints.names.iter().position(|known| known == name);
+            let state = &self.joints.state;
+            let found = idx.and_then(|idx| Some((state.positions.get(idx)?, state.velocities.get(idx)?)));
+            let Some((found_position, found_velocity)) = found else {
+                let known = self.joints.names.join(", ");
+                return Err(bad("joint_states", format!("has no joint `{name}` of the profile; it has: {known}")));
+            };
+            (*position, *velocity) = (*found_position, *found_velocity);
+        }
+        Ok(())
+    }
+
+    fn episode(&mut self, message: &Message) -> Result<SourceEvent, RuntimeError> {
+        let (_, phase, episode) =
+            wire::decode_episode(&message.payload.to_bytes()).map_err(|problem| bad("episode", problem))?;
+        Ok(match phase {
+            EpisodePhase::Started => SourceEvent::EpisodeStarted(episode),
+            EpisodePhase::Ended => SourceEvent::EpisodeEnded(episode),
+            EpisodePhase::Finished => SourceEvent::Finished,
+        })
+    }
+
+    /// At a fixed rate: whatever is newer than `message` and already here takes its place.
+    fn latest(&mut self, mut message: Message) -> Result<Message, RuntimeError> {
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            match arrival {
+                // The one overtaken is a gap in the sequence, and counted there.
+                Arrival::Image(newer) => message = newer,
+                Arrival::Joints(joints) => self.take_joints(&joints)?,
+                other => {
+                    self.kept = Some(other);
+                    break;
+                }
+            }
+        }
+        Ok(message)
+    }
+
+    fn take_joints(&mut self, message: &Message) -> Result<(), RuntimeError> {
+        wire::decode_joints(&message.payload.to_bytes(), &mut self.joints)
+            .map_err(|problem| bad("joint_states", problem))
+    }
+}
+
+impl FrameSource for ZenohSource {
+    fn next(&mut self, observation: &mut Observation, timeout: Duration) -> Result<SourceEvent, RuntimeError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let arrival = match self.kept.take().map_or_else(|| self.arrivals.recv_timeout(remaining), Ok) {
+                Ok(arrival) => arrival,
+                Err(RecvTimeoutError::Timeout) => return Ok(SourceEvent::TimedOut),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(RuntimeError::Transport("the session is closed".to_owned()));
+                }
+            };
+            match arrival {
+                Arrival::Image(message) => {
+                    let message = if self.is_lockstep { message } else { self.latest(message)? };
+                    if self.take_image(&message, observation)? {
+                        return Ok(SourceEvent::Observed);
+                    }
+                }
+                Arrival::Joints(message) => self.take_joints(&message)?,
+                Arrival::Episode(message) => return self.episode(&message),
+                Arrival::Robot { is_here: true } => self.last_sequence = None,
+                Arrival::Robot { is_here: false } => {
+                    return Err(RuntimeError::Transport(
+                        "the robot left before it said that it had finished".to_owned(),
+                    ));
+                }
+            }
+        }
+    }
+
+    fn num_dropped(&self) -> u64 {
+        self.num_dropped + self.mailbox.num_dropped()
+    }
+}
+
+/// Commands to a robot, over zenoh.
+pub struct ZenohActuator {
+    publisher: Publisher<'static>,
+    joint_names: Vec<String>,
+    bytes: Vec<u8>,
+}
+
+impl ZenohActuator {
+    /// Declares the command key.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`].
+    pub fn new(link: &ZenohLink, profile: &DeviceProfile) -> Result<Self, RuntimeError> {
+        let joint_names = profile.joints.iter().map(|joint| joint.name.clone()).collect();
+        Ok(Self { publisher: link.publisher("joint_command")?, joint_names, bytes: Vec::new() })
+    }
+}
+
+impl Actuator for ZenohActuator {
+    fn send(&mut self, sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
+        wire::encode_command(&self.joint_names, command.stamp(), command.values(), &mut self.bytes);
+        let put = self.publisher.put(self.bytes.as_slice()).attachment(sequence.to_le_bytes());
+        put.wait().map_err(transport)
+    }
+}
+
+fn bad(topic: &str, problem: String) -> RuntimeError {
+    RuntimeError::Message { topic: topic.to_owned(), problem }
+}

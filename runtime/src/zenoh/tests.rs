@@ -1,0 +1,179 @@
+//! Both sides in one process, each with a session of its own, over loopback.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use foresee_firmware_config::{DeviceProfile, ZenohProfile, load};
+
+use super::*;
+use crate::{
+    Action, Actuator, Episode, EpisodePhase, FrameSource, Observation, RuntimeError, SafetyFilter, SourceEvent, Stamp,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Pair {
+    profile: DeviceProfile,
+    robot_zenoh: ZenohProfile,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp/{}", listener.local_addr().unwrap());
+        let mut profile = load("desktop-sim").unwrap();
+        profile.zenoh.connect = vec![endpoint.clone()];
+        let robot_zenoh = ZenohProfile { listen: vec![endpoint], connect: Vec::new(), shared_memory: true };
+        Self { profile, robot_zenoh }
+    }
+
+    fn robot(&self) -> (ZenohLink, ZenohRobot) {
+        let link = ZenohLink::open(&self.profile.robot, &self.robot_zenoh).unwrap();
+        // In the other order than the profile's: names decide, not places.
+        let robot = ZenohRobot::new(&link, vec!["wrist".to_owned(), "shoulder".to_owned()]).unwrap();
+        (link, robot)
+    }
+
+    fn ends(&self) -> (ZenohLink, ZenohSource, ZenohActuator) {
+        let link = ZenohLink::open(&self.profile.robot, &self.profile.zenoh).unwrap();
+        let source = ZenohSource::new(&link, &self.profile).unwrap();
+        let actuator = ZenohActuator::new(&link, &self.profile).unwrap();
+        (link, source, actuator)
+    }
+}
+
+fn observation(sequence: u64) -> Observation {
+    let mut observation = Observation::blank(32, 24, 2);
+    observation.frame.sequence = sequence;
+    observation.frame.stamp = Stamp { nanos: 20_000_000 * (sequence + 1) };
+    observation.frame.data.iter_mut().enumerate().for_each(|(idx, byte)| *byte = (idx as u64 + sequence) as u8);
+    observation.joints.stamp = observation.frame.stamp;
+    observation.joints.positions = vec![sequence as f64, -1.0];
+    observation.joints.velocities = vec![0.5, 0.25];
+    observation
+}
+
+/// Answers `num_frames` frames with the joint positions, swapped into the profile's order on the way in.
+fn answer(pair: &Pair, num_frames: usize) -> Vec<Observation> {
+    let (_link, mut source, mut actuator) = pair.ends();
+    let mut filter = SafetyFilter::new(&pair.profile.joints);
+    let mut lent = Observation::blank(1, 1, 0);
+    let mut seen = Vec::new();
+    while seen.len() < num_frames {
+        match source.next(&mut lent, PATIENCE).unwrap() {
+            SourceEvent::Observed => {
+                let action = Action { values: vec![0.25, -0.125] };
+                let command = filter.filter(lent.frame.stamp, Some(&action));
+                actuator.send(lent.frame.sequence, command).unwrap();
+                seen.push(lent.clone());
+            }
+            SourceEvent::EpisodeStarted(episode) => assert_eq!(episode.task, "test"),
+            event => panic!("{event:?}"),
+        }
+    }
+    assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Finished);
+    assert_eq!(source.num_dropped(), 0);
+    seen
+}
+
+fn play(robot: &mut ZenohRobot, num_frames: u64) {
+    assert!(robot.wait_for_loop(PATIENCE));
+    let episode = Episode { task: "test".to_owned(), ..Episode::default() };
+    robot.announce(Stamp::default(), EpisodePhase::Started, &episode).unwrap();
+    let mut values = [0.0; 2];
+    for sequence in 0..num_frames {
+        robot.publish(&observation(sequence)).unwrap();
+        // A repeat is not answered twice, and does no harm.
+        robot.publish(&observation(sequence)).unwrap();
+        assert_eq!(robot.wait_command(sequence, PATIENCE, &mut values).unwrap(), CommandWait::Answered);
+        assert_eq!(values, [-0.125, 0.25]);
+    }
+    robot.announce(Stamp::default(), EpisodePhase::Finished, &episode).unwrap();
+}
+
+#[test]
+fn whoever_comes_first_every_frame_is_answered() {
+    for robot_first in [true, false] {
+        let pair = Pair::new();
+        std::thread::scope(|scope| {
+            let late = Duration::from_millis(300);
+            let (robot_waits, ends_wait) = if robot_first { (Duration::ZERO, late) } else { (late, Duration::ZERO) };
+            let ends = scope.spawn({
+                let pair = &pair;
+                move || {
+                    std::thread::sleep(ends_wait);
+                    answer(pair, 30)
+                }
+            });
+            std::thread::sleep(robot_waits);
+            let (_link, mut robot) = pair.robot();
+            play(&mut robot, 30);
+            for (sequence, seen) in ends.join().unwrap().into_iter().enumerate() {
+                let mut sent = observation(sequence as u64);
+                sent.joints.positions.reverse();
+                sent.joints.velocities.reverse();
+                assert_eq!(seen, sent);
+            }
+        });
+    }
+}
+
+#[test]
+fn each_side_learns_that_the_other_left() {
+    let pair = Pair::new();
+    let (robot_link, mut robot) = pair.robot();
+    let (link, mut source, actuator) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    drop(actuator);
+    robot_link.close().unwrap();
+    let error = loop {
+        match source.next(&mut Observation::blank(1, 1, 0), PATIENCE) {
+            Ok(SourceEvent::TimedOut) => panic!("nobody said that the robot left"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("left"), "{error}");
+    link.close().unwrap();
+
+    let (_robot_link, mut robot) = pair.robot();
+    let (link, _source, _actuator) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    link.close().unwrap();
+    assert_eq!(robot.wait_command(0, PATIENCE, &mut [0.0; 2]).unwrap(), CommandWait::LoopLeft);
+}
+
+#[test]
+fn a_gap_counts_as_dropped_and_a_missing_joint_is_named() {
+    let pair = Pair::new();
+    let (_robot_link, mut robot) = pair.robot();
+    let (_link, mut source, _actuator) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    let mut lent = Observation::blank(1, 1, 0);
+    for sequence in [0, 1, 5] {
+        robot.publish(&observation(sequence)).unwrap();
+        assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+        assert_eq!(lent.frame.sequence, sequence);
+    }
+    assert_eq!(source.num_dropped(), 3);
+
+    let mut other = pair.profile.clone();
+    other.joints[1].name = "elbow".to_owned();
+    let link = ZenohLink::open(&other.robot, &other.zenoh).unwrap();
+    let mut source = ZenohSource::new(&link, &other).unwrap();
+    // The token comes after the subscriptions, and the robot sees tokens in order: the second loop is there when it is seen.
+    std::thread::sleep(Duration::from_millis(500));
+    robot.publish(&observation(6)).unwrap();
+    let error = source.next(&mut lent, PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("`elbow`") && error.contains("wrist, shoulder"), "{error}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let pair = Pair::new();
+    let (_link, _robot) = pair.robot();
+    let error = ZenohLink::open("other", &pair.robot_zenoh).unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, RuntimeError::Transport(_)) && !message.contains('\n'), "{message}");
+    assert!(message.contains(&pair.robot_zenoh.listen[0]) && message.contains("in use"), "{message}");
+}
