@@ -6,7 +6,8 @@ fn main() {
     let revision = git(&["rev-parse", "--short=12", "HEAD"]).map_or_else(
         || "unknown".to_owned(),
         |revision| {
-            let is_clean = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| changes.is_empty());
+            let is_clean =
+                git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| changes.is_empty());
             if is_clean { revision } else { format!("{revision}-dirty") }
         },
     );

@@ -36,7 +36,10 @@ pub(crate) fn zoo() -> PathBuf {
 pub(crate) fn run_folder(runs: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
-        bail!("--name {name:?}: use letters, digits, `-`, `_` and `.` only: it becomes a folder under {}", runs.display());
+        bail!(
+            "--name {name:?}: use letters, digits, `-`, `_` and `.` only: it becomes a folder under {}",
+            runs.display()
+        );
     }
     let folder = runs.join(name);
     if folder.exists() {
@@ -49,4 +52,3 @@ pub(crate) fn run_folder(runs: &Path, name: &str) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     Ok(folder)
 }
-

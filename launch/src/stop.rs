@@ -14,7 +14,8 @@ pub(crate) fn flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // Order matters: the conditional exit is registered first, so that it sees the flag as the previous signal left it.
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone()).context("signal handler")?;
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())
+            .context("signal handler")?;
         signal_hook::flag::register(signal, stop.clone()).context("signal handler")?;
     }
     Ok(stop)

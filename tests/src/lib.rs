@@ -16,7 +16,11 @@ pub fn root() -> PathBuf {
 pub fn binary() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
     let path = exe.ancestors().nth(2).map(|folder| folder.join("foresee")).unwrap_or_default();
-    assert!(path.exists(), "{} is not built; run ./launch/test, or cargo build --release --workspace first", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built; run ./launch/test, or cargo build --release --workspace first",
+        path.display()
+    );
     path
 }
 
@@ -32,7 +36,8 @@ pub fn foresee(folder: &Path) -> Command {
 /// # Panics
 /// When loopback has no free port.
 pub fn free_endpoint() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map(|address| address.port());
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map(|address| address.port());
     match port {
         Ok(port) => format!("tcp/127.0.0.1:{port}"),
         Err(error) => panic!("loopback has no free port: {error}"),

@@ -18,7 +18,10 @@ fn sources() -> Vec<(String, String)> {
     let names = String::from_utf8(output.stdout).unwrap();
     let files: Vec<PathBuf> = names.lines().map(PathBuf::from).filter(|path| root().join(path).exists()).collect();
     assert!(files.len() > 20, "git names only {} sources", files.len());
-    files.into_iter().map(|path| (path.display().to_string(), std::fs::read_to_string(root().join(&path)).unwrap())).collect()
+    files
+        .into_iter()
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(root().join(&path)).unwrap()))
+        .collect()
 }
 
 #[test]
