@@ -1,1 +1,33 @@
-//! placeholder
+//! The simulated ends: MuJoCo physics, tasks with their rewards, headless cameras, and the loop's two ends over them.
+//!
+//! ```text
+//! Physics (MuJoCo, dm_control's step order) x Task (one a file) -> Environment -> Camera -> FrameSource / Actuator
+//! ```
+//!
+//! Depends on `foresee-runtime` (the contract) alone. The same seed gives the episode that the Python original gives.
+
+mod camera;
+mod dmc;
+mod ends;
+mod environment;
+mod error;
+mod physics;
+mod random;
+mod randomise;
+mod reward;
+mod task;
+mod tasks;
+mod verify;
+
+pub use camera::{Camera, CameraOptions, FREE_CAMERA, Quality};
+pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_ends};
+pub use environment::{Environment, Transition};
+pub use error::SimError;
+pub use physics::{
+    ActuatorId, BodyId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning, SensorId, SiteId,
+};
+pub use random::RandomState;
+pub use reward::{Sigmoid, Tolerance};
+pub use task::{ActionSpec, ObservationSpec, ObservationWriter, Task, TaskEntry, TaskParts, TaskSpec};
+pub use tasks::TASKS;
+pub use verify::{REWARD_TOLERANCE, TaskReport, VerifyReport, verify_directory, verify_file};

@@ -1,0 +1,149 @@
+//! The two ends of the loop inside one process: a camera source and an actuator over one environment, in lockstep.
+//!
+//! The source shows a state, the command that answers it makes the next one; simulated time stands still in between.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use foresee_runtime::{Actuator, Episode, FrameSource, Observation, RuntimeError, SafeCommand, SourceEvent};
+
+use crate::camera::Camera;
+use crate::environment::{Environment, Transition};
+use crate::error::SimError;
+
+/// Which episodes are played, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpisodePlan {
+    /// Seed of the first episode; each episode is the first of its own seed, counting up by one.
+    pub first_seed: u64,
+    /// How many.
+    pub num_episodes: u32,
+}
+
+/// Makes the two ends over one environment and a camera of it.
+pub fn in_process_ends(environment: Environment, camera: Camera, plan: EpisodePlan) -> (SimSource, SimActuator) {
+    let player = Rc::new(RefCell::new(EpisodePlayer::new(environment, camera, plan)));
+    (SimSource { player: Rc::clone(&player) }, SimActuator { player })
+}
+
+/// Plays a plan's episodes: shows observations, takes actions. The ends, in this process or over a transport, drive it.
+#[derive(Debug)]
+pub struct EpisodePlayer {
+    environment: Environment,
+    camera: Camera,
+    plan: EpisodePlan,
+    episode: Episode,
+    phase: Phase,
+    sequence: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The next event starts the episode of this index.
+    Between(u32),
+    /// The next event shows the state.
+    ToObserve,
+    /// A command must come.
+    ToAct,
+    /// The next event ends the episode.
+    Ended,
+}
+
+impl EpisodePlayer {
+    /// A player at the beginning of its plan.
+    pub fn new(environment: Environment, camera: Camera, plan: EpisodePlan) -> Self {
+        Self { environment, camera, plan, episode: Episode::default(), phase: Phase::Between(0), sequence: 0 }
+    }
+
+    /// The environment that is played.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The next event; an observation is written into the lent buffer. While a command is awaited: [`SourceEvent::TimedOut`].
+    ///
+    /// # Errors
+    /// [`SimError`] when a reset or the renderer fails.
+    pub fn next_event(&mut self, observation: &mut Observation) -> Result<SourceEvent, SimError> {
+        match self.phase {
+            Phase::Between(index) if index >= self.plan.num_episodes => Ok(SourceEvent::Finished),
+            Phase::Between(index) => {
+                let seed = self.plan.first_seed.saturating_add(u64::from(index));
+                self.environment.reset(seed)?;
+                let task = self.environment.spec().name.clone();
+                self.episode = Episode { index, seed, task, ..Episode::default() };
+                self.phase = Phase::ToObserve;
+                Ok(SourceEvent::EpisodeStarted(self.episode.clone()))
+            }
+            Phase::ToObserve => {
+                self.observe(observation)?;
+                self.phase = Phase::ToAct;
+                Ok(SourceEvent::Observed)
+            }
+            Phase::ToAct => Ok(SourceEvent::TimedOut),
+            Phase::Ended => {
+                self.phase = Phase::Between(self.episode.index + 1);
+                Ok(SourceEvent::EpisodeEnded(self.episode.clone()))
+            }
+        }
+    }
+
+    /// Applies the action that answers the last observation; `None` when no answer is awaited (it is dropped).
+    ///
+    /// # Errors
+    /// [`SimError::ActionLength`], [`SimError::ActionNotFinite`].
+    pub fn act(&mut self, action: &[f64]) -> Result<Option<Transition>, SimError> {
+        if self.phase != Phase::ToAct {
+            return Ok(None);
+        }
+        let transition = self.environment.step(action)?;
+        self.episode.episode_return += transition.reward;
+        self.episode.num_steps += 1;
+        self.episode.success = transition.success;
+        self.phase = if transition.is_last() { Phase::Ended } else { Phase::ToObserve };
+        Ok(Some(transition))
+    }
+
+    fn observe(&mut self, observation: &mut Observation) -> Result<(), SimError> {
+        let frame = &mut observation.frame;
+        frame.data.resize(self.camera.num_bytes(), 0);
+        self.camera.render_frame(&mut self.environment, frame)?;
+        frame.sequence = self.sequence;
+        self.sequence += 1;
+        self.environment.write_joint_state(&mut observation.joints);
+        Ok(())
+    }
+}
+
+/// The source end: shows the environment's states as its camera sees them.
+#[derive(Debug)]
+pub struct SimSource {
+    player: Rc<RefCell<EpisodePlayer>>,
+}
+
+/// The actuator end: every command is one control step.
+#[derive(Debug)]
+pub struct SimActuator {
+    player: Rc<RefCell<EpisodePlayer>>,
+}
+
+impl FrameSource for SimSource {
+    fn next(&mut self, observation: &mut Observation, _timeout: Duration) -> Result<SourceEvent, RuntimeError> {
+        self.player.borrow_mut().next_event(observation).map_err(end_failed)
+    }
+
+    fn num_dropped(&self) -> u64 {
+        0
+    }
+}
+
+impl Actuator for SimActuator {
+    fn send(&mut self, _sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
+        self.player.borrow_mut().act(command.values()).map(|_| ()).map_err(end_failed)
+    }
+}
+
+fn end_failed(error: SimError) -> RuntimeError {
+    RuntimeError::End { name: "simulator".to_string(), problem: error.to_string() }
+}

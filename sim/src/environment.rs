@@ -1,0 +1,304 @@
+//! One environment: a task over its physics, with Gymnasium's semantics and no automatic reset.
+
+use std::path::Path;
+
+use foresee_runtime::{JointState, Stamp};
+use mujoco_rs::wrappers::mj_model::{MjtObjBase, MjtTrn};
+
+use crate::error::SimError;
+use crate::physics::{Physics, PhysicsWarning};
+use crate::random::RandomState;
+use crate::task::{ActionSpec, ObservationWriter, Task, TaskParts, TaskSpec};
+use crate::tasks;
+
+/// What one step gives, besides the observation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transition {
+    /// Always finite.
+    pub reward: f64,
+    /// What the value of the next state counts: 1, or the task's own final discount.
+    pub discount: f64,
+    /// The task ended the episode.
+    pub terminated: bool,
+    /// The time limit, or a diverged simulation, cut the episode off.
+    pub truncated: bool,
+    /// Whether [`TaskSpec::success_criterion`] holds in the state reached; at the end of an episode, its outcome.
+    pub success: bool,
+    /// Why the simulation is not to be trusted, if it was cut off for that.
+    pub warning: Option<PhysicsWarning>,
+}
+
+impl Transition {
+    /// Whether the episode is over.
+    pub fn is_last(&self) -> bool {
+        self.terminated || self.truncated
+    }
+}
+
+/// A task that can be reset and stepped. After the last transition of an episode it must be reset.
+pub struct Environment {
+    spec: TaskSpec,
+    physics: Physics,
+    task: Box<dyn Task>,
+    random: RandomState,
+    observation: Vec<f64>,
+    joints: Vec<DrivenJoint>,
+    step_limit: f64,
+    num_steps: u32,
+    has_episode: bool,
+}
+
+/// What an actuator moves: a joint, or else its own length (a tendon's, for instance).
+#[derive(Clone, Copy, Debug)]
+enum DrivenJoint {
+    Joint { qpos_address: usize, dof_address: usize },
+    Tendon(usize),
+    Length(usize),
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Environment").field("task", &self.spec.name).finish_non_exhaustive()
+    }
+}
+
+impl Environment {
+    /// The task of this name, with its assets below the folder of native parts (`target/native`). Reset it first.
+    ///
+    /// # Errors
+    /// [`SimError::UnknownTask`] with the nearest names, [`SimError::Asset`], [`SimError::Model`], [`SimError::Version`].
+    pub fn new(task: &str, native: &Path) -> Result<Self, SimError> {
+        let entry = tasks::find(task)?;
+        Self::from_parts(entry.name, (entry.make)(native)?)
+    }
+
+    /// An environment of a task that is not in the list.
+    ///
+    /// # Errors
+    /// [`SimError::Model`] when the control timestep is not a multiple of the physics timestep.
+    pub fn from_parts(name: &str, parts: TaskParts) -> Result<Self, SimError> {
+        let TaskParts { physics, task, time_limit_seconds, control_timestep_seconds, success_criterion } = parts;
+        let timestep = physics.timestep_seconds();
+        let num_substeps = num_substeps(control_timestep_seconds.unwrap_or(timestep), timestep)
+            .map_err(|problem| SimError::Model { name: name.to_string(), problem })?;
+        let control_timestep_seconds = timestep * f64::from(num_substeps);
+        let step_limit = time_limit_seconds / control_timestep_seconds;
+        let mut observation = Vec::new();
+        let mut observations = Vec::new();
+        task.observe(&physics, &mut ObservationWriter::new(&mut observation, Some(&mut observations)));
+        let cameras = names(&physics, MjtObjBase::mjOBJ_CAMERA, physics.model().cam_fovy().len());
+        let spec = TaskSpec {
+            name: name.to_string(),
+            observations,
+            actions: action_specs(&physics),
+            control_timestep_seconds,
+            num_substeps,
+            max_steps: step_limit.ceil() as u32,
+            camera: cameras.first().cloned().unwrap_or_else(|| crate::camera::FREE_CAMERA.to_string()),
+            cameras,
+            success_criterion,
+        };
+        let joints = driven_joints(&physics);
+        let random = RandomState::new(0);
+        Ok(Self { spec, physics, task, random, observation, joints, step_limit, num_steps: 0, has_episode: false })
+    }
+
+    /// What there is to know of the task.
+    pub fn spec(&self) -> &TaskSpec {
+        &self.spec
+    }
+
+    /// The world, to look into.
+    pub fn physics(&self) -> &Physics {
+        &self.physics
+    }
+
+    /// The world, to change it: for other states than the task's own, and for rendering.
+    pub fn physics_mut(&mut self) -> &mut Physics {
+        &mut self.physics
+    }
+
+    /// Names of the actuators, in order.
+    pub fn actuator_names(&self) -> Vec<String> {
+        self.spec.actions.iter().map(|action| action.name.clone()).collect()
+    }
+
+    /// Control steps since the reset.
+    pub fn num_steps(&self) -> u32 {
+        self.num_steps
+    }
+
+    /// The first episode of the random stream `seed`: what dm_control gives with `task_kwargs={'random': seed}`.
+    ///
+    /// # Errors
+    /// [`SimError::Seed`] above 2^32 - 1, [`SimError::Reset`], [`SimError::Diverged`].
+    pub fn reset(&mut self, seed: u64) -> Result<(), SimError> {
+        let seed = u32::try_from(seed).map_err(|_| SimError::Seed { seed })?;
+        self.random = RandomState::new(seed);
+        self.reset_again()
+    }
+
+    /// The next episode of the same random stream.
+    ///
+    /// # Errors
+    /// [`SimError::Reset`], [`SimError::Diverged`].
+    pub fn reset_again(&mut self) -> Result<(), SimError> {
+        self.num_steps = 0;
+        self.has_episode = false;
+        self.physics.reset();
+        let before = self.physics.warning_counts();
+        self.task.initialise_episode(&mut self.physics, &mut self.random)?;
+        self.physics.forward_without_actuation();
+        if let Some(warning) = self.physics.new_warning(&before) {
+            return Err(SimError::Diverged { warning });
+        }
+        self.has_episode = true;
+        self.observe();
+        Ok(())
+    }
+
+    /// Applies one action (a value an actuator; MuJoCo clamps to the range) for a control step.
+    ///
+    /// # Errors
+    /// [`SimError::NoEpisode`], [`SimError::ActionLength`], [`SimError::ActionNotFinite`]; the state is then unchanged.
+    pub fn step(&mut self, action: &[f64]) -> Result<Transition, SimError> {
+        self.check_action(action)?;
+        let before = self.physics.warning_counts();
+        self.task.before_step(&mut self.physics, action);
+        self.physics.step(self.spec.num_substeps);
+        self.num_steps += 1;
+        self.observe();
+        let transition = match self.physics.new_warning(&before) {
+            Some(warning) => cut_off(warning),
+            None => self.transition(),
+        };
+        self.has_episode = !transition.is_last();
+        Ok(transition)
+    }
+
+    /// The present observation: the parts of the spec one after the other.
+    pub fn observation(&self) -> &[f64] {
+        &self.observation
+    }
+
+    /// Whether the success criterion holds now.
+    pub fn success(&self) -> bool {
+        self.task.success(&self.physics)
+    }
+
+    /// Reward and observation of the present state, for states that were set from outside.
+    pub fn evaluate_state(&mut self) -> f64 {
+        self.observe();
+        self.task.reward(&self.physics)
+    }
+
+    /// Positions and velocities of what the actuators drive, in actuator order: the joint of each, or the length of its
+    /// tendon.
+    pub fn write_joint_state(&self, joints: &mut JointState) {
+        let data = self.physics.data();
+        joints.stamp = Stamp::from_seconds(self.physics.time_seconds());
+        joints.positions.clear();
+        joints.velocities.clear();
+        for joint in &self.joints {
+            let (position, velocity) = match *joint {
+                DrivenJoint::Joint { qpos_address, dof_address } => {
+                    (data.qpos()[qpos_address], data.qvel()[dof_address])
+                }
+                DrivenJoint::Tendon(index) => (data.ten_length()[index], data.ten_velocity()[index]),
+                DrivenJoint::Length(index) => (data.actuator_length()[index], data.actuator_velocity()[index]),
+            };
+            joints.positions.push(position);
+            joints.velocities.push(velocity);
+        }
+    }
+
+    fn check_action(&self, action: &[f64]) -> Result<(), SimError> {
+        let task = || self.spec.name.clone();
+        let expected = self.spec.actions.len();
+        if action.len() != expected {
+            return Err(SimError::ActionLength { task: task(), expected, found: action.len() });
+        }
+        if let Some((index, &value)) = action.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(SimError::ActionNotFinite { task: task(), index, value });
+        }
+        if !self.has_episode {
+            return Err(SimError::NoEpisode { task: task() });
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self) {
+        self.task.observe(&self.physics, &mut ObservationWriter::new(&mut self.observation, None));
+    }
+
+    fn transition(&self) -> Transition {
+        let reward = self.task.reward(&self.physics);
+        if !reward.is_finite() || self.observation.iter().any(|value| !value.is_finite()) {
+            return cut_off(PhysicsWarning::NotFinite);
+        }
+        let truncated = f64::from(self.num_steps) >= self.step_limit;
+        let discount = if truncated { None } else { self.task.termination(&self.physics) };
+        Transition {
+            reward,
+            discount: discount.unwrap_or(1.0),
+            terminated: discount.is_some(),
+            truncated,
+            success: self.success(),
+            warning: None,
+        }
+    }
+}
+
+/// The end of an episode whose state means nothing.
+fn cut_off(warning: PhysicsWarning) -> Transition {
+    Transition {
+        reward: 0.0,
+        discount: 1.0,
+        terminated: false,
+        truncated: true,
+        success: false,
+        warning: Some(warning),
+    }
+}
+
+/// Physics steps in a control step, as `dm_control.rl.control.compute_n_steps`.
+fn num_substeps(control_timestep: f64, timestep: f64) -> Result<u32, String> {
+    let ratio = control_timestep / timestep;
+    if ratio < 1.0 || (ratio - ratio.round()).abs() > 1e-8 {
+        return Err(format!(
+            "control timestep {control_timestep} s is not a multiple of the physics timestep {timestep} s"
+        ));
+    }
+    Ok(ratio.round() as u32)
+}
+
+fn names(physics: &Physics, kind: MjtObjBase, number: usize) -> Vec<String> {
+    (0..number).map(|id| physics.model().id_to_name(kind, id).map_or_else(|| id.to_string(), str::to_string)).collect()
+}
+
+fn action_specs(physics: &Physics) -> Vec<ActionSpec> {
+    let model = physics.model();
+    let ranges = model.actuator_ctrlrange();
+    let specs = names(physics, MjtObjBase::mjOBJ_ACTUATOR, ranges.len()).into_iter().zip(ranges);
+    let limited = model.actuator_ctrllimited();
+    let unlimited = [f64::NEG_INFINITY, f64::INFINITY];
+    let with_limits = specs.zip(limited).map(|((name, range), limited)| {
+        let [minimum, maximum] = if *limited { *range } else { unlimited };
+        ActionSpec { name, minimum, maximum }
+    });
+    with_limits.collect()
+}
+
+fn driven_joints(physics: &Physics) -> Vec<DrivenJoint> {
+    let model = physics.model();
+    let driven = model.actuator_trntype().iter().zip(model.actuator_trnid()).enumerate();
+    let to_joint = |(index, (kind, [id, _])): (usize, (&MjtTrn, &[i32; 2]))| match kind {
+        MjtTrn::mjTRN_JOINT | MjtTrn::mjTRN_JOINTINPARENT => DrivenJoint::Joint {
+            qpos_address: model.jnt_qposadr()[*id as usize] as usize,
+            dof_address: model.jnt_dofadr()[*id as usize] as usize,
+        },
+        MjtTrn::mjTRN_TENDON => DrivenJoint::Tendon(*id as usize),
+        _ => DrivenJoint::Length(index),
+    };
+    driven.map(to_joint).collect()
+}

@@ -1,0 +1,201 @@
+//! The simulated world: a MuJoCo model with its state, dm_control's step order, and access by name.
+
+mod access;
+mod load;
+
+use std::fmt;
+
+use mujoco_rs::prelude::{MjData, MjModel};
+use mujoco_rs::wrappers::mj_model::{MjtDisableBit, MjtIntegrator};
+
+pub use access::{ActuatorId, BodyId, GeomId, JointId, SensorId, SiteId};
+pub(crate) use load::read_text;
+pub use load::{MUJOCO_VERSION, ModelSource};
+
+use crate::error::SimError;
+
+/// What MuJoCo warns of when a state is not to be trusted; in the order of its `mjtWarning`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhysicsWarning {
+    /// The inertia matrix is nearly singular.
+    Inertia,
+    /// More contacts than there is room for.
+    ContactsFull,
+    /// More constraints than there is room for.
+    ConstraintsFull,
+    /// NaN, infinite or huge positions.
+    BadPosition,
+    /// NaN, infinite or huge velocities.
+    BadVelocity,
+    /// NaN, infinite or huge accelerations.
+    BadAcceleration,
+    /// NaN, infinite or huge controls.
+    BadControl,
+    /// A reward or observation that is not finite.
+    NotFinite,
+}
+
+impl PhysicsWarning {
+    const BY_INDEX: [Self; 7] = [
+        Self::Inertia,
+        Self::ContactsFull,
+        Self::ConstraintsFull,
+        Self::BadPosition,
+        Self::BadVelocity,
+        Self::BadAcceleration,
+        Self::BadControl,
+    ];
+}
+
+impl fmt::Display for PhysicsWarning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Inertia => "the inertia matrix is nearly singular",
+            Self::ContactsFull => "more contacts than the model has room for",
+            Self::ConstraintsFull => "more constraints than the model has room for",
+            Self::BadPosition => "positions are not finite or huge",
+            Self::BadVelocity => "velocities are not finite or huge",
+            Self::BadAcceleration => "accelerations are not finite or huge",
+            Self::BadControl => "controls are not finite or huge",
+            Self::NotFinite => "reward or observation is not finite",
+        })
+    }
+}
+
+/// A model and its state. Derived quantities (poses, sensors) belong to the present positions and velocities.
+pub struct Physics {
+    data: MjData<Box<MjModel>>,
+}
+
+impl fmt::Debug for Physics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Physics").field("time_seconds", &self.time_seconds()).finish_non_exhaustive()
+    }
+}
+
+impl Physics {
+    /// Compiles a model and computes its default state.
+    ///
+    /// # Errors
+    /// [`SimError::Version`], [`SimError::Asset`], [`SimError::Model`].
+    pub fn load(source: &ModelSource<'_>) -> Result<Self, SimError> {
+        let mut physics = Self { data: MjData::new(Box::new(load::compile(source)?)) };
+        physics.forward_without_actuation();
+        Ok(physics)
+    }
+
+    /// Simulated seconds since the reset.
+    pub fn time_seconds(&self) -> f64 {
+        self.data.time()
+    }
+
+    /// Seconds of one physics step.
+    pub fn timestep_seconds(&self) -> f64 {
+        self.data.model_opt().timestep
+    }
+
+    /// Generalised positions, `nq` values.
+    pub fn qpos(&self) -> &[f64] {
+        self.data.qpos()
+    }
+
+    /// Generalised velocities, `nv` values.
+    pub fn qvel(&self) -> &[f64] {
+        self.data.qvel()
+    }
+
+    /// Controls, one an actuator.
+    pub fn control(&self) -> &[f64] {
+        self.data.ctrl()
+    }
+
+    /// Every MuJoCo state array, for what has no name here.
+    pub fn data(&self) -> &MjData<Box<MjModel>> {
+        &self.data
+    }
+
+    /// Every MuJoCo model array.
+    pub fn model(&self) -> &MjModel {
+        self.data.model()
+    }
+
+    /// The state for writing: positions, velocities, mocap poses. Call [`Self::forward`] before reading what follows from them.
+    pub fn data_mut(&mut self) -> &mut MjData<Box<MjModel>> {
+        &mut self.data
+    }
+
+    /// The model for writing values such as sizes, poses, damping or colours; sizes of arrays stay as they are.
+    pub(crate) fn model_mut(&mut self) -> &mut MjModel {
+        #[expect(unsafe_code, reason = "mujoco-rs has no safe way to the values of a model that its data owns")]
+        // SAFETY: callers in this crate change values only and never swap the model, so sizes and addresses stay valid.
+        unsafe {
+            self.data.model_mut()
+        }
+    }
+
+    /// Sets the control of every actuator.
+    pub(crate) fn set_control(&mut self, action: &[f64]) {
+        self.data.ctrl_mut().copy_from_slice(action);
+    }
+
+    /// Puts the whole state (`nq` positions, `nv` velocities) and computes what follows from it.
+    ///
+    /// # Errors
+    /// [`SimError::BufferSize`] when a length is wrong.
+    pub fn set_state(&mut self, qpos: &[f64], qvel: &[f64]) -> Result<(), SimError> {
+        for (what, expected, found) in
+            [("qpos", self.qpos().len(), qpos.len()), ("qvel", self.qvel().len(), qvel.len())]
+        {
+            if expected != found {
+                return Err(SimError::BufferSize { what, expected, found });
+            }
+        }
+        self.data.qpos_mut().copy_from_slice(qpos);
+        self.data.qvel_mut().copy_from_slice(qvel);
+        self.data.forward();
+        Ok(())
+    }
+
+    /// Computes everything that follows from positions, velocities and controls.
+    pub fn forward(&mut self) {
+        self.data.forward();
+    }
+
+    /// Back to the model's default state.
+    pub(crate) fn reset(&mut self) {
+        self.data.reset();
+        self.forward_without_actuation();
+    }
+
+    /// Forward dynamics while controls mean nothing yet, as dm_control does around a reset.
+    pub(crate) fn forward_without_actuation(&mut self) {
+        let flags = self.data.model_opt().disableflags;
+        self.data.model_opt_mut().disableflags = flags | MjtDisableBit::mjDSBL_ACTUATION as i32;
+        self.data.forward();
+        self.data.model_opt_mut().disableflags = flags;
+    }
+
+    /// `num_steps` physics steps that end with everything up to date with positions and velocities (dm_control's
+    /// `legacy_step`: `mj_step2`, then whole steps, then `mj_step1`).
+    pub(crate) fn step(&mut self, num_steps: u32) {
+        if self.data.model_opt().integrator == MjtIntegrator::mjINT_RK4 as i32 {
+            (0..num_steps).for_each(|_| self.data.step());
+        } else {
+            self.data.step2();
+            (1..num_steps).for_each(|_| self.data.step());
+        }
+        self.data.step1();
+    }
+
+    /// How often MuJoCo warned so far, by kind.
+    pub(crate) fn warning_counts(&self) -> [i32; 7] {
+        std::array::from_fn(|index| self.data.warning()[index].number)
+    }
+
+    /// The first kind of warning that is new since `before`.
+    pub(crate) fn new_warning(&self, before: &[i32; 7]) -> Option<PhysicsWarning> {
+        let now = self.warning_counts();
+        let index = now.iter().zip(before).position(|(now, before)| now > before)?;
+        PhysicsWarning::BY_INDEX.get(index).copied()
+    }
+}

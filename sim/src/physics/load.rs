@@ -1,0 +1,76 @@
+//! How a model comes from MJCF text and the files it names.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Once;
+
+use mujoco_rs::prelude::{MjLogMessage, MjModel, MjtLogLevel, set_log_handler};
+use mujoco_rs::wrappers::mj_auxiliary::MjVfs;
+
+use crate::error::SimError;
+
+/// The libmujoco that this crate is made for; others change struct layouts or results.
+pub const MUJOCO_VERSION: &str = "3.17.0";
+
+/// MJCF text and the files that it names.
+#[derive(Debug)]
+pub struct ModelSource<'a> {
+    /// What errors call it.
+    pub name: &'a str,
+    /// MJCF.
+    pub xml: &'a str,
+    /// Folder of the files.
+    pub folder: &'a Path,
+    /// Included files, meshes, textures: paths below the folder as the MJCF writes them.
+    pub files: &'a [&'a str],
+}
+
+/// Reads one text file of a task's assets.
+///
+/// # Errors
+/// [`SimError::Asset`] when it is not there.
+pub(crate) fn read_text(path: &Path) -> Result<String, SimError> {
+    std::fs::read_to_string(path).map_err(|source| SimError::Asset { path: path.to_path_buf(), source })
+}
+
+/// Compiles a model from memory, so that a changed text needs no file.
+pub(super) fn compile(source: &ModelSource<'_>) -> Result<MjModel, SimError> {
+    let found = mujoco_rs::mujoco_version();
+    if found != MUJOCO_VERSION {
+        return Err(SimError::Version { found: found.to_string(), expected: MUJOCO_VERSION });
+    }
+    keep_quiet();
+    let problem = |problem: String| SimError::Model { name: source.name.to_string(), problem };
+    let mut files = MjVfs::new();
+    for file in source.files {
+        let path = source.folder.join(file);
+        let bytes = std::fs::read(&path).map_err(|error| SimError::Asset { path, source: error })?;
+        files.add_from_buffer(file, &bytes).map_err(|error| problem(format!("{file}: {error}")))?;
+    }
+    files.add_from_buffer("model.xml", source.xml.as_bytes()).map_err(|error| problem(error.to_string()))?;
+    MjModel::from_xml_vfs("model.xml", &files).map_err(|error| problem(one_line(&error.to_string())))
+}
+
+/// MuJoCo would write its warnings to the terminal and into a file in the working folder; they are read from the state
+/// instead. Errors end the process, so their text must still appear.
+fn keep_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[expect(unsafe_code, reason = "mujoco-rs has no safe way to set the log handler")]
+        // SAFETY: this crate makes every model of the process here, so MuJoCo is not in use before this call returns.
+        unsafe {
+            set_log_handler(handle_message);
+        }
+    });
+}
+
+fn handle_message(message: &MjLogMessage) {
+    if message.level() == MjtLogLevel::mjLOG_ERROR {
+        // A failure to write leaves nothing else to do: MuJoCo ends the process after this call.
+        let _ = writeln!(std::io::stderr(), "MuJoCo stopped the process: {}", message.subject());
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,178 @@
+//! What a task is: how an episode begins, what is observed, what is rewarded.
+
+use std::path::Path;
+
+use crate::error::SimError;
+use crate::physics::Physics;
+use crate::random::RandomState;
+
+/// The rules of one task over one [`Physics`].
+pub trait Task: Send {
+    /// Draws the initial state. Runs between the physics' reset and its forward pass.
+    ///
+    /// # Errors
+    /// [`SimError`] when no valid state is found.
+    fn initialise_episode(&mut self, physics: &mut Physics, random: &mut RandomState) -> Result<(), SimError>;
+
+    /// Turns the action into controls.
+    fn before_step(&mut self, physics: &mut Physics, action: &[f64]) {
+        physics.set_control(action);
+    }
+
+    /// Writes every observation, always in the same order and shapes.
+    fn observe(&self, physics: &Physics, observation: &mut ObservationWriter<'_>);
+
+    /// The reward of the present state and control.
+    fn reward(&self, physics: &Physics) -> f64;
+
+    /// The final discount if the task itself ends the episode here.
+    fn termination(&self, _physics: &Physics) -> Option<f64> {
+        None
+    }
+
+    /// Whether the criterion of [`TaskSpec::success_criterion`] holds now.
+    fn success(&self, _physics: &Physics) -> bool {
+        false
+    }
+}
+
+/// What a task's constructor gives.
+pub struct TaskParts {
+    /// The world.
+    pub physics: Physics,
+    /// The rules.
+    pub task: Box<dyn Task>,
+    /// Simulated seconds after which an episode is cut off.
+    pub time_limit_seconds: f64,
+    /// Seconds between actions; `None`: one physics step.
+    pub control_timestep_seconds: Option<f64>,
+    /// What [`Task::success`] means, where the task has a success.
+    pub success_criterion: Option<&'static str>,
+}
+
+/// One line of the list of tasks.
+#[derive(Clone, Copy)]
+pub struct TaskEntry {
+    /// Such as `dmc/reacher-easy`.
+    pub name: &'static str,
+    /// Builds it from the folder of native parts.
+    pub make: fn(&Path) -> Result<TaskParts, SimError>,
+}
+
+impl std::fmt::Debug for TaskEntry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("TaskEntry").field(&self.name).finish()
+    }
+}
+
+impl TaskEntry {
+    /// Whose assets the task uses, and under which licence.
+    pub fn licence(&self) -> &'static str {
+        match self.name.split('/').next() {
+            Some("dmc") => "dm_control suite, Apache-2.0",
+            _ => "see the package of the assets",
+        }
+    }
+}
+
+/// What users need to know of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskSpec {
+    /// Such as `dmc/reacher-easy`.
+    pub name: String,
+    /// What [`crate::Environment::observation`] holds, in order.
+    pub observations: Vec<ObservationSpec>,
+    /// One a actuator, in order.
+    pub actions: Vec<ActionSpec>,
+    /// Simulated seconds between actions.
+    pub control_timestep_seconds: f64,
+    /// Physics steps an action.
+    pub num_substeps: u32,
+    /// Actions after which an episode is cut off.
+    pub max_steps: u32,
+    /// The first camera of the model, `free` where it has none.
+    pub camera: String,
+    /// Every camera of the model, in order.
+    pub cameras: Vec<String>,
+    /// What [`crate::Transition::success`] means; `None`: the task has no success, and it is always false.
+    pub success_criterion: Option<&'static str>,
+}
+
+impl TaskSpec {
+    /// Values of an observation.
+    pub fn num_observations(&self) -> usize {
+        self.observations.iter().map(ObservationSpec::num_values).sum()
+    }
+}
+
+/// One named part of an observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservationSpec {
+    /// As dm_control calls it.
+    pub name: String,
+    /// Empty for a single value.
+    pub shape: Vec<usize>,
+}
+
+impl ObservationSpec {
+    /// Values of this part.
+    pub fn num_values(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// One actuator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionSpec {
+    /// As the model calls it.
+    pub name: String,
+    /// Lowest useful control; minus infinity where the actuator has no limit.
+    pub minimum: f64,
+    /// Highest useful control.
+    pub maximum: f64,
+}
+
+/// Takes the parts of an observation one after the other.
+#[derive(Debug)]
+pub struct ObservationWriter<'a> {
+    values: &'a mut Vec<f64>,
+    specs: Option<&'a mut Vec<ObservationSpec>>,
+}
+
+impl<'a> ObservationWriter<'a> {
+    /// Writes into `values`, which is emptied first; names and shapes go into `specs` where they are wanted.
+    pub(crate) fn new(values: &'a mut Vec<f64>, specs: Option<&'a mut Vec<ObservationSpec>>) -> Self {
+        values.clear();
+        Self { values, specs }
+    }
+
+    /// A single value, shape `[]`.
+    pub fn scalar(&mut self, name: &str, value: f64) {
+        self.shaped(name, &[], [value]);
+    }
+
+    /// A vector, shape `[n]`.
+    pub fn vector(&mut self, name: &str, values: &[f64]) {
+        self.values.extend_from_slice(values);
+        self.describe(name, &[values.len()]);
+    }
+
+    /// Values in any shape, row major.
+    pub fn shaped(&mut self, name: &str, shape: &[usize], values: impl IntoIterator<Item = f64>) {
+        self.values.extend(values);
+        self.describe(name, shape);
+    }
+
+    /// A vector whose length follows from the values.
+    pub fn collected(&mut self, name: &str, values: impl IntoIterator<Item = f64>) {
+        let before = self.values.len();
+        self.values.extend(values);
+        self.describe(name, &[self.values.len() - before]);
+    }
+
+    fn describe(&mut self, name: &str, shape: &[usize]) {
+        if let Some(specs) = &mut self.specs {
+            specs.push(ObservationSpec { name: name.to_string(), shape: shape.to_vec() });
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Replays recorded episodes of the Python originals and compares state, observation and reward.
+//!
+//! A file `<domain>-<task>.safetensors` holds, for every seed S of its metadata, `seedS.actions` `[E, T, nu]`,
+//! `seedS.observations` `[E, T + 1, no]`, `seedS.rewards` and `seedS.discounts` `[E, T]`, `seedS.qpos` and `seedS.qvel`
+//! `[E, T + 1, n]` (float64); episode e + 1 goes on with the random stream of episode e.
+
+mod episodes;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::error::SimError;
+use episodes::{Episodes, SeedEpisodes, StateRow};
+
+/// Largest error of a reward that still passes; state and observation must be equal in every bit.
+pub const REWARD_TOLERANCE: f64 = 1e-12;
+
+/// What a directory of reference episodes showed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// One a file, by name.
+    pub tasks: Vec<TaskReport>,
+}
+
+impl VerifyReport {
+    /// Whether there was something to compare and all of it passed.
+    pub fn passed(&self) -> bool {
+        !self.tasks.is_empty() && self.tasks.iter().all(|task| task.passed)
+    }
+}
+
+/// What one task's reference episodes showed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TaskReport {
+    /// Such as `dmc/reacher-easy`.
+    pub task: String,
+    /// States compared.
+    pub rows: usize,
+    /// Largest absolute difference in a position or velocity.
+    pub worst_state: f64,
+    /// Largest absolute difference in an observation.
+    pub worst_observation: f64,
+    /// Largest absolute difference in a reward or discount.
+    pub worst_reward: f64,
+    /// State and observation equal in every bit, reward within [`REWARD_TOLERANCE`].
+    pub passed: bool,
+    /// Why it did not pass.
+    pub reason: Option<String>,
+}
+
+impl TaskReport {
+    pub(crate) fn new(task: &str) -> Self {
+        let task = task.to_string();
+        Self { task, rows: 0, worst_state: 0.0, worst_observation: 0.0, worst_reward: 0.0, passed: false, reason: None }
+    }
+
+    fn failed(task: &str, reason: String) -> Self {
+        Self { reason: Some(reason), ..Self::new(task) }
+    }
+
+    fn judge(&mut self) {
+        if self.reason.is_none() {
+            self.reason = match self {
+                _ if self.rows == 0 => Some("the file holds no states".to_string()),
+                _ if self.worst_state != 0.0 => Some("the state differs".to_string()),
+                _ if self.worst_observation != 0.0 => Some("the observation differs".to_string()),
+                _ if self.worst_reward > REWARD_TOLERANCE => Some("the reward differs".to_string()),
+                _ => None,
+            };
+        }
+        self.passed = self.reason.is_none();
+    }
+}
+
+/// Replays every `*.safetensors` of a directory; `observer` hears each task as it is done.
+///
+/// # Errors
+/// [`SimError::Reference`] when the directory cannot be read or holds no such file, or a file is damaged. A task that is
+/// unknown or cannot be loaded is a failed [`TaskReport`], not an error.
+pub fn verify_directory(
+    directory: &Path,
+    native: &Path,
+    observer: &mut dyn FnMut(&TaskReport),
+) -> Result<VerifyReport, SimError> {
+    let mut tasks = Vec::new();
+    for path in reference_files(directory)? {
+        let report = verify_file(&path, native)?;
+        observer(&report);
+        tasks.push(report);
+    }
+    Ok(VerifyReport { tasks })
+}
+
+/// Replays one file.
+///
+/// # Errors
+/// [`SimError::Reference`] when it is damaged.
+pub fn verify_file(path: &Path, native: &Path) -> Result<TaskReport, SimError> {
+    let episodes = Episodes::read(path)?;
+    match Environment::new(&episodes.task, native) {
+        Ok(mut environment) => Ok(replay(&mut environment, &episodes)),
+        Err(error) => Ok(TaskReport::failed(&episodes.task, error.to_string())),
+    }
+}
+
+fn reference_files(directory: &Path) -> Result<Vec<PathBuf>, SimError> {
+    let problem = |problem: String| SimError::Reference { path: directory.to_path_buf(), problem };
+    let entries = std::fs::read_dir(directory).map_err(|error| problem(error.to_string()))?;
+    let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    if paths.is_empty() {
+        return Err(problem("no *.safetensors with reference episodes here".to_string()));
+    }
+    Ok(paths)
+}
+
+fn replay(environment: &mut Environment, episodes: &Episodes) -> TaskReport {
+    let mut report = TaskReport::new(&episodes.task);
+    for seed in &episodes.seeds {
+        if let Err(reason) = replay_seed(environment, seed, &mut report) {
+            report.reason = Some(format!("seed {}: {reason}", seed.seed));
+            break;
+        }
+    }
+    report.judge();
+    report
+}
+
+fn replay_seed(environment: &mut Environment, seed: &SeedEpisodes, report: &mut TaskReport) -> Result<(), String> {
+    for episode in 0..seed.num_episodes {
+        let reset = if episode == 0 { environment.reset(seed.seed) } else { environment.reset_again() };
+        reset.map_err(|error| error.to_string())?;
+        compare_state(environment, &seed.state(episode, 0), report)?;
+        for step in 0..seed.num_steps {
+            let transition = environment.step(seed.action(episode, step)).map_err(|error| error.to_string())?;
+            if let Some(warning) = transition.warning {
+                return Err(format!("episode {episode}, step {step}: {warning}"));
+            }
+            compare_state(environment, &seed.state(episode, step + 1), report)?;
+            let [reward, discount] = seed.reward_and_discount(episode, step);
+            let error = difference(&[transition.reward, transition.discount], &[reward, discount]);
+            report.worst_reward = report.worst_reward.max(error);
+        }
+    }
+    Ok(())
+}
+
+fn compare_state(environment: &Environment, expected: &StateRow<'_>, report: &mut TaskReport) -> Result<(), String> {
+    let physics = environment.physics();
+    let lengths = [physics.qpos().len(), physics.qvel().len(), environment.observation().len()];
+    let expected_lengths = [expected.qpos.len(), expected.qvel.len(), expected.observation.len()];
+    if lengths != expected_lengths {
+        return Err(format!("sizes of qpos, qvel, observation are {lengths:?}, but the file has {expected_lengths:?}"));
+    }
+    let state = difference(physics.qpos(), expected.qpos).max(difference(physics.qvel(), expected.qvel));
+    report.worst_state = report.worst_state.max(state);
+    let observation = difference(environment.observation(), expected.observation);
+    report.worst_observation = report.worst_observation.max(observation);
+    report.rows += 1;
+    Ok(())
+}
+
+/// The largest absolute difference; infinite where only one of two is not finite.
+fn difference(found: &[f64], expected: &[f64]) -> f64 {
+    let one = |(found, expected): (&f64, &f64)| {
+        let difference = if found == expected { 0.0 } else { (found - expected).abs() };
+        if difference.is_finite() { difference } else { f64::INFINITY }
+    };
+    found.iter().zip(expected).map(one).fold(0.0, f64::max)
+}
