@@ -106,7 +106,8 @@ impl Block<'_> {
     fn cross_with_three(&self, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
         let [_, _, dim] = x.dims();
         let layer = |layer: &str, x| self.weights.linear(&format!("{}.cross_attn.{layer}", self.name), dim, x);
-        let mixed = attend([layer("projq", x)?, layer("projk", memory.clone())?, layer("projv", memory)?], self.shape.heads);
+        let mixed =
+            attend([layer("projq", x)?, layer("projk", memory.clone())?, layer("projv", memory)?], self.shape.heads);
         layer("proj", mixed)
     }
 
@@ -133,6 +134,7 @@ impl Block<'_> {
 }
 
 fn need<'a>(memory: Option<&'a Tensor<3>>, name: &str) -> Result<&'a Tensor<3>, ModelsError> {
-    let missing = || ModelsError::Tensor { name: name.to_string(), problem: "looks at a memory, and there is none".into() };
+    let missing =
+        || ModelsError::Tensor { name: name.to_string(), problem: "looks at a memory, and there is none".into() };
     memory.ok_or_else(missing)
 }

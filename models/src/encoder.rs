@@ -43,7 +43,9 @@ impl TrainedEncoder {
         for input in inputs {
             if (input.width, input.height) != (size, size) || input.data.len() != 3 * size * size {
                 let (width, height) = (input.width, input.height);
-                return Err(ModelsError::Training(format!("input {width}x{height} is not of the encoder's {size}x{size}")));
+                return Err(ModelsError::Training(format!(
+                    "input {width}x{height} is not of the encoder's {size}x{size}"
+                )));
             }
             values.extend_from_slice(&input.data);
         }
@@ -60,12 +62,8 @@ impl TrainedEncoder {
         };
         let [tokens, cls] = [read_values(tokens.into_data())?, read_values(cls.into_data())?];
         let samples = tokens.chunks_exact(num_tokens * dim).zip(cls.chunks_exact(dim));
-        let to_features = |(tokens, cls): (&[f32], &[f32])| Features {
-            num_tokens,
-            dim,
-            tokens: tokens.to_vec(),
-            cls: cls.to_vec(),
-        };
+        let to_features =
+            |(tokens, cls): (&[f32], &[f32])| Features { num_tokens, dim, tokens: tokens.to_vec(), cls: cls.to_vec() };
         Ok(samples.map(to_features).collect())
     }
 }

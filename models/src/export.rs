@@ -62,7 +62,11 @@ pub fn export(options: &ExportOptions) -> Result<ModelCard, ModelsError> {
             tensor_card("tokens", &[1, encoder.num_patches(), encoder.dim]),
             tensor_card("cls", &[1, encoder.dim]),
         ],
-        preprocessing: Some(preprocessing_card(encoder.image_size, checkpoint.recipe.data.mean, checkpoint.recipe.data.std)),
+        preprocessing: Some(preprocessing_card(
+            encoder.image_size,
+            checkpoint.recipe.data.mean,
+            checkpoint.recipe.data.std,
+        )),
         joints: Vec::new(),
         encoder_sha256: None,
         golden,
@@ -85,14 +89,12 @@ fn save_card(card: &ModelCard, output: &Path) -> Result<(), ModelsError> {
 ///
 /// # Errors
 /// [`ModelsError::Tensor`] when a weight is missing, [`ModelsError::Training`] for rotary positions, which are not written yet.
-pub fn encoder_graph(
-    encoder: &EncoderRecipe,
-    parameters: &Parameters,
-    name: &str,
-) -> Result<OnnxGraph, ModelsError> {
+pub fn encoder_graph(encoder: &EncoderRecipe, parameters: &Parameters, name: &str) -> Result<OnnxGraph, ModelsError> {
     let mut writer = GraphWriter { graph: OnnxGraph::new(name), encoder, parameters };
     let [size, dim, num_patches] = [encoder.image_size, encoder.dim, encoder.num_patches()];
-    let image = writer.graph.add_input("image", &[OnnxDim::Batch, OnnxDim::Fixed(3), OnnxDim::Fixed(size), OnnxDim::Fixed(size)]);
+    let image = writer
+        .graph
+        .add_input("image", &[OnnxDim::Batch, OnnxDim::Fixed(3), OnnxDim::Fixed(size), OnnxDim::Fixed(size)]);
     let mut x = writer.embed(&image)?;
     for block_idx in 0..encoder.depth {
         x = writer.block(&format!("blocks.{block_idx}"), &x)?;

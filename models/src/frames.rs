@@ -136,7 +136,9 @@ impl Shrink {
     /// Appends `[size, size, 3]` bytes.
     fn run(&mut self, frame: &Frame, pixels: &mut Vec<u8>) -> Result<(), ModelsError> {
         let size = self.planes.width as u32;
-        if (frame.width, frame.height, frame.encoding) == (size, size, PixelEncoding::Rgb8) && frame.data.len() == frame.num_bytes() {
+        if (frame.width, frame.height, frame.encoding) == (size, size, PixelEncoding::Rgb8)
+            && frame.data.len() == frame.num_bytes()
+        {
             pixels.extend_from_slice(&frame.data);
             return Ok(());
         }

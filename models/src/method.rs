@@ -6,8 +6,8 @@ mod latent;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use self::decode::run_term;
-use self::latent::run_latent;
 pub(crate) use self::latent::read_values;
+use self::latent::run_latent;
 use crate::blocks::{StackShape, run_blocks};
 use crate::error::ModelsError;
 use crate::mask::Mask;
@@ -36,8 +36,6 @@ pub(crate) enum LatentDraw {
     Absent,
     /// `[N, groups]` uniform draws, turned into classes by the posterior's distribution.
     Uniforms(Vec<f32>),
-    /// `[N, groups]` classes.
-    Classes(Vec<usize>),
 }
 
 /// What one batch gave.
@@ -74,7 +72,9 @@ pub(crate) fn run_method(
 ) -> Result<Outcome, ModelsError> {
     let mut encodings = Vec::with_capacity(recipe.encodings.len());
     for (encoding_idx, encoding) in recipe.encodings.iter().enumerate() {
-        let view = views.get(encoding.view).ok_or_else(|| ModelsError::Training(format!("view {} is missing", encoding.view)))?;
+        let view = views
+            .get(encoding.view)
+            .ok_or_else(|| ModelsError::Training(format!("view {} is missing", encoding.view)))?;
         let noise = draws.noises.get(encoding_idx).and_then(Option::as_deref);
         let image = add_noise(view.clone(), noise, encoding);
         let mask = draws.masks.get(encoding_idx).cloned().flatten();

@@ -40,7 +40,11 @@ pub(crate) struct StepPlace {
 
 impl Shards {
     /// `micro_batch` samples go through the network at a time; smaller ones stay in the cache.
-    pub(crate) fn new(recipe: &Recipe, threads: usize, (micro_batch, device): (usize, &Device)) -> Result<Self, ModelsError> {
+    pub(crate) fn new(
+        recipe: &Recipe,
+        threads: usize,
+        (micro_batch, device): (usize, &Device),
+    ) -> Result<Self, ModelsError> {
         let mut pools = Vec::with_capacity(threads);
         let mut makers = Vec::with_capacity(threads);
         for shard_idx in 0..threads.max(1) {
@@ -205,7 +209,8 @@ fn add_losses(sum: &mut StepResult, outcome: Outcome, share: f64) -> Result<(), 
 }
 
 fn add_gradient_data(gradients: &mut HostGradients, name: &str, data: &TensorData) -> Result<(), ModelsError> {
-    let values = data.as_slice::<f32>().map_err(|error| ModelsError::Training(format!("gradient {name}: {error:?}")))?;
+    let values =
+        data.as_slice::<f32>().map_err(|error| ModelsError::Training(format!("gradient {name}: {error:?}")))?;
     add_gradient(gradients, name, values);
     Ok(())
 }

@@ -19,10 +19,6 @@ pub(crate) struct Latent {
     pub(crate) kl_loss: Tensor<1>,
     /// Its weight in the loss.
     pub(crate) kl_weight: f64,
-    /// `[N, groups, classes]`.
-    pub(crate) posterior_logits: Tensor<3>,
-    /// `[N, groups, classes]`.
-    pub(crate) prior_logits: Tensor<3>,
 }
 
 /// Runs the latent of a recipe, if it has one.
@@ -46,16 +42,12 @@ pub(super) fn run_latent(
     let (kl, kl_loss) = balanced_kl(&posterior_logits, &prior_logits, latent);
     let [num_samples, groups, classes] = sample.dims();
     let sample = sample.reshape([num_samples, groups * classes]);
-    Ok(Some(Latent { sample, kl, kl_loss, kl_weight: latent.kl_weight, posterior_logits, prior_logits }))
+    Ok(Some(Latent { sample, kl, kl_loss, kl_weight: latent.kl_weight }))
 }
 
 /// The balanced divergence (batch mean) and what of it is minimised: `max(kl, free nats)`, clamped after the mean, so that its
 /// gradient is exactly 0 below.
-pub(crate) fn balanced_kl(
-    posterior: &Tensor<3>,
-    prior: &Tensor<3>,
-    latent: &LatentRecipe,
-) -> (Tensor<1>, Tensor<1>) {
+pub(crate) fn balanced_kl(posterior: &Tensor<3>, prior: &Tensor<3>, latent: &LatentRecipe) -> (Tensor<1>, Tensor<1>) {
     let moving_posterior = kl_divergence(posterior.clone(), prior.clone().detach());
     let moving_prior = kl_divergence(posterior.clone().detach(), prior.clone());
     let kl = moving_posterior.mul_scalar(latent.kl_posterior_share)
@@ -68,7 +60,6 @@ pub(crate) fn straight_through(logits: &Tensor<3>, draw: &LatentDraw) -> Result<
     let [num_samples, groups, classes] = logits.dims();
     let probabilities = softmax(logits.clone(), 2);
     let chosen = match draw {
-        LatentDraw::Classes(chosen) => chosen.clone(),
         LatentDraw::Uniforms(draws) => {
             let values = read_values(probabilities.clone().detach().into_data())?;
             values.chunks_exact(classes).zip(draws).map(|(row, draw)| choose(row, *draw)).collect()
@@ -90,7 +81,7 @@ pub(crate) fn straight_through(logits: &Tensor<3>, draw: &LatentDraw) -> Result<
 
 /// f32 values of a tensor's data.
 pub(crate) fn read_values(data: TensorData) -> Result<Vec<f32>, ModelsError> {
-    data.into_vec::<f32>().map_err(|error| ModelsError::Training(format!("tensor data: {error:?}")))
+    data.try_into_vec::<f32>().map_err(|error| ModelsError::Training(format!("tensor data: {error:?}")))
 }
 
 fn grouped(logits: Tensor<2>, latent: &LatentRecipe) -> Tensor<3> {

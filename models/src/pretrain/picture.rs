@@ -85,10 +85,10 @@ impl<'a> Tiles<'a> {
     ) -> Self {
         let num_patches = recipe.encoder.num_patches();
         let all = mask.map_or_else(Vec::new, Mask::hidden);
-        let hidden = all.chunks_exact(num_patches).nth(sample_idx).map_or_else(
-            || vec![true; num_patches],
-            |hidden| hidden.iter().map(|value| *value > 0.5).collect(),
-        );
+        let hidden = all
+            .chunks_exact(num_patches)
+            .nth(sample_idx)
+            .map_or_else(|| vec![true; num_patches], |hidden| hidden.iter().map(|value| *value > 0.5).collect());
         Self { recipe, image, predicted, hidden }
     }
 
@@ -103,7 +103,9 @@ impl<'a> Tiles<'a> {
             let inside = (row % patch * patch + column % patch) * 3;
             let is_hidden = self.hidden.get(patch_idx).copied().unwrap_or(false);
             let (mean, deviation) = scales.get(patch_idx).copied().unwrap_or((0.0, 1.0));
-            for (channel, (&data_mean, &data_std)) in self.recipe.data.mean.iter().zip(&self.recipe.data.std).enumerate() {
+            for (channel, (&data_mean, &data_std)) in
+                self.recipe.data.mean.iter().zip(&self.recipe.data.std).enumerate()
+            {
                 let value = self.value(channel, row * size + column);
                 let predicted = self.predicted.get(patch_idx * 3 * patch * patch + inside + channel).copied();
                 let predicted = predicted.unwrap_or(0.0) * deviation + mean;

@@ -91,14 +91,20 @@ impl Recipe {
         }
         check_share("latent.kl_posterior_share", latent.kl_posterior_share)?;
         let finite = latent.kl_weight.is_finite() && latent.kl_free_nats >= 0.0;
-        if finite { Ok(()) } else { Err("latent.kl_weight and kl_free_nats must be finite, the latter >= 0".to_string()) }
+        if finite {
+            Ok(())
+        } else {
+            Err("latent.kl_weight and kl_free_nats must be finite, the latter >= 0".to_string())
+        }
     }
 
     fn check_terms(&self) -> Result<(), String> {
         if self.terms.is_empty() {
             return Err("terms is empty; there must be something to predict".to_string());
         }
-        self.terms.iter().try_for_each(|term| self.check_term(term).map_err(|why| format!("terms.{}: {why}", term.name)))
+        self.terms
+            .iter()
+            .try_for_each(|term| self.check_term(term).map_err(|why| format!("terms.{}: {why}", term.name)))
     }
 
     fn check_term(&self, term: &TermRecipe) -> Result<(), String> {
@@ -116,7 +122,9 @@ impl Recipe {
             return Err("tokens = \"hidden\" needs an encoding of the target view with a mask_ratio".to_string());
         }
         match (decoder.block, term.memory.is_empty()) {
-            (BlockKind::SelfOnly, false) => return Err("memory is given, but the block self has no cross-attention".into()),
+            (BlockKind::SelfOnly, false) => {
+                return Err("memory is given, but the block self has no cross-attention".into());
+            }
             (BlockKind::SelfCross | BlockKind::CrossMlpSelfPost, true) => {
                 return Err("memory is empty, but the decoder's block looks at one".into());
             }
@@ -137,10 +145,16 @@ impl Recipe {
             MemoryRecipe::Tokens { encoding, .. } => {
                 self.check_encoding_name(encoding)?;
                 let masked = self.encodings.iter().any(|known| known.name == *encoding && known.mask_ratio > 0.0);
-                if masked { Err(format!("memory of kind tokens needs a whole view; {encoding} is masked")) } else { Ok(()) }
+                if masked {
+                    Err(format!("memory of kind tokens needs a whole view; {encoding} is masked"))
+                } else {
+                    Ok(())
+                }
             }
             MemoryRecipe::Filled { encoding, .. } => self.check_encoding_name(encoding),
-            MemoryRecipe::Latent { .. } if self.latent.is_none() => Err("memory of kind latent needs [latent]".to_string()),
+            MemoryRecipe::Latent { .. } if self.latent.is_none() => {
+                Err("memory of kind latent needs [latent]".to_string())
+            }
             MemoryRecipe::Latent { .. } => Ok(()),
         }
     }
@@ -177,7 +191,8 @@ impl Recipe {
         if !(8..=4096).contains(&data.stored_size) {
             return Err(format!("data.stored_size is {}; it must lie in 8..=4096", data.stored_size));
         }
-        if data.std.iter().any(|std| !(std.is_finite() && *std > 0.0)) || data.mean.iter().any(|mean| !mean.is_finite()) {
+        if data.std.iter().any(|std| !(std.is_finite() && *std > 0.0)) || data.mean.iter().any(|mean| !mean.is_finite())
+        {
             return Err("data.mean must be finite and data.std positive".to_string());
         }
         Ok(())
@@ -207,7 +222,9 @@ fn check_transformer(key: &str, [dim, depth, heads, mlp_dim]: [usize; 4]) -> Res
 
 fn check_positions(positions: Positions, key: &str, [dim, heads]: [usize; 2]) -> Result<(), String> {
     match positions {
-        Positions::SinCos if dim % 4 != 0 => Err(format!("{key}.dim is {dim}; sine and cosine tables need a multiple of 4")),
+        Positions::SinCos if dim % 4 != 0 => {
+            Err(format!("{key}.dim is {dim}; sine and cosine tables need a multiple of 4"))
+        }
         Positions::Rope100 if (dim / heads) % 4 != 0 => {
             Err(format!("{key}: dim / heads is {}; rotary positions need a multiple of 4", dim / heads))
         }
