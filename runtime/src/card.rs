@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::RuntimeError;
-use crate::files::{read_limited, sha256_file, write_atomically};
+use crate::files::{hex, read_limited, write_atomically};
 
 /// The version of the card's layout.
 pub const CARD_FORMAT: u32 = 1;
 
 /// A card holds one golden input and output; more is another file.
 pub(crate) const MAX_CARD_BYTES: u64 = 64 << 20;
+/// The limit of an ONNX file, which is one protobuf message.
+const MAX_MODEL_BYTES: u64 = 2 << 30;
 /// Largest side of an encoder's input in pixels.
 pub(crate) const MAX_INPUT_PIXELS: usize = 8192;
 
@@ -169,7 +171,7 @@ impl PreprocessingCard {
         };
         // Floats print as the shortest text that reads back equal, so equal parameters give equal text.
         let text = format!("foresee preprocessing 1: {width}x{height} {resize} mean {mean:?} std {std:?}");
-        crate::files::hex(&Sha256::digest(text.as_bytes()))
+        hex(&Sha256::digest(text.as_bytes()))
     }
 
     /// Fills in the hash.
@@ -204,9 +206,14 @@ impl ModelCard {
     /// Reads and checks the card of `model`, and the model's sha256 against it.
     ///
     /// # Errors
-    /// [`RuntimeError::File`] when one of the two is missing, [`RuntimeError::Card`] when the card is damaged, of another
+    /// [`RuntimeError::File`] when the model is missing, [`RuntimeError::Card`] when the card is missing, damaged, of another
     /// layout, or of another model.
     pub fn load(model: &Path) -> Result<Self, RuntimeError> {
+        Self::load_with_model(model).map(|(card, _)| card)
+    }
+
+    /// As [`ModelCard::load`], with the bytes of the model that were checked.
+    pub(crate) fn load_with_model(model: &Path) -> Result<(Self, Vec<u8>), RuntimeError> {
         if !model.is_file() {
             let source =
                 std::io::Error::new(std::io::ErrorKind::NotFound, "no such model; give the path of an .onnx file");
@@ -217,18 +224,18 @@ impl ModelCard {
             let problem = "no such card; export the model again, its card is written beside it".to_owned();
             return Err(RuntimeError::Card { path, problem });
         }
-        let bytes = read_limited(&path, MAX_CARD_BYTES)?;
-        let card = Self::parse(&bytes).map_err(|problem| RuntimeError::Card { path: path.clone(), problem })?;
-        let sha256 = sha256_file(model)?;
+        let text = read_limited(&path, MAX_CARD_BYTES)?;
+        let card = Self::parse(&text).map_err(|problem| RuntimeError::Card { path: path.clone(), problem })?;
+        let bytes = read_limited(model, MAX_MODEL_BYTES)?;
+        let sha256 = hex(&Sha256::digest(&bytes));
         if sha256 != card.sha256 {
+            let (name, wanted) = (model.display(), &card.sha256);
             let problem = format!(
-                "is the card of another model: it says sha256 {}, {} has {sha256}; the file is damaged or was replaced, export again",
-                card.sha256,
-                model.display()
+                "is the card of another model: it says sha256 {wanted}, {name} has {sha256}; the file is damaged or was replaced, export again"
             );
             return Err(RuntimeError::Card { path, problem });
         }
-        Ok(card)
+        Ok((card, bytes))
     }
 
     /// Parses and checks a card without its model.
@@ -297,6 +304,7 @@ fn check_golden(side: &str, tensors: &[TensorCard], golden: &BTreeMap<String, Te
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::sha256_file;
 
     fn encoder_card(model: &Path) -> ModelCard {
         let (image, cls) = (TensorData::new(&[1, 3, 2, 2], &[0.5; 12]), TensorData::new(&[1, 2], &[1.0, -2.5]));

@@ -11,6 +11,7 @@ mod card;
 mod command;
 mod encoder;
 mod ends;
+mod engine;
 mod error;
 mod files;
 mod frame;
@@ -33,6 +34,7 @@ pub use card::{
 pub use command::Action;
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
+pub use engine::{EngineOptions, ProviderChoice, ProviderProbe, open_encoder, open_policy, probe_providers};
 pub use error::RuntimeError;
 pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
