@@ -1,1 +1,36 @@
-//! placeholder
+//! How encoders are pretrained and exported: recipes as data, one trainer, one exporter.
+//!
+//! Depends on `foresee-runtime` for frames, logs, preprocessing, cards and the ONNX writer; knows nothing of policies or
+//! simulators. What leaves this crate is an ONNX file and its card.
+
+mod blocks;
+mod checkpoint;
+mod encoder;
+mod error;
+mod export;
+mod frames;
+mod mask;
+mod method;
+mod optimiser;
+mod parameters;
+mod positions;
+mod pretrain;
+mod random;
+mod recipe;
+mod step;
+mod views;
+mod weights;
+
+pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tensors};
+pub use encoder::{TrainedEncoder, load_encoder};
+pub use error::ModelsError;
+pub use export::{ExportOptions, encoder_graph, export};
+pub use frames::{FrameStore, Shrink};
+pub use optimiser::{AdamW, learning_rate};
+pub use parameters::{Parameter, ParameterSpec, Parameters, Start, parameter_specs};
+pub use positions::sin_cos_table;
+pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, pretrain, save_reconstructions};
+pub use recipe::{
+    BlockKind, DataRecipe, DecoderRecipe, EncoderRecipe, EncodingRecipe, LatentRecipe, MaskRule, MemoryRecipe,
+    OptimiserRecipe, Positions, QueriesRecipe, RECIPES, Recipe, TermRecipe, TokensRecipe, ViewsKind, ViewsRecipe,
+};

@@ -1,0 +1,140 @@
+//! Transformer blocks: the encoder's, and the four that the published decoders are made of.
+
+use burn::tensor::Tensor;
+
+use crate::error::ModelsError;
+use crate::recipe::BlockKind;
+use crate::weights::{Rows, Weights, attend};
+
+/// The sizes of a stack of blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackShape {
+    pub(crate) depth: usize,
+    pub(crate) heads: usize,
+    pub(crate) mlp_dim: usize,
+}
+
+/// Runs `<name>_blocks` or `blocks` over `x` `[N, T, C]`; `memory` `[N, S, C]` is the same for every block.
+pub(crate) fn run_blocks(
+    weights: &Weights,
+    (prefix, kind, shape): (&str, BlockKind, StackShape),
+    mut x: Tensor<3>,
+    memory: Option<&Tensor<3>>,
+) -> Result<Tensor<3>, ModelsError> {
+    for block_idx in 0..shape.depth {
+        let block = Block { weights, name: format!("{prefix}.{block_idx}"), shape };
+        x = match kind {
+            BlockKind::SelfOnly => block.self_only(x)?,
+            BlockKind::CrossSelf => block.cross_self(x, memory)?,
+            BlockKind::CrossMlpSelfPost => block.cross_mlp_self_post(x, need(memory, &block.name)?)?,
+            BlockKind::SelfCross => block.self_cross(x, need(memory, &block.name)?)?,
+        };
+    }
+    Ok(x)
+}
+
+struct Block<'a> {
+    weights: &'a Weights,
+    name: String,
+    shape: StackShape,
+}
+
+impl Block<'_> {
+    fn self_only(&self, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let x = x.clone() + self.fused_self(self.norm("norm1", x)?)?;
+        Ok(x.clone() + self.mlp("mlp", self.norm("norm2", x)?)?)
+    }
+
+    fn cross_self(&self, x: Tensor<3>, memory: Option<&Tensor<3>>) -> Result<Tensor<3>, ModelsError> {
+        let x = match memory {
+            Some(memory) => {
+                let memory = self.norm("norm_kv1", memory.clone())?;
+                x.clone() + self.cross_with_fused_memory(self.norm("norm1", x)?, memory)?
+            }
+            None => x,
+        };
+        let x = x.clone() + self.fused_self(self.norm("norm3", x)?)?;
+        Ok(x.clone() + self.mlp("mlp2", self.norm("norm4", x)?)?)
+    }
+
+    fn cross_mlp_self_post(&self, x: Tensor<3>, memory: &Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let x = self.norm("norm2", x.clone() + self.torch_attention("multihead_attn", x, memory.clone())?)?;
+        let [inner, outer] = ["linear1", "linear2"].map(|layer| format!("{}.{layer}", self.name));
+        let hidden = self.weights.mlp([&inner, &outer], self.shape.mlp_dim, x.clone())?;
+        let x = self.norm("norm3", x + hidden)?;
+        self.norm("norm1", x.clone() + self.torch_attention("self_attn", x.clone(), x)?)
+    }
+
+    fn self_cross(&self, x: Tensor<3>, memory: &Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let x = x.clone() + self.fused_self(self.norm("norm1", x)?)?;
+        let memory = self.norm("norm_y", memory.clone())?;
+        let x = x.clone() + self.cross_with_three(self.norm("norm2", x)?, memory)?;
+        Ok(x.clone() + self.mlp("mlp", self.norm("norm3", x)?)?)
+    }
+
+    /// Self-attention with one weight whose rows are `[q | k | v]`.
+    fn fused_self(&self, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let [_, _, dim] = x.dims();
+        let names = [format!("{}.attn.qkv.weight", self.name), format!("{}.attn.qkv.bias", self.name)];
+        let part = |part_idx| self.rows(&names, [3, part_idx], x.clone());
+        let mixed = attend([part(0)?, part(1)?, part(2)?], self.shape.heads);
+        self.weights.linear(&format!("{}.attn.proj", self.name), dim, mixed)
+    }
+
+    /// Cross-attention with `q` apart and one weight whose rows are `[k | v]`.
+    fn cross_with_fused_memory(&self, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let [_, _, dim] = x.dims();
+        let q = self.weights.linear(&format!("{}.cattn.q", self.name), dim, x)?;
+        let names = [format!("{}.cattn.kv.weight", self.name), format!("{}.cattn.kv.bias", self.name)];
+        let part = |part_idx| self.rows(&names, [2, part_idx], memory.clone());
+        let mixed = attend([q, part(0)?, part(1)?], self.shape.heads);
+        self.weights.linear(&format!("{}.cattn.proj", self.name), dim, mixed)
+    }
+
+    /// As `torch.nn.MultiheadAttention` lays it out.
+    fn torch_attention(&self, layer: &str, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let [_, _, dim] = x.dims();
+        let names = ["in_proj_weight", "in_proj_bias"].map(|leaf| format!("{}.{layer}.{leaf}", self.name));
+        let q = self.rows(&names, [3, 0], x)?;
+        let k = self.rows(&names, [3, 1], memory.clone())?;
+        let v = self.rows(&names, [3, 2], memory)?;
+        let mixed = attend([q, k, v], self.shape.heads);
+        self.weights.linear(&format!("{}.{layer}.out_proj", self.name), dim, mixed)
+    }
+
+    /// Cross-attention with three layers apart.
+    fn cross_with_three(&self, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let [_, _, dim] = x.dims();
+        let layer = |layer: &str, x| self.weights.linear(&format!("{}.cross_attn.{layer}", self.name), dim, x);
+        let mixed =
+            attend([layer("projq", x)?, layer("projk", memory.clone())?, layer("projv", memory)?], self.shape.heads);
+        layer("proj", mixed)
+    }
+
+    fn norm(&self, layer: &str, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        self.weights.norm(&format!("{}.{layer}", self.name), x)
+    }
+
+    fn mlp(&self, layer: &str, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let [inner, outer] = ["fc1", "fc2"].map(|part| format!("{}.{layer}.{part}", self.name));
+        self.weights.mlp([&inner, &outer], self.shape.mlp_dim, x)
+    }
+
+    /// One of `num_parts` equal parts of a fused weight and bias.
+    fn rows(
+        &self,
+        [weight, bias]: &[String; 2],
+        [num_parts, part_idx]: [usize; 2],
+        x: Tensor<3>,
+    ) -> Result<Tensor<3>, ModelsError> {
+        let [_, _, dim] = x.dims();
+        let rows = Rows { of: num_parts * dim, start: part_idx * dim, count: dim };
+        self.weights.linear_rows((weight, bias), rows, x)
+    }
+}
+
+fn need<'a>(memory: Option<&'a Tensor<3>>, name: &str) -> Result<&'a Tensor<3>, ModelsError> {
+    let missing =
+        || ModelsError::Tensor { name: name.to_string(), problem: "looks at a memory, and there is none".into() };
+    memory.ok_or_else(missing)
+}

@@ -1,0 +1,190 @@
+//! Checkpoints: one safetensors file with weights, moments, recipe and place, written whole or not at all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use foresee_runtime::write_atomically;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::error::ModelsError;
+use crate::optimiser::{AdamW, Moments};
+use crate::parameters::Parameters;
+use crate::recipe::Recipe;
+
+/// Largest file that is read, in bytes.
+const MAX_BYTES: u64 = 16 << 30;
+/// Version of the layout.
+const FORMAT: &str = "foresee-checkpoint-1";
+const MODEL: &str = "model.";
+const FIRST: &str = "first_moment.";
+const SECOND: &str = "second_moment.";
+
+/// All that a run needs to go on as if it had never stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// What is trained.
+    pub recipe: Recipe,
+    /// Its weights.
+    pub parameters: Parameters,
+    /// Moments and updates so far.
+    pub optimiser: AdamW,
+    /// Where the run is.
+    pub place: RunPlace,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunPlace {
+    /// Seed of every draw.
+    pub seed: u64,
+    /// Steps done, skipped ones included.
+    pub step: u64,
+    /// Steps skipped because something was not finite.
+    pub num_skipped: u64,
+    /// Shards; another number adds up in another order.
+    pub threads: usize,
+    /// Samples that go through the network at a time.
+    pub micro_batch: usize,
+    /// Frames that it trains on.
+    pub num_frames: usize,
+}
+
+/// Named f32 tensors.
+pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+impl Checkpoint {
+    /// Writes it whole or not at all.
+    ///
+    /// # Errors
+    /// [`ModelsError::Runtime`] when the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ModelsError> {
+        let mut tensors = NamedTensors::new();
+        for (name, parameter) in self.parameters.iter() {
+            let shape = &parameter.shape;
+            tensors.insert(format!("{MODEL}{name}"), (shape.clone(), parameter.values.clone()));
+            if let Some(moments) = self.optimiser.moments().get(name) {
+                tensors.insert(format!("{FIRST}{name}"), (shape.clone(), moments.first.clone()));
+                tensors.insert(format!("{SECOND}{name}"), (shape.clone(), moments.second.clone()));
+            }
+        }
+        let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
+        let recipe = toml::to_string(&self.recipe).map_err(|error| fail(error.to_string()))?;
+        let RunPlace { seed, step, num_skipped, threads, micro_batch, num_frames } = self.place;
+        let facts = [
+            ("format", FORMAT.to_string()),
+            ("recipe", recipe),
+            ("seed", seed.to_string()),
+            ("step", step.to_string()),
+            ("num_updates", self.optimiser.num_updates().to_string()),
+            ("num_skipped", num_skipped.to_string()),
+            ("threads", threads.to_string()),
+            ("micro_batch", micro_batch.to_string()),
+            ("num_frames", num_frames.to_string()),
+        ];
+        save_tensors(path, &tensors, &facts.map(|(key, value)| (key.to_string(), value)))
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`ModelsError::Checkpoint`] when the file is not one, [`ModelsError::Tensor`] when its tensors do not fit its recipe.
+    pub fn load(path: &Path) -> Result<Self, ModelsError> {
+        let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
+        let (tensors, facts) = load_tensors(path)?;
+        let fact = |key: &str| {
+            facts.get(key).ok_or_else(|| fail(format!("has no {key}; give a checkpoint that foresee pretrain wrote")))
+        };
+        if fact("format")? != FORMAT {
+            return Err(fail(format!("is of format {}; this program reads {FORMAT}", fact("format")?)));
+        }
+        let number = |key: &str| {
+            let text = fact(key)?;
+            text.parse::<u64>().map_err(|_| fail(format!("{key} is {text}, which is no number")))
+        };
+        let recipe = Recipe::parse(&path.display().to_string(), fact("recipe")?)?;
+        let [mut model, mut first, mut second] = [NamedTensors::new(), NamedTensors::new(), NamedTensors::new()];
+        for (name, tensor) in tensors {
+            let parts = [(MODEL, &mut model), (FIRST, &mut first), (SECOND, &mut second)];
+            let part = parts.into_iter().find_map(|(prefix, part)| Some((name.strip_prefix(prefix)?, part)));
+            let Some((name, part)) = part else { return Err(fail(format!("holds an unknown tensor {name}"))) };
+            part.insert(name.to_string(), tensor);
+        }
+        let parameters = Parameters::from_tensors(&recipe, model)?;
+        let optimiser = AdamW::from_parts(pair_moments(&parameters, first, second)?, number("num_updates")?);
+        let place = RunPlace {
+            seed: number("seed")?,
+            step: number("step")?,
+            num_skipped: number("num_skipped")?,
+            threads: number("threads")? as usize,
+            micro_batch: number("micro_batch")? as usize,
+            num_frames: number("num_frames")? as usize,
+        };
+        Ok(Self { recipe, parameters, optimiser, place })
+    }
+}
+
+/// Writes f32 tensors with text facts as one safetensors file, whole or not at all.
+///
+/// # Errors
+/// [`ModelsError::Runtime`] when the file cannot be written.
+pub fn save_tensors(path: &Path, tensors: &NamedTensors, facts: &[(String, String)]) -> Result<(), ModelsError> {
+    let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
+    let to_bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> =
+        tensors.iter().map(|(name, (shape, values))| (name, shape, to_bytes(values))).collect();
+    let mut views = Vec::with_capacity(bytes.len());
+    for (name, shape, bytes) in &bytes {
+        let view = TensorView::new(Dtype::F32, (*shape).clone(), bytes).map_err(|error| fail(error.to_string()))?;
+        views.push((name.as_str(), view));
+    }
+    let facts: HashMap<String, String> = facts.iter().cloned().collect();
+    let file = safetensors::serialize(views, Some(facts)).map_err(|error| fail(error.to_string()))?;
+    Ok(write_atomically(path, &file)?)
+}
+
+/// Reads the f32 tensors and the facts of a safetensors file; f64 and f16 become f32, others are refused.
+///
+/// # Errors
+/// [`ModelsError::Checkpoint`] when it is not one, [`ModelsError::File`] when it cannot be read.
+pub fn load_tensors(path: &Path) -> Result<(NamedTensors, HashMap<String, String>), ModelsError> {
+    let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
+    let file_fail = |source| ModelsError::File { path: path.to_path_buf(), source };
+    let num_bytes = std::fs::metadata(path).map_err(file_fail)?.len();
+    if num_bytes > MAX_BYTES {
+        return Err(fail(format!("has {num_bytes} bytes; at most {MAX_BYTES} are read")));
+    }
+    let bytes = std::fs::read(path).map_err(file_fail)?;
+    let broken = |error| fail(format!("is no whole safetensors file ({error})"));
+    let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+    let mut tensors = NamedTensors::new();
+    for (name, view) in file.tensors() {
+        let values = read_f32(&view).ok_or_else(|| fail(format!("tensor {name} is of type {:?}", view.dtype())))?;
+        tensors.insert(name, (view.shape().to_vec(), values));
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+
+fn read_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let data = view.data();
+    match view.dtype() {
+        Dtype::F32 => Some(data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
+        Dtype::F64 => Some(data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect()),
+        _ => None,
+    }
+}
+
+fn pair_moments(
+    parameters: &Parameters,
+    first: NamedTensors,
+    mut second: NamedTensors,
+) -> Result<BTreeMap<String, Moments>, ModelsError> {
+    let mut moments = BTreeMap::new();
+    for (name, (shape, first)) in first {
+        let fail = || ModelsError::Tensor { name: name.clone(), problem: "has moments that do not fit it".to_string() };
+        let fits = parameters.get(&name)?.shape == shape;
+        let (_, second) = second.remove(&name).filter(|(other, _)| fits && *other == shape).ok_or_else(fail)?;
+        moments.insert(name, Moments { first, second });
+    }
+    Ok(moments)
+}

@@ -1,0 +1,216 @@
+//! Training frames in memory: 8 bits a channel, one size, in clips of consecutive frames.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use foresee_firmware_config::PixelEncoding;
+use foresee_runtime::{EncoderInput, Frame, LogEntry, LogReader, PreprocessingCard, Preprocessor, Resize};
+
+use crate::error::ModelsError;
+
+/// Frames of one size in memory, in clips.
+#[derive(Clone, Debug)]
+pub struct FrameStore {
+    size: usize,
+    pixels: Vec<u8>,
+    clips: Vec<Range<usize>>,
+    problems: Vec<String>,
+}
+
+impl FrameStore {
+    /// Nothing yet; frames will be kept as `size` x `size` pixels.
+    pub fn new(size: usize) -> Self {
+        Self { size, pixels: Vec::new(), clips: Vec::new(), problems: Vec::new() }
+    }
+
+    /// All frames of MCAP logs; a folder means every `.mcap` in it, in name order. A new clip begins with each log and each
+    /// episode. A log that breaks off gives what it has, and [`FrameStore::problems`] says so.
+    ///
+    /// # Errors
+    /// [`ModelsError::Data`] when nothing is there or no frame could be read at all.
+    pub fn from_logs(paths: &[PathBuf], size: usize) -> Result<Self, ModelsError> {
+        let mut store = Self::new(size);
+        for log in list_logs(paths)? {
+            if let Err(error) = store.read_log(&log) {
+                store.problems.push(error.to_string());
+            }
+        }
+        if store.num_frames() > 0 {
+            return Ok(store);
+        }
+        let path = paths.first().cloned().unwrap_or_default();
+        let first = store.problems.first().map_or(String::new(), |problem| format!(" ({problem})"));
+        Err(ModelsError::Data { path, problem: format!("no frame in it; record one with foresee record{first}") })
+    }
+
+    /// Begins a clip: frame pairs never reach across.
+    pub fn start_clip(&mut self) {
+        let end = self.num_frames();
+        if self.clips.last().is_none_or(|clip| !clip.is_empty()) {
+            self.clips.push(end..end);
+        }
+    }
+
+    /// Adds frames to the last clip, resized by the runtime's own preprocessing.
+    ///
+    /// # Errors
+    /// [`ModelsError::Runtime`] when the frame's bytes do not fit its size.
+    pub fn push(&mut self, frame: &Frame, shrink: &mut Shrink) -> Result<(), ModelsError> {
+        if self.clips.is_empty() {
+            self.start_clip();
+        }
+        shrink.run(frame, &mut self.pixels)?;
+        if let Some(clip) = self.clips.last_mut() {
+            clip.end += 1;
+        }
+        Ok(())
+    }
+
+    /// Pixels along one side.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Frames in all.
+    pub fn num_frames(&self) -> usize {
+        self.pixels.len() / self.frame_bytes()
+    }
+
+    /// Clips with their frame ranges.
+    pub fn clips(&self) -> &[Range<usize>] {
+        &self.clips
+    }
+
+    /// What could not be read, one line each.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// `[size, size, 3]` bytes of one frame; empty when there is none of this number.
+    pub fn frame(&self, frame_idx: usize) -> &[u8] {
+        let start = frame_idx * self.frame_bytes();
+        self.pixels.get(start..start + self.frame_bytes()).unwrap_or_default()
+    }
+
+    /// The clip that a frame is in.
+    pub(crate) fn clip_of(&self, frame_idx: usize) -> Range<usize> {
+        let clip_idx = self.clips.partition_point(|clip| clip.end <= frame_idx);
+        self.clips.get(clip_idx).cloned().unwrap_or(frame_idx..frame_idx + 1)
+    }
+
+    fn frame_bytes(&self) -> usize {
+        3 * self.size * self.size
+    }
+
+    fn read_log(&mut self, path: &Path) -> Result<(), ModelsError> {
+        let mut shrink = Shrink::new(self.size)?;
+        self.start_clip();
+        for entry in LogReader::open(path)? {
+            match entry? {
+                LogEntry::Frame(frame) => self.push(&frame, &mut shrink)?,
+                LogEntry::Episode { .. } => self.start_clip(),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resizes frames to the stored size, back to 8 bits.
+#[derive(Debug)]
+pub struct Shrink {
+    preprocessor: Preprocessor,
+    planes: EncoderInput,
+}
+
+impl Shrink {
+    /// To `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// [`ModelsError::Runtime`] when the size cannot be.
+    pub fn new(size: usize) -> Result<Self, ModelsError> {
+        let card = preprocessing_card(size, [0.0; 3], [1.0; 3]);
+        Ok(Self { preprocessor: Preprocessor::new(&card)?, planes: EncoderInput::zeros(size, size) })
+    }
+
+    /// Appends `[size, size, 3]` bytes.
+    fn run(&mut self, frame: &Frame, pixels: &mut Vec<u8>) -> Result<(), ModelsError> {
+        let size = self.planes.width as u32;
+        if (frame.width, frame.height, frame.encoding) == (size, size, PixelEncoding::Rgb8)
+            && frame.data.len() == frame.num_bytes()
+        {
+            pixels.extend_from_slice(&frame.data);
+            return Ok(());
+        }
+        self.preprocessor.run(frame, &mut self.planes)?;
+        let count = self.planes.data.len() / 3;
+        let (red, rest) = self.planes.data.split_at(count);
+        let (green, blue) = rest.split_at(count);
+        let to_byte = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
+        for ((red, green), blue) in red.iter().zip(green).zip(blue) {
+            pixels.extend([*red, *green, *blue].map(to_byte));
+        }
+        Ok(())
+    }
+}
+
+/// A card for square images, with its hash.
+pub(crate) fn preprocessing_card(size: usize, mean: [f32; 3], std: [f32; 3]) -> PreprocessingCard {
+    let hash = String::new();
+    let mut card = PreprocessingCard { width: size, height: size, resize: Resize::BilinearAntialias, mean, std, hash };
+    card.hash = card.compute_hash();
+    card
+}
+
+fn list_logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ModelsError> {
+    let mut logs = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            logs.push(path.clone());
+            continue;
+        }
+        let fail = |source| ModelsError::File { path: path.clone(), source };
+        let mut inside = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(fail)? {
+            inside.push(entry.map_err(fail)?.path());
+        }
+        inside.retain(|file| file.extension().is_some_and(|extension| extension == "mcap"));
+        inside.sort();
+        logs.extend(inside);
+    }
+    Ok(logs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_keep_their_pixels_and_their_clips() {
+        let mut store = FrameStore::new(8);
+        let mut shrink = Shrink::new(8).expect("a size");
+        let mut frame = Frame::black(8, 8, PixelEncoding::Rgb8);
+        for clip_len in [2, 3] {
+            store.start_clip();
+            for _ in 0..clip_len {
+                frame.data.fill(store.num_frames() as u8 * 10);
+                store.push(&frame, &mut shrink).expect("fits");
+            }
+        }
+        let mut wide = Frame::black(16, 24, PixelEncoding::Bgr8);
+        wide.data.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&[3, 2, 1]));
+        store.push(&wide, &mut shrink).expect("is resized");
+        assert_eq!(store.clips(), [0..2, 2..6]);
+        assert_eq!(store.frame(3), [30; 192]);
+        assert_eq!(&store.frame(5)[..3], [1, 2, 3]);
+        assert_eq!([store.clip_of(1), store.clip_of(4)], [0..2, 2..6]);
+        assert!(store.frame(6).is_empty());
+    }
+
+    #[test]
+    fn a_folder_without_logs_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = FrameStore::from_logs(&[folder.path().to_path_buf()], 8).expect_err("nothing there");
+        assert!(error.to_string().contains("foresee record"), "{error}");
+    }
+}

@@ -1,0 +1,84 @@
+//! The files of a run.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use foresee_runtime::write_atomically;
+
+use super::PretrainProgress;
+use crate::checkpoint::Checkpoint;
+use crate::error::ModelsError;
+use crate::frames::FrameStore;
+
+/// The folder of one run.
+pub(super) struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    pub(super) fn create(path: &Path) -> Result<Self, ModelsError> {
+        std::fs::create_dir_all(path).map_err(|source| ModelsError::File { path: path.to_path_buf(), source })?;
+        Ok(Self { path: path.to_path_buf() })
+    }
+
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint.safetensors")
+    }
+
+    pub(super) fn reconstructions(&self) -> PathBuf {
+        self.path.join("reconstructions.png")
+    }
+
+    /// Writes `run.json`.
+    pub(super) fn describe(&self, checkpoint: &Checkpoint, store: &FrameStore) -> Result<(), ModelsError> {
+        let place = checkpoint.place;
+        let facts = serde_json::json!({
+            "recipe": checkpoint.recipe,
+            "seed": place.seed,
+            "threads": place.threads,
+            "micro_batch": place.micro_batch,
+            "num_frames": store.num_frames(),
+            "num_clips": store.clips().len(),
+            "data_problems": store.problems(),
+            "num_trainable": checkpoint.parameters.num_trainable(),
+        });
+        Ok(write_atomically(&self.path.join("run.json"), format!("{facts:#}\n").as_bytes())?)
+    }
+
+    /// Opens `metrics.jsonl` after the line of step `step`: what a killed run wrote past its checkpoint goes.
+    pub(super) fn metrics(&self, step: u64) -> Result<Metrics, ModelsError> {
+        let path = self.path.join("metrics.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let is_kept = |line: &&str| serde_json::from_str::<PretrainProgress>(line).is_ok_and(|line| line.step <= step);
+        let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+        write_atomically(&path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(&path);
+        let file = file.map_err(|source| ModelsError::File { path: path.clone(), source })?;
+        Ok(Metrics { path, file: BufWriter::new(file), num_pending: 0 })
+    }
+}
+
+/// `metrics.jsonl`, appended to.
+pub(super) struct Metrics {
+    path: PathBuf,
+    file: BufWriter<File>,
+    num_pending: usize,
+}
+
+/// Lines that a kill may cost.
+const MAX_PENDING: usize = 20;
+
+impl Metrics {
+    pub(super) fn append(&mut self, progress: &PretrainProgress) -> Result<(), ModelsError> {
+        let line = serde_json::to_string(progress).map_err(|error| ModelsError::Training(error.to_string()))?;
+        writeln!(self.file, "{line}").map_err(|source| ModelsError::File { path: self.path.clone(), source })?;
+        self.num_pending += 1;
+        if self.num_pending >= MAX_PENDING { self.flush() } else { Ok(()) }
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), ModelsError> {
+        self.num_pending = 0;
+        self.file.flush().map_err(|source| ModelsError::File { path: self.path.clone(), source })
+    }
+}

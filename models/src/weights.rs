@@ -1,0 +1,145 @@
+//! A model's weights on a device, as leaves of the gradient graph, and the layers that read them by name.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::activation::{gelu, relu, softmax};
+use burn::tensor::module::{layer_norm, linear};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+use crate::error::ModelsError;
+use crate::parameters::Parameters;
+
+/// Of every norm in this family.
+const NORM_EPSILON: f64 = 1e-6;
+
+/// Weights on a device. Each tensor is flat; layers give it its shape.
+pub(crate) struct Weights {
+    leaves: BTreeMap<String, Tensor<1>>,
+    device: Device,
+}
+
+impl Weights {
+    /// Copies the weights to `device`; those that train require gradients if the device records them.
+    pub(crate) fn upload(parameters: &Parameters, device: &Device) -> Self {
+        let leaves = parameters
+            .iter()
+            .map(|(name, parameter)| {
+                let count = parameter.values.len();
+                let leaf = Tensor::from_data(TensorData::new(parameter.values.clone(), [count]), device);
+                let trains = device.is_autodiff() && !parameter.frozen;
+                (name.to_string(), if trains { leaf.require_grad() } else { leaf.inner() })
+            })
+            .collect();
+        Self { leaves, device: device.clone().inner() }
+    }
+
+    /// Where constants belong.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Takes the gradient of each weight that has one.
+    pub(crate) fn take_gradients(&self, gradients: &mut Gradients) -> impl Iterator<Item = (&str, TensorData)> {
+        self.leaves.iter().filter_map(move |(name, leaf)| {
+            let gradient = leaf.grad_remove(gradients)?;
+            Some((name.as_str(), gradient.into_data()))
+        })
+    }
+
+    /// The tensor of this name in this shape.
+    pub(crate) fn get<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, ModelsError> {
+        let fail = |problem: String| ModelsError::Tensor { name: name.to_string(), problem };
+        let leaf = self.leaves.get(name).ok_or_else(|| fail("is missing".to_string()))?;
+        let [count] = leaf.dims();
+        if count != shape.iter().product::<usize>() {
+            return Err(fail(format!("has {count} values; it is used as {shape:?}")));
+        }
+        Ok(leaf.clone().reshape(shape))
+    }
+
+    /// `x W^T + b` with the `rows` of a weight `[_, in]` and bias that start at `rows.start`.
+    pub(crate) fn linear_rows<const D: usize>(
+        &self,
+        (weight, bias): (&str, &str),
+        rows: Rows,
+        x: Tensor<D>,
+    ) -> Result<Tensor<D>, ModelsError> {
+        let inputs = x.dims()[D - 1];
+        let weight = self.get(weight, [rows.of, inputs])?.narrow(0, rows.start, rows.count);
+        let bias = self.get(bias, [rows.of])?.narrow(0, rows.start, rows.count);
+        Ok(flat_linear(x, weight, bias))
+    }
+
+    /// `x W^T + b` to `outputs` values.
+    pub(crate) fn linear<const D: usize>(
+        &self,
+        name: &str,
+        outputs: usize,
+        x: Tensor<D>,
+    ) -> Result<Tensor<D>, ModelsError> {
+        let inputs = x.dims()[D - 1];
+        let weight = self.get(&format!("{name}.weight"), [outputs, inputs])?;
+        let bias = self.get(&format!("{name}.bias"), [outputs])?;
+        Ok(flat_linear(x, weight, bias))
+    }
+
+    /// Normalises over the last dimension with the biased variance.
+    pub(crate) fn norm(&self, name: &str, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let [_, _, dim] = x.dims();
+        let weight = self.get(&format!("{name}.weight"), [dim])?;
+        let bias = self.get(&format!("{name}.bias"), [dim])?;
+        Ok(layer_norm(x, weight, Some(bias), NORM_EPSILON))
+    }
+
+    /// `outer(GELU(inner(x)))` with the exact GELU.
+    pub(crate) fn mlp(&self, [inner, outer]: [&str; 2], hidden: usize, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+        let [_, _, dim] = x.dims();
+        let hidden = gelu(self.linear(inner, hidden, x)?);
+        self.linear(outer, dim, hidden)
+    }
+
+    /// `2(ReLU(0(x)))`: the heads of the latent.
+    pub(crate) fn relu_mlp(
+        &self,
+        name: &str,
+        [hidden, outputs]: [usize; 2],
+        x: Tensor<2>,
+    ) -> Result<Tensor<2>, ModelsError> {
+        let hidden = relu(self.linear(&format!("{name}.0"), hidden, x)?);
+        self.linear(&format!("{name}.2"), outputs, hidden)
+    }
+}
+
+/// `x W^T + b` as one matrix product over all rows of `x`.
+pub(crate) fn flat_linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
+    let mut shape = x.dims();
+    let [outputs, inputs] = weight.dims();
+    let num_rows = shape.iter().product::<usize>() / inputs.max(1);
+    shape[D - 1] = outputs;
+    linear(x.reshape([num_rows, inputs]), weight.swap_dims(0, 1), Some(bias)).reshape(shape)
+}
+
+/// Some rows of a fused weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    /// Rows in all.
+    pub(crate) of: usize,
+    /// The first.
+    pub(crate) start: usize,
+    /// How many.
+    pub(crate) count: usize,
+}
+
+/// `softmax(q k^T / sqrt d) v` over `heads` heads; `q` `[N, T, C]`, `k` and `v` `[N, S, C]` -> `[N, T, C]`.
+pub(crate) fn attend([q, k, v]: [Tensor<3>; 3], heads: usize) -> Tensor<3> {
+    let [num_samples, num_queries, dim] = q.dims();
+    let head_dim = dim / heads;
+    let split = |x: Tensor<3>| {
+        let [_, num_tokens, _] = x.dims();
+        x.reshape([num_samples, num_tokens, heads, head_dim]).swap_dims(1, 2)
+    };
+    let scaled = split(q).mul_scalar(1.0 / (head_dim as f64).sqrt());
+    let scores = scaled.matmul(split(k).swap_dims(2, 3));
+    let mixed = softmax(scores, 3).matmul(split(v));
+    mixed.swap_dims(1, 2).reshape([num_samples, num_queries, dim])
+}

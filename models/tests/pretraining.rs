@@ -1,0 +1,173 @@
+//! A small encoder from frames to an ONNX file: the loss falls, a stopped run goes on bit for bit, the file computes what was trained.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use foresee_firmware_config::PixelEncoding;
+use foresee_models::{
+    Checkpoint, ExportOptions, FrameStore, PretrainOptions, PretrainProgress, Recipe, Shrink, export, load_encoder,
+    pretrain,
+};
+use foresee_runtime::{EncoderInput, Frame, ModelCard, Provenance};
+use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, Tensor, tvec};
+
+/// Squares that drift over a shaded ground, in clips of 40.
+fn drifting_squares(num_frames: usize) -> FrameStore {
+    let mut store = FrameStore::new(32);
+    let mut shrink = Shrink::new(32).expect("a size");
+    let mut frame = Frame::black(32, 32, PixelEncoding::Rgb8);
+    for frame_idx in 0..num_frames {
+        if frame_idx % 40 == 0 {
+            store.start_clip();
+        }
+        let clip = frame_idx / 40;
+        let [left, top] = [(frame_idx + 7 * clip) % 24, (frame_idx / 2 + 11 * clip) % 24];
+        for (pixel_idx, pixel) in frame.data.chunks_exact_mut(3).enumerate() {
+            let [x, y] = [pixel_idx % 32, pixel_idx / 32];
+            let inside = (left..left + 8).contains(&x) && (top..top + 8).contains(&y);
+            let square = [250, (clip * 60 % 250) as u8, 20];
+            pixel.copy_from_slice(&if inside { square } else { [(4 * x) as u8, (4 * y) as u8, 90] });
+        }
+        store.push(&frame, &mut shrink).expect("fits");
+    }
+    store
+}
+
+fn tiny(steps: usize) -> Recipe {
+    let mut recipe = Recipe::load("mae-64").expect("the recipe");
+    recipe.encoder.image_size = 32;
+    recipe.encoder.dim = 32;
+    recipe.encoder.mlp_dim = 64;
+    recipe.encoder.depth = 2;
+    let decoder = recipe.decoders.get_mut("decoder").expect("the decoder");
+    decoder.dim = 32;
+    decoder.depth = 1;
+    decoder.mlp_dim = 64;
+    recipe.optimiser.base_learning_rate = 0.04;
+    recipe.optimiser.batch_size = 16;
+    recipe.optimiser.steps = steps;
+    recipe.optimiser.warm_up_steps = steps.min(5);
+    recipe.data.stored_size = 32;
+    recipe.validate().expect("valid");
+    recipe
+}
+
+fn options(recipe: Recipe, folder: &Path) -> PretrainOptions {
+    PretrainOptions {
+        recipe,
+        folder: folder.to_path_buf(),
+        seed: 3,
+        threads: 2,
+        micro_batch: 5,
+        checkpoint_every: Duration::from_secs(3600),
+        resume: false,
+    }
+}
+
+/// The losses of every step; stops after `stop_after` if given.
+fn losses(options: &PretrainOptions, store: &FrameStore, stop_after: Option<u64>) -> Vec<f64> {
+    let stop = AtomicBool::new(false);
+    let mut losses = Vec::new();
+    let mut observer = |progress: &PretrainProgress| {
+        losses.push(progress.loss);
+        stop.store(stop_after == Some(progress.step), Ordering::Relaxed);
+    };
+    pretrain(options, store, &mut observer, &stop).expect("trains");
+    losses
+}
+
+#[test]
+fn the_loss_falls_and_the_run_folder_is_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = drifting_squares(160);
+    let losses = losses(&options(tiny(60), folder.path()), &store, None);
+    assert_eq!(losses.len(), 60);
+    let [first, last] = [&losses[..5], &losses[55..]].map(|part| part.iter().sum::<f64>() / 5.0);
+    assert!(last < 0.7 * first, "{first} -> {last}");
+    let metrics = std::fs::read_to_string(folder.path().join("metrics.jsonl")).expect("metrics");
+    assert_eq!(metrics.lines().count(), 60);
+    for name in ["checkpoint.safetensors", "reconstructions.png", "run.json"] {
+        assert!(folder.path().join(name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn a_stopped_run_goes_on_bit_for_bit() {
+    let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+    let store = drifting_squares(50);
+    let whole = losses(&options(tiny(12), folders[0].path()), &store, None);
+    let mut parts = options(tiny(12), folders[1].path());
+    let mut stopped = losses(&parts, &store, Some(7));
+    parts.resume = true;
+    // What a resumed run was started with does not matter: its own numbers are in the checkpoint.
+    parts.seed = 99;
+    parts.threads = 1;
+    stopped.extend(losses(&parts, &store, None));
+    assert_eq!(whole, stopped);
+    let [a, b] = folders.each_ref().map(|folder| {
+        let checkpoint = Checkpoint::load(&folder.path().join("checkpoint.safetensors")).expect("loads");
+        let metrics = std::fs::read_to_string(folder.path().join("metrics.jsonl")).expect("metrics");
+        assert_eq!(metrics.lines().count(), 12);
+        checkpoint
+    });
+    assert_eq!(a, b);
+    parts.recipe.encoder.heads = 2;
+    let error = pretrain(&parts, &store, &mut |_| {}, &AtomicBool::new(false)).expect_err("another recipe");
+    assert!(error.to_string().contains("another recipe"), "{error}");
+}
+
+#[test]
+fn the_exported_file_computes_what_was_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = drifting_squares(40);
+    losses(&options(tiny(4), folder.path()), &store, None);
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    let output = folder.path().join("tiny.onnx");
+    let provenance = Provenance { data: "drifting squares".to_string(), ..Provenance::default() };
+    let export_options =
+        ExportOptions { checkpoint: checkpoint.clone(), output: output.clone(), name: "tiny".to_string(), provenance };
+    let card = export(&export_options).expect("exports");
+    assert_eq!(ModelCard::load(&output).expect("the card fits"), card);
+
+    let trained = load_encoder(&checkpoint).expect("loads");
+    let data: Vec<f32> = (0..3 * 32 * 32).map(|idx| ((idx * 7919 % 1000) as f32 / 250.0) - 2.0).collect();
+    let inputs = [EncoderInput { height: 32, width: 32, data: data.clone() }, EncoderInput::zeros(32, 32)];
+    let features = trained.features(&inputs).expect("runs");
+    let model = tract_onnx::onnx().model_for_path(&output).expect("tract reads it");
+    let model = model.into_optimized().expect("optimises").into_runnable().expect("runs");
+    let mut images = data;
+    images.extend(vec![0.0; 3 * 32 * 32]);
+    let images = Tensor::from_shape(&[2, 3, 32, 32], &images).expect("a tensor");
+    let outputs = model.run(tvec!(images.into())).expect("runs");
+    let [tokens, cls] = [0, 1].map(|idx| outputs[idx].to_plain_array_view::<f32>().expect("f32").to_owned());
+    let expected_tokens = features.iter().flat_map(|features| &features.tokens);
+    let expected_cls = features.iter().flat_map(|features| &features.cls);
+    for (value, expected) in tokens.iter().zip(expected_tokens).chain(cls.iter().zip(expected_cls)) {
+        assert!((value - expected).abs() <= 1e-4, "{value} {expected}");
+    }
+    assert_eq!((tokens.shape(), cls.shape()), ([2, 16, 32].as_slice(), [2, 32].as_slice()));
+}
+
+#[test]
+fn bad_recipes_name_the_key_and_the_value() {
+    let text = toml_of(&tiny(4));
+    let check = |from: &str, to: &str, wanted: &str| {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text, "{from} is not in the recipe");
+        let error = Recipe::parse("tiny", &changed).expect_err(to).to_string();
+        assert!(error.contains(wanted) && !error.contains('\n'), "{error}");
+    };
+    check("patch_size = 8", "patch_size = 7", "patch_size 7 must divide");
+    check("patch_size = 8", "patch_sise = 8", "patch_sise");
+    check("mask_ratio = 0.75", "mask_ratio = 0.99", "leaves no patch visible");
+    check("encoding = \"visible\"", "encoding = \"hidden\"", "no encoding hidden");
+    check("view = 0\nmask", "view = 3\nmask", "view is 3");
+    check("block = \"self\"", "block = \"selfish\"", "selfish");
+    check("\nsteps = 4", "\nsteps = 0", "at least 1");
+    assert!(Recipe::load("mae-65").expect_err("unknown").to_string().contains("mae-64"));
+}
+
+fn toml_of(recipe: &Recipe) -> String {
+    toml::to_string(recipe).expect("writes")
+}

@@ -1,0 +1,416 @@
+//! Recording episodes into MCAP logs, one file an episode: demonstrations for cloning, frames for pretraining.
+//!
+//! A file bears its final name only when it is whole, so a folder can be counted by its names, and a recording that was
+//! stopped or killed goes on where it was.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use foresee_firmware_config::PixelEncoding;
+use foresee_runtime::{
+    CommandTopic, Episode, EpisodePhase, Frame, JointState, LogHeader, LogWriter, Stamp, write_atomically,
+};
+use foresee_sim::{Camera, CameraOptions, Environment, MUJOCO_VERSION, Quality};
+use rand::Rng;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+
+use crate::actor::{OrnsteinUhlenbeck, SmoothRandom, StateActor, UniformRandom, finite_range, seeded};
+use crate::error::PoliciesError;
+use crate::experts::expert_for;
+use crate::progress::{Progress, Watch};
+use crate::statistics::EpisodeResult;
+
+/// What a folder of recordings was made with: [`RecordOptions`] but for the number of episodes.
+const MANIFEST: &str = "recording.json";
+/// Tries a wanted episode before the filter is blamed.
+const MAX_TRIES_PER_EPISODE: u64 = 10;
+
+/// What is recorded, and where to.
+#[derive(Clone, Debug)]
+pub struct RecordOptions {
+    /// Task name, such as `dmc/reacher-easy`.
+    pub task: String,
+    /// The folder of native parts, which holds the tasks' assets.
+    pub native: PathBuf,
+    /// Where the episodes go, as `episode-<seed>.mcap`; made if missing. One folder holds one kind of recording.
+    pub folder: PathBuf,
+    /// The robot's name in the log's topics.
+    pub robot: String,
+    /// The camera.
+    pub camera: CameraOptions,
+    /// Who acts.
+    pub behaviour: Behaviour,
+    /// How the actions are disturbed.
+    pub disturbance: Disturbance,
+    /// Episodes that the folder shall hold at the end.
+    pub num_episodes: u32,
+    /// Seed of the first; the others count up.
+    pub first_seed: u64,
+    /// Control steps after which an episode is cut off, if before its own end.
+    pub max_steps: Option<u32>,
+    /// Every how many control steps one is written; 1: all.
+    pub stride: u32,
+    /// Which episodes are kept.
+    pub keep: Keep,
+    /// Git revision of the code, for the logs' headers.
+    pub git_revision: String,
+}
+
+/// Who acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    /// The task's scripted expert; its undisturbed actions are written as `expert_command`.
+    Expert,
+    /// [`UniformRandom`].
+    UniformRandom,
+    /// [`SmoothRandom`].
+    SmoothRandom,
+}
+
+/// Disturbed execution, so that a clone also sees how the expert comes back (Laskey et al., DART, 2017): what is executed is the actor's action
+/// plus noise, what is written as the label is the action alone.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disturbance {
+    /// Largest standard deviation of the noise, in halves of an actuator's range. Each episode draws its own between 0 and this.
+    pub noise: f64,
+    /// Control steps within which the noise forgets itself; 0: white.
+    pub noise_correlation_steps: f64,
+    /// Share of the episodes that begin with smooth random actions.
+    pub random_start_share: f64,
+    /// Most control steps of such a beginning.
+    pub max_random_start_steps: u32,
+}
+
+impl Disturbance {
+    /// None.
+    pub const NONE: Self =
+        Self { noise: 0.0, noise_correlation_steps: 0.0, random_start_share: 0.0, max_random_start_steps: 0 };
+    /// What the committed policies were cloned from.
+    pub const CLONING: Self =
+        Self { noise: 0.5, noise_correlation_steps: 5.0, random_start_share: 0.5, max_random_start_steps: 25 };
+}
+
+/// Which episodes are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Every one.
+    All,
+    /// Those that end in success.
+    Successful,
+}
+
+/// What a recording came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RecordReport {
+    /// Episodes that the folder holds.
+    pub num_held: usize,
+    /// Episodes played now.
+    pub num_played: usize,
+    /// Of those, the ones not kept.
+    pub num_rejected: usize,
+    /// Steps written now.
+    pub num_steps: u64,
+    /// Whether it was asked to stop before all was there.
+    pub stopped: bool,
+}
+
+/// Plays and writes episodes until the folder holds as many as asked for. What it holds already is counted; a half-written file is not,
+/// and is removed. The same options give the same episodes, in one go or in several.
+///
+/// # Errors
+/// [`PoliciesError::Option`] for options out of range, [`PoliciesError::Recordings`] when the folder holds another kind of recording or too few
+/// episodes pass the filter, [`PoliciesError::NoExpert`], and what the simulator and the log say.
+pub fn record(options: &RecordOptions, watch: &mut Watch<'_>) -> Result<RecordReport, PoliciesError> {
+    options.check()?;
+    let mut stage = Stage::new(options)?;
+    let held = prepare_folder(options)?;
+    let num_wanted = options.num_episodes as usize;
+    let mut report =
+        RecordReport { num_held: held.len(), num_played: 0, num_rejected: 0, num_steps: 0, stopped: false };
+    let tries = u64::from(options.num_episodes) * MAX_TRIES_PER_EPISODE;
+    for seed in (options.first_seed..).take(usize::try_from(tries).unwrap_or(usize::MAX)) {
+        if report.num_held >= num_wanted || watch.stopped() {
+            break;
+        }
+        if held.contains(&seed) {
+            continue;
+        }
+        let path = episode_path(&options.folder, seed);
+        let partial = path.with_extension("mcap.partial");
+        let Some(episode) = stage.play(seed, &partial, watch)? else { break };
+        let kept = options.keep == Keep::All || episode.success;
+        let settled = if kept { fs::rename(&partial, &path) } else { fs::remove_file(&partial) };
+        settled.map_err(|source| PoliciesError::File { path, source })?;
+        report.num_held += usize::from(kept);
+        report.num_rejected += usize::from(!kept);
+        report.num_played += 1;
+        report.num_steps += u64::from(episode.num_steps);
+        watch.tell(Progress::Recorded { num_held: report.num_held, num_wanted, episode, kept });
+    }
+    report.stopped = report.num_held < num_wanted && watch.stopped();
+    if report.num_held < num_wanted && !report.stopped {
+        let problem = format!(
+            "only {} of {tries} episodes of {} end in success; keep all of them, or allow more than {:?} steps",
+            report.num_held, options.task, options.max_steps
+        );
+        return Err(PoliciesError::Recordings { folder: options.folder.clone(), problem });
+    }
+    Ok(report)
+}
+
+/// The logs in a folder, in order of their names; half-written ones are not among them.
+///
+/// # Errors
+/// [`PoliciesError::File`] when the folder cannot be read.
+pub fn logs_in(folder: &Path) -> Result<Vec<PathBuf>, PoliciesError> {
+    let file = |source| PoliciesError::File { path: folder.to_path_buf(), source };
+    let entries = fs::read_dir(folder).map_err(file)?.collect::<Result<Vec<_>, _>>().map_err(file)?;
+    let mut logs: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "mcap"));
+    logs.sort();
+    Ok(logs)
+}
+
+impl RecordOptions {
+    fn check(&self) -> Result<(), PoliciesError> {
+        let refuse = |option, value: &dyn std::fmt::Display, rule: &str| {
+            Err(PoliciesError::Option { option, value: value.to_string(), rule: format!("use {rule}") })
+        };
+        let Disturbance { noise, noise_correlation_steps, random_start_share, .. } = self.disturbance;
+        if self.num_episodes == 0 {
+            return refuse("num_episodes", &0, "at least 1");
+        }
+        if self.stride == 0 {
+            return refuse("stride", &0, "at least 1");
+        }
+        if self.max_steps == Some(0) {
+            return refuse("max_steps", &0, "at least 1");
+        }
+        if !(0.0..=10.0).contains(&noise) {
+            return refuse("noise", &noise, "0 to 10");
+        }
+        if !(0.0..=1e6).contains(&noise_correlation_steps) {
+            return refuse("noise_correlation_steps", &noise_correlation_steps, "0 to 1000000");
+        }
+        if !(0.0..=1.0).contains(&random_start_share) {
+            return refuse("random_start_share", &random_start_share, "0 to 1");
+        }
+        Ok(())
+    }
+
+    /// What must be the same for two recordings to share a folder.
+    fn manifest(&self) -> Manifest {
+        let CameraOptions { name, width, height, quality } = &self.camera;
+        let quality = match quality {
+            Quality::Fast => "fast",
+            Quality::Reference => "reference",
+        };
+        Manifest {
+            task: self.task.clone(),
+            robot: self.robot.clone(),
+            camera: format!("{name} {width}x{height} {quality}"),
+            behaviour: self.behaviour,
+            disturbance: self.disturbance,
+            first_seed: self.first_seed,
+            max_steps: self.max_steps,
+            stride: self.stride,
+            keep: self.keep,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Manifest {
+    task: String,
+    robot: String,
+    camera: String,
+    behaviour: Behaviour,
+    disturbance: Disturbance,
+    first_seed: u64,
+    max_steps: Option<u32>,
+    stride: u32,
+    keep: Keep,
+}
+
+fn episode_path(folder: &Path, seed: u64) -> PathBuf {
+    folder.join(format!("episode-{seed:010}.mcap"))
+}
+
+/// Makes the folder, or checks that it holds this kind of recording; removes half-written files; gives the seeds it holds.
+fn prepare_folder(options: &RecordOptions) -> Result<BTreeSet<u64>, PoliciesError> {
+    let folder = &options.folder;
+    let file = |path: &Path, source| PoliciesError::File { path: path.to_path_buf(), source };
+    fs::create_dir_all(folder).map_err(|source| file(folder, source))?;
+    let path = folder.join(MANIFEST);
+    let manifest = serde_json::to_value(options.manifest()).unwrap_or_default();
+    if path.exists() {
+        let text = fs::read_to_string(&path).map_err(|source| file(&path, source))?;
+        let found: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(problem) = difference(&manifest, &found) {
+            return Err(PoliciesError::Recordings { folder: folder.clone(), problem });
+        }
+    } else if !logs_in(folder)?.is_empty() {
+        let problem = format!("holds logs but no {MANIFEST}; give an empty folder");
+        return Err(PoliciesError::Recordings { folder: folder.clone(), problem });
+    } else {
+        write_atomically(&path, format!("{manifest:#}\n").as_bytes())?;
+    }
+    for entry in fs::read_dir(folder).map_err(|source| file(folder, source))?.flatten() {
+        let entry = entry.path();
+        if entry.to_string_lossy().ends_with(".mcap.partial") {
+            fs::remove_file(&entry).map_err(|source| file(&entry, source))?;
+        }
+    }
+    let seed_of = |log: PathBuf| log.file_stem()?.to_string_lossy().strip_prefix("episode-")?.parse().ok();
+    Ok(logs_in(folder)?.into_iter().filter_map(seed_of).collect())
+}
+
+/// The first key in which two manifests differ.
+fn difference(wanted: &serde_json::Value, found: &serde_json::Value) -> Option<String> {
+    let keys = wanted.as_object()?;
+    let (key, value) = keys.iter().find(|(key, value)| found.get(key) != Some(value))?;
+    let other = found.get(key).map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    Some(format!("were made with {key} = {other}, not {value}; give the same options or another folder"))
+}
+
+/// Everything that playing needs, set up once.
+struct Stage<'a> {
+    options: &'a RecordOptions,
+    environment: Environment,
+    camera: Camera,
+    actor: Box<dyn StateActor>,
+    names: Vec<String>,
+    frame: Frame,
+    joints: JointState,
+    wanted: Vec<f64>,
+    executed: Vec<f64>,
+}
+
+/// How one episode is disturbed.
+struct Disturbed {
+    generator: StdRng,
+    noise: OrnsteinUhlenbeck,
+    start: SmoothRandom,
+    num_start_steps: u32,
+}
+
+impl<'a> Stage<'a> {
+    fn new(options: &'a RecordOptions) -> Result<Self, PoliciesError> {
+        let mut environment = Environment::new(&options.task, &options.native)?;
+        environment.reset(options.first_seed)?;
+        let camera = Camera::new(&environment, &options.camera)?;
+        let actor: Box<dyn StateActor> = match options.behaviour {
+            Behaviour::Expert => expert_for(&environment)?,
+            Behaviour::UniformRandom => Box::new(UniformRandom::new()),
+            Behaviour::SmoothRandom => Box::new(SmoothRandom::new()),
+        };
+        let names = environment.actuator_names();
+        Ok(Self {
+            options,
+            actor,
+            frame: Frame::black(options.camera.width, options.camera.height, PixelEncoding::Rgb8),
+            joints: JointState::zeros(names.len()),
+            wanted: vec![0.0; names.len()],
+            executed: vec![0.0; names.len()],
+            names,
+            environment,
+            camera,
+        })
+    }
+
+    /// Plays the episode of `seed` into the log `path`; `None` when asked to stop.
+    fn play(&mut self, seed: u64, path: &Path, watch: &Watch<'_>) -> Result<Option<EpisodeResult>, PoliciesError> {
+        self.environment.reset(seed)?;
+        self.actor.reset(seed);
+        let mut disturbed = Disturbed::draw(&self.options.disturbance, seed);
+        let max_steps = self.options.max_steps.unwrap_or(u32::MAX);
+        let mut episode = Episode { seed, task: self.options.task.clone(), ..Episode::default() };
+        let mut log = LogWriter::create(path, &self.log_header(seed))?;
+        log.write_episode(self.stamp(), EpisodePhase::Started, &episode)?;
+        loop {
+            if watch.stopped() {
+                return Ok(None);
+            }
+            self.choose(episode.num_steps, &mut disturbed)?;
+            if episode.num_steps.is_multiple_of(self.options.stride) {
+                self.write_step(&mut log, episode.num_steps)?;
+            }
+            let transition = self.environment.step(&self.executed)?;
+            episode.episode_return += transition.reward;
+            episode.num_steps += 1;
+            episode.success = transition.success;
+            if transition.is_last() || episode.num_steps >= max_steps {
+                break;
+            }
+        }
+        log.write_episode(self.stamp(), EpisodePhase::Ended, &episode)?;
+        log.finish()?;
+        let Episode { episode_return, num_steps, success, .. } = episode;
+        Ok(Some(EpisodeResult { seed, episode_return, num_steps, success }))
+    }
+
+    /// Decides what is wanted and what is executed.
+    fn choose(&mut self, step: u32, disturbed: &mut Disturbed) -> Result<(), PoliciesError> {
+        self.actor.act(&self.environment, &mut self.wanted)?;
+        if step < disturbed.num_start_steps {
+            return disturbed.start.act(&self.environment, &mut self.executed);
+        }
+        let noise = disturbed.noise.next(self.wanted.len(), &mut disturbed.generator);
+        let actions = self.executed.iter_mut().zip(&self.wanted).zip(noise).zip(&self.environment.spec().actions);
+        for (((executed, wanted), noise), spec) in actions {
+            let (minimum, maximum) = finite_range(spec.minimum, spec.maximum);
+            *executed = (wanted + noise * 0.5 * (maximum - minimum)).clamp(minimum, maximum);
+        }
+        Ok(())
+    }
+
+    fn write_step(&mut self, log: &mut LogWriter, step: u32) -> Result<(), PoliciesError> {
+        self.camera.render_frame(&mut self.environment, &mut self.frame)?;
+        self.frame.sequence = u64::from(step);
+        self.environment.write_joint_state(&mut self.joints);
+        let stamp = self.frame.stamp;
+        log.write_frame(&self.frame)?;
+        log.write_joints(&self.names, &self.joints)?;
+        log.write_command(CommandTopic::JointCommand, &self.names, (stamp, &self.executed))?;
+        if self.options.behaviour == Behaviour::Expert {
+            log.write_command(CommandTopic::ExpertCommand, &self.names, (stamp, &self.wanted))?;
+        }
+        Ok(())
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::from_seconds(self.environment.physics().time_seconds())
+    }
+
+    fn log_header(&self, seed: u64) -> LogHeader {
+        let manifest = serde_json::to_string(&self.options.manifest()).unwrap_or_default();
+        let facts = [("recording", manifest), ("seed", seed.to_string()), ("mujoco", MUJOCO_VERSION.to_string())];
+        LogHeader {
+            robot: self.options.robot.clone(),
+            joints: self.names.clone(),
+            git_revision: self.options.git_revision.clone(),
+            facts: facts.map(|(key, value)| (key.to_owned(), value)).into(),
+            ..LogHeader::default()
+        }
+    }
+}
+
+impl Disturbed {
+    fn draw(disturbance: &Disturbance, seed: u64) -> Self {
+        // Another stream than the actor's own of the same seed.
+        let mut generator = seeded(!seed);
+        let level = disturbance.noise * generator.random::<f64>();
+        let begins_at_random = generator.random::<f64>() < disturbance.random_start_share;
+        let most = disturbance.max_random_start_steps;
+        let num_start_steps = if begins_at_random && most > 0 { generator.random_range(1..=most) } else { 0 };
+        let mut start = SmoothRandom::new();
+        start.reset(!seed);
+        let noise = OrnsteinUhlenbeck::new(level, disturbance.noise_correlation_steps);
+        Self { generator, noise, start, num_start_steps }
+    }
+}
