@@ -1,5 +1,7 @@
 //! The checked profile: what the rest of Foresee reads.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// A device, checked: every range holds, every required key is there.
@@ -118,6 +120,8 @@ impl Provider {
 pub enum Pace {
     /// Every frame is answered before the next is taken; time is the frame's stamp (simulation).
     Lockstep {
+        /// The simulated time from one frame to the next.
+        period_millis: u64,
         /// How long the simulation waits for the answer to a frame.
         answer_timeout_millis: u64,
     },
@@ -128,6 +132,16 @@ pub enum Pace {
         /// Older frames count as a fault.
         max_frame_age_millis: u64,
     },
+}
+
+impl Pace {
+    /// The nominal time from one tick to the next.
+    pub fn period(self) -> Duration {
+        match self {
+            Self::Lockstep { period_millis, .. } => Duration::from_millis(period_millis),
+            Self::Fixed { rate_hertz, .. } => Duration::from_secs_f64(1.0 / rate_hertz),
+        }
+    }
 }
 
 /// Where zenoh listens and connects.

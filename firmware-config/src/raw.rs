@@ -134,7 +134,7 @@ struct RawInference {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum RawPace {
-    Lockstep { answer_timeout_millis: u64 },
+    Lockstep { period_millis: u64, answer_timeout_millis: u64 },
     Fixed { rate_hertz: f64, max_frame_age_millis: u64 },
 }
 
@@ -277,9 +277,10 @@ impl Check<'_> {
 
     fn pace(&self, pace: RawPace) -> Result<Pace, ProfileError> {
         match pace {
-            RawPace::Lockstep { answer_timeout_millis } => {
+            RawPace::Lockstep { period_millis, answer_timeout_millis } => {
+                self.within("pace.period_millis", period_millis, 1, 60_000)?;
                 self.within("pace.answer_timeout_millis", answer_timeout_millis, 1, 3_600_000)?;
-                Ok(Pace::Lockstep { answer_timeout_millis })
+                Ok(Pace::Lockstep { period_millis, answer_timeout_millis })
             }
             RawPace::Fixed { rate_hertz, max_frame_age_millis } => {
                 self.within("pace.rate_hertz", rate_hertz, 0.1, 10_000.0)?;

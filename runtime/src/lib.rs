@@ -9,6 +9,7 @@
 
 mod card;
 mod command;
+mod control_loop;
 mod encoder;
 mod ends;
 mod engine;
@@ -22,6 +23,7 @@ mod onnx;
 mod policy;
 mod preprocess;
 mod safety;
+mod statistics;
 mod time;
 #[cfg(feature = "wire")]
 mod wire;
@@ -32,6 +34,7 @@ pub use card::{
     CARD_FORMAT, Golden, ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, TensorCard, TensorData,
 };
 pub use command::Action;
+pub use control_loop::{ControlLoop, Ends, LoopEvent, RunEnd, Stage, TickReport, run};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 pub use engine::{EngineOptions, ProviderChoice, ProviderProbe, open_encoder, open_policy, probe_providers};
@@ -45,6 +48,7 @@ pub use onnx::{ONNX_OPSET, OnnxAttribute, OnnxDim, OnnxFilter, OnnxGraph, OnnxNo
 pub use policy::Policy;
 pub use preprocess::Preprocessor;
 pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
+pub use statistics::{LatencyHistogram, LoopStatistics};
 pub use time::{Clock, Stamp};
 #[cfg(feature = "wire")]
 pub use wire::EpisodePhase;

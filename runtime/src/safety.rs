@@ -1,5 +1,7 @@
 //! The safety filter: the only maker of commands.
 
+use std::time::Duration;
+
 use foresee_firmware_config::JointProfile;
 
 use crate::command::Action;
@@ -56,30 +58,39 @@ pub enum Hold {
 #[derive(Clone, Debug)]
 pub struct SafetyFilter {
     joints: Vec<JointProfile>,
+    period: Duration,
+    is_at_rest: bool,
     previous: SafeCommand,
 }
 
 impl SafetyFilter {
-    /// A filter for these joints. It starts from the value nearest to zero that each range allows.
-    pub fn new(joints: &[JointProfile]) -> Self {
+    /// A filter for these joints, ticked about every `period`. It starts from the value nearest to zero that each range allows.
+    pub fn new(joints: &[JointProfile], period: Duration) -> Self {
         let values = joints.iter().map(|joint| 0.0_f64.clamp(joint.minimum, joint.maximum)).collect();
         let previous = SafeCommand { stamp: Stamp::default(), values, verdict: Verdict::default() };
-        Self { joints: joints.to_vec(), previous }
+        Self { joints: joints.to_vec(), period, is_at_rest: true, previous }
     }
 
-    /// A new episode begins at `stamp`: the command before it is the resting one.
-    pub fn reset(&mut self, stamp: Stamp) {
-        self.previous.stamp = stamp;
+    /// A new episode begins: the command before it is the resting one, a period ago.
+    pub fn reset(&mut self) {
+        self.is_at_rest = true;
         for (value, joint) in self.previous.values.iter_mut().zip(&self.joints) {
             *value = 0.0_f64.clamp(joint.minimum, joint.maximum);
         }
         self.previous.verdict = Verdict::default();
     }
 
+    /// The last command made; at rest, the resting one.
+    pub fn last(&self) -> &SafeCommand {
+        &self.previous
+    }
+
     /// Clamps to the range, limits the rate since the last command, and holds the last command when the action is absent
     /// (`None`: a stage failed), not finite or of the wrong length.
     pub fn filter(&mut self, stamp: Stamp, action: Option<&Action>) -> &SafeCommand {
-        let elapsed = stamp.since(self.previous.stamp).as_secs_f64();
+        let since_previous = stamp.since(self.previous.stamp);
+        let elapsed = if self.is_at_rest { self.period } else { since_previous }.as_secs_f64();
+        self.is_at_rest = false;
         self.previous.stamp = stamp;
         self.previous.verdict = Verdict::default();
         let hold = match action {

@@ -56,7 +56,7 @@ fn observation(sequence: u64) -> Observation {
 /// Answers `num_frames` frames with the joint positions, swapped into the profile's order on the way in.
 fn answer(pair: &Pair, num_frames: usize) -> Vec<Observation> {
     let (_link, mut source, mut actuator) = pair.ends();
-    let mut filter = SafetyFilter::new(&pair.profile.joints);
+    let mut filter = SafetyFilter::new(&pair.profile.joints, Duration::from_millis(20));
     let mut lent = Observation::blank(1, 1, 0);
     let mut seen = Vec::new();
     while seen.len() < num_frames {
