@@ -82,7 +82,7 @@ fn inherit(
 }
 
 fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+    let line = error.span().map(|span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
     let quoted =
         error.span().and_then(|span| text.get(span)).unwrap_or_default().lines().next().unwrap_or_default().trim();
     let message = error.message().replace('\n', " ");

@@ -274,7 +274,7 @@ mod tests {
         let writer = LogWriter::create(&path, &header()).unwrap();
         let recorder = Recorder::start(writer, &profile, RecorderOptions { num_slots: 2 }).unwrap();
         let mut observation = Observation::blank(128, 128, 2);
-        let mut filter = SafetyFilter::new(&profile.joints);
+        let mut filter = SafetyFilter::new(&profile.joints, profile.pace.period());
         for sequence in 0..300 {
             observation.frame.sequence = sequence;
             observation.frame.stamp.nanos = sequence * 1_000_000;

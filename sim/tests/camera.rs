@@ -64,7 +64,7 @@ fn the_ends_play_a_plan_in_lockstep() {
     let (mut source, mut actuator) =
         in_process_ends(environment, camera, EpisodePlan { first_seed: 5, num_episodes: 1 });
     let mut observation = Observation::blank(SIDE, SIDE, 2);
-    let mut filter = SafetyFilter::new(&[]);
+    let mut filter = SafetyFilter::new(&[], std::time::Duration::from_millis(20));
     let mut next = |observation: &mut Observation| source.next(observation, Duration::ZERO).unwrap();
     assert!(matches!(next(&mut observation), SourceEvent::EpisodeStarted(episode) if episode.seed == 5));
     assert_eq!(next(&mut observation), SourceEvent::Observed);
