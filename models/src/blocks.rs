@@ -3,15 +3,18 @@
 use burn::tensor::Tensor;
 
 use crate::error::ModelsError;
+use crate::positions::Rotation;
 use crate::recipe::BlockKind;
 use crate::weights::{Rows, Weights, attend};
 
 /// The sizes of a stack of blocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StackShape {
     pub(crate) depth: usize,
     pub(crate) heads: usize,
     pub(crate) mlp_dim: usize,
+    /// Of the tokens and of the memory, with rotary positions.
+    pub(crate) rotations: Option<[Rotation; 2]>,
 }
 
 /// Runs `<name>_blocks` or `blocks` over `x` `[N, T, C]`; `memory` `[N, S, C]` is the same for every block.
@@ -22,7 +25,7 @@ pub(crate) fn run_blocks(
     memory: Option<&Tensor<3>>,
 ) -> Result<Tensor<3>, ModelsError> {
     for block_idx in 0..shape.depth {
-        let block = Block { weights, name: format!("{prefix}.{block_idx}"), shape };
+        let block = Block { weights, name: format!("{prefix}.{block_idx}"), shape: &shape };
         x = match kind {
             BlockKind::SelfOnly => block.self_only(x)?,
             BlockKind::CrossSelf => block.cross_self(x, memory)?,
@@ -36,7 +39,7 @@ pub(crate) fn run_blocks(
 struct Block<'a> {
     weights: &'a Weights,
     name: String,
-    shape: StackShape,
+    shape: &'a StackShape,
 }
 
 impl Block<'_> {
@@ -77,7 +80,7 @@ impl Block<'_> {
         let [_, _, dim] = x.dims();
         let names = [format!("{}.attn.qkv.weight", self.name), format!("{}.attn.qkv.bias", self.name)];
         let part = |part_idx| self.rows(&names, [3, part_idx], x.clone());
-        let mixed = attend([part(0)?, part(1)?, part(2)?], self.shape.heads);
+        let mixed = attend([part(0)?, part(1)?, part(2)?], self.shape.heads, self.turns([0, 0]));
         self.weights.linear(&format!("{}.attn.proj", self.name), dim, mixed)
     }
 
@@ -87,7 +90,7 @@ impl Block<'_> {
         let q = self.weights.linear(&format!("{}.cattn.q", self.name), dim, x)?;
         let names = [format!("{}.cattn.kv.weight", self.name), format!("{}.cattn.kv.bias", self.name)];
         let part = |part_idx| self.rows(&names, [2, part_idx], memory.clone());
-        let mixed = attend([q, part(0)?, part(1)?], self.shape.heads);
+        let mixed = attend([q, part(0)?, part(1)?], self.shape.heads, self.turns([0, 1]));
         self.weights.linear(&format!("{}.cattn.proj", self.name), dim, mixed)
     }
 
@@ -98,7 +101,7 @@ impl Block<'_> {
         let q = self.rows(&names, [3, 0], x)?;
         let k = self.rows(&names, [3, 1], memory.clone())?;
         let v = self.rows(&names, [3, 2], memory)?;
-        let mixed = attend([q, k, v], self.shape.heads);
+        let mixed = attend([q, k, v], self.shape.heads, None);
         self.weights.linear(&format!("{}.{layer}.out_proj", self.name), dim, mixed)
     }
 
@@ -106,9 +109,14 @@ impl Block<'_> {
     fn cross_with_three(&self, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
         let [_, _, dim] = x.dims();
         let layer = |layer: &str, x| self.weights.linear(&format!("{}.cross_attn.{layer}", self.name), dim, x);
-        let mixed =
-            attend([layer("projq", x)?, layer("projk", memory.clone())?, layer("projv", memory)?], self.shape.heads);
+        let parts = [layer("projq", x)?, layer("projk", memory.clone())?, layer("projv", memory)?];
+        let mixed = attend(parts, self.shape.heads, self.turns([0, 1]));
         layer("proj", mixed)
+    }
+
+    fn turns(&self, [of_queries, of_keys]: [usize; 2]) -> Option<[&Rotation; 2]> {
+        let rotations = self.shape.rotations.as_ref()?;
+        Some([rotations.get(of_queries)?, rotations.get(of_keys)?])
     }
 
     fn norm(&self, layer: &str, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {

@@ -6,11 +6,12 @@ mod latent;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use self::decode::run_term;
-pub(crate) use self::latent::read_values;
 use self::latent::run_latent;
+pub(crate) use self::latent::{Latent, read_values};
 use crate::blocks::{StackShape, run_blocks};
 use crate::error::ModelsError;
 use crate::mask::Mask;
+use crate::positions::Rotation;
 use crate::recipe::{BlockKind, EncoderRecipe, EncodingRecipe, Positions, Recipe};
 use crate::weights::{Weights, flat_linear};
 
@@ -36,6 +37,8 @@ pub(crate) enum LatentDraw {
     Absent,
     /// `[N, groups]` uniform draws, turned into classes by the posterior's distribution.
     Uniforms(Vec<f32>),
+    /// `[N, groups]` classes.
+    Classes(Vec<usize>),
 }
 
 /// What one batch gave.
@@ -46,6 +49,8 @@ pub(crate) struct Outcome {
     pub(crate) terms: Vec<(String, Tensor<1>)>,
     /// For each term of the recipe, the predicted patches `[N, L, 3pp]`.
     pub(crate) predictions: Vec<Tensor<3>>,
+    /// The recipe's latent, if it has one.
+    pub(crate) latent: Option<Latent>,
 }
 
 /// One call of the encoder.
@@ -96,12 +101,12 @@ pub(crate) fn run_method(
         terms.push((term.name.clone(), loss));
         predictions.push(prediction);
     }
-    if let Some(latent) = latent {
+    if let Some(latent) = &latent {
         add(latent.kl_loss.clone().mul_scalar(latent.kl_weight));
-        terms.push(("kl".to_string(), latent.kl));
+        terms.push(("kl".to_string(), latent.kl.clone()));
     }
     let total = total.ok_or_else(|| ModelsError::Training("the recipe has no term".to_string()))?;
-    Ok(Outcome { total, terms, predictions })
+    Ok(Outcome { total, terms, predictions, latent })
 }
 
 /// One call of the encoder: `image` `[N, 3, S, S]` -> `[N, class tokens + visible, D]`.
@@ -140,9 +145,27 @@ pub(crate) fn encode(
         let class_token = weights.get("cls_token", [1, 1, dim])?.expand([num_samples, 1, dim]);
         x = Tensor::cat(vec![class_token, x], 1);
     }
-    let shape = StackShape { depth: encoder.depth, heads: encoder.heads, mlp_dim: encoder.mlp_dim };
+    let rotation = (encoder.positions == Positions::Rope100).then(|| {
+        let head_dim = encoder.dim / encoder.heads;
+        let visible = mask.as_ref().map(|mask| (mask.visible.as_slice(), mask.num_visible));
+        rotation_of(encoder, visible, head_dim, weights.device())
+    });
+    let rotations = rotation.map(|rotation| [rotation.clone(), rotation]);
+    let shape = StackShape { depth: encoder.depth, heads: encoder.heads, mlp_dim: encoder.mlp_dim, rotations };
     let x = run_blocks(weights, ("blocks", BlockKind::SelfOnly, shape), x, None)?;
     Ok(Encoded { tokens: weights.norm("norm", x)?, mask })
+}
+
+/// The turn of the visible patches, or of all.
+pub(crate) fn rotation_of(
+    encoder: &EncoderRecipe,
+    visible: Option<(&[usize], usize)>,
+    head_dim: usize,
+    device: &Device,
+) -> Rotation {
+    let columns = encoder.image_size / encoder.patch_size;
+    let all: Vec<usize> = (0..encoder.num_patches()).collect();
+    Rotation::new(visible.unwrap_or((&all, all.len())), [columns, head_dim], device)
 }
 
 /// `[N, 3, S, S]` -> `[N, L, 3pp]`, inside a patch channel, row, column: the order of a convolution's filter.

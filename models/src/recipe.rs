@@ -13,7 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::ModelsError;
 
 /// The recipes that come with the crate: name and text.
-pub const RECIPES: &[(&str, &str)] = &[("mae-64", include_str!("../recipes/mae-64.toml"))];
+pub const RECIPES: &[(&str, &str)] = &[
+    ("mae", include_str!("../recipes/mae.toml")),
+    ("mae-64", include_str!("../recipes/mae-64.toml")),
+    ("rsp", include_str!("../recipes/rsp.toml")),
+    ("siam-mae", include_str!("../recipes/siam-mae.toml")),
+    ("crop-mae", include_str!("../recipes/crop-mae.toml")),
+    ("croco", include_str!("../recipes/croco.toml")),
+    ("tobo", include_str!("../recipes/tobo.toml")),
+];
 
 /// A pretraining method and its sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

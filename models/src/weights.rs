@@ -8,6 +8,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::error::ModelsError;
 use crate::parameters::Parameters;
+use crate::positions::Rotation;
 
 /// Of every norm in this family.
 const NORM_EPSILON: f64 = 1e-6;
@@ -130,16 +131,21 @@ pub(crate) struct Rows {
     pub(crate) count: usize,
 }
 
-/// `softmax(q k^T / sqrt d) v` over `heads` heads; `q` `[N, T, C]`, `k` and `v` `[N, S, C]` -> `[N, T, C]`.
-pub(crate) fn attend([q, k, v]: [Tensor<3>; 3], heads: usize) -> Tensor<3> {
+/// `softmax(q k^T / sqrt d) v` over `heads` heads; `q` `[N, T, C]`, `k` and `v` `[N, S, C]` -> `[N, T, C]`. Rotary positions, if any,
+/// turn the queries and the keys.
+pub(crate) fn attend([q, k, v]: [Tensor<3>; 3], heads: usize, rotations: Option<[&Rotation; 2]>) -> Tensor<3> {
     let [num_samples, num_queries, dim] = q.dims();
     let head_dim = dim / heads;
     let split = |x: Tensor<3>| {
         let [_, num_tokens, _] = x.dims();
         x.reshape([num_samples, num_tokens, heads, head_dim]).swap_dims(1, 2)
     };
-    let scaled = split(q).mul_scalar(1.0 / (head_dim as f64).sqrt());
-    let scores = scaled.matmul(split(k).swap_dims(2, 3));
+    let (q, k) = match rotations {
+        Some([of_queries, of_keys]) => (of_queries.turn(split(q)), of_keys.turn(split(k))),
+        None => (split(q), split(k)),
+    };
+    let scaled = q.mul_scalar(1.0 / (head_dim as f64).sqrt());
+    let scores = scaled.matmul(k.swap_dims(2, 3));
     let mixed = softmax(scores, 3).matmul(split(v));
     mixed.swap_dims(1, 2).reshape([num_samples, num_queries, dim])
 }

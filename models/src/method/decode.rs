@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::latent::Latent;
-use super::{Encoded, normalise_patches, patchify, row_indices};
+use super::{Encoded, normalise_patches, patchify, rotation_of, row_indices};
 use crate::blocks::{StackShape, run_blocks};
 use crate::error::ModelsError;
 use crate::mask::HIDDEN;
@@ -31,7 +31,11 @@ pub(super) fn run_term(
         parts.push(part.memory(memory, latent)?);
     }
     let memory = if parts.len() > 1 { Some(Tensor::cat(parts, 1)) } else { parts.pop() };
-    let shape = StackShape { depth: decoder.depth, heads: decoder.heads, mlp_dim: decoder.mlp_dim };
+    let rotations = (recipe.encoder.positions == Positions::Rope100).then(|| {
+        let turn = rotation_of(&recipe.encoder, None, decoder.dim / decoder.heads, weights.device());
+        [turn.clone(), turn]
+    });
+    let shape = StackShape { depth: decoder.depth, heads: decoder.heads, mlp_dim: decoder.mlp_dim, rotations };
     let prefix = format!("{}_blocks", term.decoder);
     let x = run_blocks(weights, (&prefix, decoder.block, shape), queries, memory.as_ref())?;
     let x = weights.norm(&format!("{}_norm", term.decoder), x)?;

@@ -19,6 +19,10 @@ pub(crate) struct Latent {
     pub(crate) kl_loss: Tensor<1>,
     /// Its weight in the loss.
     pub(crate) kl_weight: f64,
+    /// `[N, groups, classes]`.
+    pub(crate) posterior_logits: Tensor<3>,
+    /// `[N, groups, classes]`.
+    pub(crate) prior_logits: Tensor<3>,
 }
 
 /// Runs the latent of a recipe, if it has one.
@@ -42,7 +46,7 @@ pub(super) fn run_latent(
     let (kl, kl_loss) = balanced_kl(&posterior_logits, &prior_logits, latent);
     let [num_samples, groups, classes] = sample.dims();
     let sample = sample.reshape([num_samples, groups * classes]);
-    Ok(Some(Latent { sample, kl, kl_loss, kl_weight: latent.kl_weight }))
+    Ok(Some(Latent { sample, kl, kl_loss, kl_weight: latent.kl_weight, posterior_logits, prior_logits }))
 }
 
 /// The balanced divergence (batch mean) and what of it is minimised: `max(kl, free nats)`, clamped after the mean, so that its
@@ -60,6 +64,7 @@ pub(crate) fn straight_through(logits: &Tensor<3>, draw: &LatentDraw) -> Result<
     let [num_samples, groups, classes] = logits.dims();
     let probabilities = softmax(logits.clone(), 2);
     let chosen = match draw {
+        LatentDraw::Classes(chosen) => chosen.clone(),
         LatentDraw::Uniforms(draws) => {
             let values = read_values(probabilities.clone().detach().into_data())?;
             values.chunks_exact(classes).zip(draws).map(|(row, draw)| choose(row, *draw)).collect()

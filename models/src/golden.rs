@@ -1,0 +1,140 @@
+//! Checks this crate against golden vectors that the methods' official code computed: random draws injected, sizes from the
+//! files, worst error of every prediction, loss term, gradient and optimiser step.
+//!
+//! A folder holds `<kind>_<set>.safetensors` for any set, where the kind is one of [`KINDS`]; `<file>_acts` and
+//! `<file>_steps_f64` go with them where they are there.
+
+mod file;
+mod layouts;
+mod methods;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::file::GoldenFile;
+use crate::error::ModelsError;
+
+/// What a golden file can be for; the longest prefix that fits a file's name counts.
+const KINDS: &[(&str, Verifier)] = &[
+    ("croco_rope", methods::verify),
+    ("croco", methods::verify),
+    ("cropmae", methods::verify),
+    ("mae", methods::verify),
+    ("rsp", methods::verify),
+    ("siammae", methods::verify),
+    ("tobo", methods::verify),
+];
+
+/// Endings of files that go with another.
+const COMPANIONS: &[&str] = &["_acts", "_steps_f32", "_steps_f64"];
+
+type Verifier = fn(&Subject<'_>, &mut GoldenReport) -> Result<(), ModelsError>;
+
+/// What was compared, and how far it was off.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GoldenReport {
+    /// In the order in which they were made.
+    pub checks: Vec<GoldenCheck>,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GoldenCheck {
+    /// `<kind>_<set>/<what>`.
+    pub name: String,
+    /// The largest error; infinite when shapes differ or a value is not finite.
+    pub worst: f64,
+    /// The largest allowed.
+    pub tolerance: f64,
+    /// Whether `worst <= tolerance`.
+    pub passed: bool,
+}
+
+impl GoldenReport {
+    /// Whether there was a check and all passed.
+    pub fn passed(&self) -> bool {
+        !self.checks.is_empty() && self.checks.iter().all(|check| check.passed)
+    }
+
+    pub(crate) fn add(&mut self, name: String, worst: f64, tolerance: f64) {
+        let worst = if worst.is_nan() { f64::INFINITY } else { worst };
+        self.checks.push(GoldenCheck { name, worst, tolerance, passed: worst <= tolerance });
+    }
+}
+
+/// One golden file under test.
+pub(crate) struct Subject<'a> {
+    pub(crate) kind: &'a str,
+    /// File stem.
+    pub(crate) stem: String,
+    pub(crate) file: GoldenFile,
+    folder: &'a Path,
+}
+
+impl Subject<'_> {
+    /// The file that goes with this one, if it is there.
+    pub(crate) fn companion(&self, ending: &str) -> Result<Option<GoldenFile>, ModelsError> {
+        let path = self.folder.join(format!("{}{ending}.safetensors", self.stem));
+        if path.is_file() { GoldenFile::read(&path).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn name(&self, what: &str) -> String {
+        format!("{}/{what}", self.stem)
+    }
+}
+
+/// Compares with every golden file of a folder.
+///
+/// # Errors
+/// [`ModelsError`] when there is none, or one cannot be read or lacks what its kind needs. A difference is no error: the report says it.
+pub fn verify_golden(folder: &Path) -> Result<GoldenReport, ModelsError> {
+    let mut report = GoldenReport::default();
+    for (path, stem) in golden_files(folder)? {
+        let Some((kind, verify)) =
+            KINDS.iter().find(|(kind, _)| stem.strip_prefix(kind).is_some_and(|set| set.starts_with('_')))
+        else {
+            continue;
+        };
+        let subject = Subject { kind, stem, file: GoldenFile::read(&path)?, folder };
+        verify(&subject, &mut report)?;
+    }
+    if report.checks.is_empty() {
+        let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
+        let problem =
+            format!("holds no golden file; they are named <kind>_<set>.safetensors with kind {}", kinds.join(", "));
+        return Err(ModelsError::Data { path: folder.to_path_buf(), problem });
+    }
+    Ok(report)
+}
+
+fn golden_files(folder: &Path) -> Result<Vec<(PathBuf, String)>, ModelsError> {
+    let fail = |source| ModelsError::File { path: folder.to_path_buf(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let is_golden = path.extension().is_some_and(|extension| extension == "safetensors");
+        if is_golden && !COMPANIONS.iter().any(|ending| stem.ends_with(ending)) {
+            files.push((path, stem));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Largest absolute difference; infinite when the lengths differ or a value is not finite.
+pub(crate) fn worst_difference<'a, 'b>(
+    ours: impl IntoIterator<Item = &'a f32>,
+    golden: impl IntoIterator<Item = &'b f64>,
+) -> f64 {
+    let [mut ours, mut golden] =
+        [ours.into_iter().map(|value| f64::from(*value)).collect::<Vec<_>>(), golden.into_iter().copied().collect()];
+    if ours.len() != golden.len() {
+        return f64::INFINITY;
+    }
+    let pairs = ours.drain(..).zip(golden.drain(..));
+    pairs
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |worst, error| if error.is_nan() || error > worst { error } else { worst })
+}

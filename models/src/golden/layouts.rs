@@ -1,0 +1,146 @@
+//! How each method's golden files name their parts, and the recipe that they are of.
+
+use super::file::GoldenFile;
+use crate::error::ModelsError;
+use crate::recipe::{Positions, Recipe};
+
+/// Names in one kind of golden file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// The recipe that comes with the crate; its sizes are the file's.
+    pub(super) recipe: &'static str,
+    /// Before the weights' names.
+    pub(super) weights: &'static str,
+    /// Inputs, one a view.
+    pub(super) views: &'static [&'static str],
+    /// Whether inputs, draws and losses have a step number after their names.
+    pub(super) is_stepped: bool,
+    /// Our term (empty: the total) and the file's.
+    pub(super) losses: &'static [(&'static str, &'static str)],
+    /// The file's predictions, in the order of the recipe's terms.
+    pub(super) predictions: &'static [&'static str],
+    /// The file's weight names and ours, where they differ (prefixes).
+    pub(super) renames: &'static [(&'static str, &'static str)],
+}
+
+const WAVE_ONE: Layout = Layout {
+    recipe: "siam-mae",
+    weights: "w.",
+    views: &["in.frame1", "in.frame2"],
+    is_stepped: false,
+    losses: &[("", "loss.loss")],
+    predictions: &["out.pred"],
+    renames: &[],
+};
+
+const CROCO: Layout = Layout {
+    recipe: "croco",
+    views: &["in.img1", "in.img2"],
+    renames: &[
+        ("enc_blocks.", "blocks."),
+        ("enc_norm.", "norm."),
+        ("enc_pos_embed", "pos_embed"),
+        ("dec_blocks.", "decoder_blocks."),
+        ("dec_norm.", "decoder_norm."),
+        ("dec_pos_embed", "decoder_pos_embed"),
+        ("prediction_head.", "decoder_pred."),
+    ],
+    ..WAVE_ONE
+};
+
+const LAYOUTS: &[(&str, Layout)] = &[
+    (
+        "mae",
+        Layout {
+            recipe: "mae",
+            weights: "model.",
+            views: &["in.tgt"],
+            is_stepped: true,
+            losses: &[("", "loss.loss")],
+            predictions: &["out.pred"],
+            renames: &[],
+        },
+    ),
+    (
+        "rsp",
+        Layout {
+            recipe: "rsp",
+            weights: "model.",
+            views: &["in.src", "in.tgt"],
+            is_stepped: true,
+            losses: &[
+                ("", "loss.loss"),
+                ("future", "loss.loss_post"),
+                ("mae", "loss.mae_loss"),
+                ("kl", "loss.kl_value"),
+            ],
+            predictions: &["out.tgt_pred", "out.pred_masked"],
+            renames: &[],
+        },
+    ),
+    ("siammae", WAVE_ONE),
+    ("cropmae", Layout { recipe: "crop-mae", views: &["in.global", "in.local"], ..WAVE_ONE }),
+    (
+        "tobo",
+        Layout {
+            recipe: "tobo",
+            views: &["in.src", "in.tgt"],
+            losses: &[("", "loss.loss"), ("mim", "loss.loss_mim"), ("bottleneck", "loss.loss_tobo")],
+            predictions: &["out.pred_mim", "out.pred_tobo"],
+            ..WAVE_ONE
+        },
+    ),
+    ("croco", CROCO),
+    ("croco_rope", CROCO),
+];
+
+impl Layout {
+    pub(super) fn of(kind: &str, file: &GoldenFile) -> Result<Self, ModelsError> {
+        let known = LAYOUTS.iter().find(|(known, _)| *known == kind);
+        known.map(|(_, layout)| *layout).ok_or_else(|| file.fail(format!("is of the unknown kind {kind}")))
+    }
+
+    /// `name` of step `step`.
+    pub(super) fn stepped(&self, name: &str, step: usize) -> String {
+        if self.is_stepped { format!("{name}.{step}") } else { name.to_string() }
+    }
+
+    /// Our name of one of the file's weights.
+    pub(super) fn our_name(&self, name: &str) -> String {
+        let renamed = self.renames.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+        renamed.unwrap_or_else(|| name.to_string())
+    }
+
+    /// The recipe in the file's sizes.
+    pub(super) fn recipe(&self, file: &GoldenFile) -> Result<Recipe, ModelsError> {
+        let mut recipe = Recipe::load(self.recipe)?;
+        let encoder = &mut recipe.encoder;
+        encoder.image_size = file.fact("img")?;
+        encoder.patch_size = file.fact("patch")?;
+        encoder.dim = file.fact("dim")?;
+        encoder.depth = file.fact("depth")?;
+        encoder.heads = file.fact("heads")?;
+        let mlp_ratio: usize = if file.has_fact("mlp_ratio") { file.fact("mlp_ratio")? } else { 4 };
+        encoder.mlp_dim = mlp_ratio.saturating_mul(encoder.dim);
+        if file.has_fact("pos_embed") && file.fact::<String>("pos_embed")?.starts_with("RoPE") {
+            encoder.positions = Positions::Rope100;
+        }
+        for decoder in recipe.decoders.values_mut() {
+            decoder.dim = file.fact("ddim")?;
+            decoder.depth = file.fact("ddepth")?;
+            decoder.heads = file.fact("dheads")?;
+            let has_width = file.has_fact("decoder_ffn_hidden");
+            decoder.mlp_dim = if has_width { file.fact("decoder_ffn_hidden")? } else { 4 * decoder.dim };
+        }
+        let mask_ratio: f64 = file.fact("mask_ratio")?;
+        for encoding in recipe.encodings.iter_mut().filter(|encoding| encoding.mask_ratio > 0.0) {
+            encoding.mask_ratio = mask_ratio;
+        }
+        if let Some(latent) = &mut recipe.latent {
+            latent.groups = file.fact("stoch")?;
+            latent.classes = file.fact("disc")?;
+        }
+        recipe.validate()?;
+        Ok(recipe)
+    }
+}

@@ -1,0 +1,301 @@
+//! A method's forward, losses, gradients and optimiser steps against its official code.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
+
+use super::file::GoldenFile;
+use super::layouts::Layout;
+use super::{GoldenReport, Subject, worst_difference};
+use crate::checkpoint::NamedTensors;
+use crate::error::ModelsError;
+use crate::mask::Mask;
+use crate::method::{Draws, LatentDraw, Outcome, encode, normalise_patches, patchify, read_values, run_method};
+use crate::optimiser::{AdamW, HostGradients};
+use crate::parameters::{Parameters, Start, parameter_specs};
+use crate::positions::sin_cos_table;
+use crate::recipe::{Positions, Recipe};
+use crate::step::to_views;
+use crate::weights::Weights;
+
+/// Forward and activations: absolute.
+const FORWARD: f64 = 2e-5;
+/// Losses: relative.
+const LOSS: f64 = 1e-5;
+/// Gradients: relative to the largest of the tensor, or to this share of the largest of all where a tensor's are zero in theory.
+const GRADIENT: f64 = 1e-4;
+const GRADIENT_FLOOR: f64 = 1e-4;
+/// Weights after steps: absolute, and the share of them that may be off by more than [`STEP_CLOSE`].
+const STEP: f64 = 1e-4;
+const STEP_CLOSE: f64 = 1e-5;
+const STEP_SHARE: f64 = 1e-3;
+/// Position tables: absolute (RSP's are of f32 frequencies).
+const TABLE: f64 = 1e-6;
+
+/// All that a method's golden file holds.
+pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsError> {
+    let layout = Layout::of(subject.kind, &subject.file)?;
+    let recipe = layout.recipe(&subject.file)?;
+    let trial = Trial { subject, layout, recipe };
+    trial.tables(report)?;
+    let mut parameters = trial.parameters(&subject.file, layout.weights)?;
+    let (outcome, gradients) = trial.run(&parameters, 0)?;
+    trial.forward(&outcome, &parameters, report)?;
+    trial.losses(&outcome, 0, report)?;
+    trial.gradients(&gradients, report)?;
+    match subject.companion("_steps_f64")? {
+        Some(steps) => trial.steps((&mut parameters, gradients), &steps, report),
+        None => Ok(()),
+    }
+}
+
+struct Trial<'a> {
+    subject: &'a Subject<'a>,
+    layout: Layout,
+    recipe: Recipe,
+}
+
+impl Trial<'_> {
+    fn file(&self) -> &GoldenFile {
+        &self.subject.file
+    }
+
+    /// Our sine and cosine tables against the file's.
+    fn tables(&self, report: &mut GoldenReport) -> Result<(), ModelsError> {
+        let encoder = &self.recipe.encoder;
+        let grid = encoder.image_size / encoder.patch_size;
+        let mut worst: Option<f64> = None;
+        for (name, tensor) in self.file().with_prefix(self.layout.weights) {
+            if self.layout.our_name(name).ends_with("pos_embed") {
+                let dim = tensor.shape.last().copied().unwrap_or(0);
+                let table = sin_cos_table([grid, grid], dim, encoder.num_class_tokens());
+                worst = Some(worst_difference(&table, &tensor.values).max(worst.unwrap_or(0.0)));
+            }
+        }
+        if let Some(worst) = worst {
+            report.add(self.subject.name("position_tables"), worst, TABLE);
+        }
+        Ok(())
+    }
+
+    /// Weights of a file under a prefix, by our names and in our shapes (CroCo's tables have no batch axis).
+    fn parameters(&self, file: &GoldenFile, prefix: &str) -> Result<Parameters, ModelsError> {
+        let frozen: Vec<String> = parameter_specs(&self.recipe)
+            .into_iter()
+            .filter(|spec| spec.start == Start::SinCos)
+            .map(|spec| spec.name)
+            .collect();
+        let mut tensors = NamedTensors::new();
+        for (name, tensor) in file.with_prefix(prefix) {
+            let name = self.layout.our_name(name);
+            let mut shape = tensor.shape.clone();
+            if frozen.contains(&name) && shape.len() == 2 {
+                shape.insert(0, 1);
+            }
+            tensors.insert(name, (shape, tensor.to_f32()));
+        }
+        Parameters::from_tensors(&self.recipe, tensors)
+    }
+
+    /// Outcome and gradients of a step with the file's inputs and draws.
+    fn run(&self, parameters: &Parameters, step: usize) -> Result<(Outcome, HostGradients), ModelsError> {
+        let device = Device::flex().autodiff();
+        let weights = Weights::upload(parameters, &device);
+        let views = self.views(step, &device)?;
+        let outcome = run_method(&self.recipe, &weights, (&views, &self.draws(step)?))?;
+        let mut gradients = outcome.total.backward();
+        let mut host = HostGradients::new();
+        for (name, gradient) in weights.take_gradients(&mut gradients) {
+            host.insert(name.to_string(), read_values(gradient)?);
+        }
+        Ok((outcome, host))
+    }
+
+    fn views(&self, step: usize, device: &Device) -> Result<Vec<Tensor<4>>, ModelsError> {
+        let mut batches = Vec::new();
+        for name in self.layout.views {
+            batches.push(self.file().get(&self.layout.stepped(name, step))?.to_f32());
+        }
+        Ok(to_views(batches, &self.recipe, device))
+    }
+
+    fn draws(&self, step: usize) -> Result<Draws, ModelsError> {
+        let num_patches = self.recipe.encoder.num_patches();
+        let mut draws = Draws::default();
+        for encoding in &self.recipe.encodings {
+            let mask = if encoding.mask_ratio > 0.0 {
+                let noise = self.file().get(&self.layout.stepped("draw.mask_noise", step))?.to_f32();
+                Some(Mask::from_draws(&noise, num_patches, (encoding.mask_ratio, encoding.mask_rule)))
+            } else {
+                None
+            };
+            draws.masks.push(mask);
+            let noise = if encoding.noise > 0.0 {
+                Some(self.file().get(&self.layout.stepped("draw.perturb_noise", step))?.to_f32())
+            } else {
+                None
+            };
+            draws.noises.push(noise);
+        }
+        if self.recipe.latent.is_some() {
+            let classes = self.file().get(&self.layout.stepped("draw.post_idx", step))?.to_indices();
+            draws.latent = LatentDraw::Classes(classes);
+        }
+        Ok(draws)
+    }
+
+    /// Masks, predictions, logits, targets and the clean encoder.
+    fn forward(
+        &self,
+        outcome: &Outcome,
+        parameters: &Parameters,
+        report: &mut GoldenReport,
+    ) -> Result<(), ModelsError> {
+        let mut check = |what: &str, ours: Vec<f32>, golden: &[f64]| {
+            report.add(self.subject.name(what), worst_difference(&ours, golden), FORWARD);
+        };
+        if let (Some(mask), Some(golden)) =
+            (self.draws(0)?.masks.into_iter().flatten().next(), self.file().find(&self.layout.stepped("draw.mask", 0)))
+        {
+            check("mask", mask.hidden(), &golden.values);
+        }
+        for (prediction, name) in outcome.predictions.iter().zip(self.layout.predictions) {
+            let golden = self.file().get(name)?;
+            check(&format!("forward/{name}"), read_values(prediction.clone().into_data())?, &golden.values);
+        }
+        if let Some(latent) = &outcome.latent {
+            for (name, logits) in [("post", &latent.posterior_logits), ("prior", &latent.prior_logits)] {
+                let golden = self.file().get(&format!("out.{name}_logits"))?;
+                check(&format!("forward/out.{name}_logits"), read_values(logits.clone().into_data())?, &golden.values);
+            }
+            let golden = self.file().get("out.post_z")?;
+            check("forward/out.post_z", read_values(latent.sample.clone().into_data())?, &golden.values);
+        }
+        let target_view = self.recipe.terms.first().map_or(0, |term| term.target_view);
+        let device = Device::flex();
+        let views = self.views(0, &device)?;
+        let target = views
+            .get(target_view)
+            .map(|view| normalise_patches(patchify(view.clone(), self.recipe.encoder.patch_size)));
+        let acts = self.subject.companion("_acts")?;
+        let unit = |name: &str| acts.as_ref().and_then(|acts| acts.find(name)).or_else(|| self.file().find(name));
+        if let (Some(target), Some(golden)) = (target, unit("unit.norm_target")) {
+            check("forward/unit.norm_target", read_values(target.into_data())?, &golden.values);
+        }
+        if let (Some(view), Some(golden)) = (views.get(target_view), unit("infer.tokens")) {
+            let weights = Weights::upload(parameters, &device);
+            let encoded = encode(&self.recipe.encoder, &weights, view.clone(), None)?;
+            check("forward/infer.tokens", read_values(encoded.tokens.into_data())?, &golden.values);
+        }
+        Ok(())
+    }
+
+    /// Every loss term, relative to its f64 value.
+    fn losses(&self, outcome: &Outcome, step: usize, report: &mut GoldenReport) -> Result<(), ModelsError> {
+        for (term, golden_name) in self.layout.losses {
+            let precise = self.layout.stepped(&golden_name.replacen("loss.", "loss64.", 1), step);
+            let golden = self.file().get(&precise)?.values.first().copied().unwrap_or(f64::NAN);
+            let ours = if term.is_empty() {
+                Some(outcome.total.clone())
+            } else {
+                outcome.terms.iter().find(|(name, _)| name == term).map(|(_, loss)| loss.clone())
+            };
+            let ours = match ours {
+                Some(loss) => read_values(loss.into_data())?.first().map_or(f64::NAN, |loss| f64::from(*loss)),
+                None => f64::NAN,
+            };
+            let error = (ours - golden).abs() / golden.abs().max(1e-12);
+            report.add(self.subject.name(&format!("{golden_name}.{step}")), error, LOSS);
+        }
+        Ok(())
+    }
+
+    fn gradients(&self, gradients: &HostGradients, report: &mut GoldenReport) -> Result<(), ModelsError> {
+        let golden: BTreeMap<String, _> =
+            self.file().with_prefix("grad.").map(|(name, tensor)| (self.layout.our_name(name), tensor)).collect();
+        let largest = |values: &[f64]| values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+        let largest_of_all = golden.values().map(|tensor| largest(&tensor.values)).fold(0.0, f64::max);
+        for (name, tensor) in &golden {
+            let scale = largest(&tensor.values).max(GRADIENT_FLOOR * largest_of_all);
+            let worst = gradients.get(name).map_or(f64::INFINITY, |ours| worst_difference(ours, &tensor.values));
+            report.add(self.subject.name(&format!("gradient/{name}")), worst / scale, GRADIENT);
+        }
+        for (name, tensor) in self.file().with_prefix("gradnorm.") {
+            let name = self.layout.our_name(name);
+            let norm = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            let golden = tensor.values.first().copied().unwrap_or(f64::NAN);
+            let ours = gradients.get(&name).map_or(f64::NAN, |values| norm(values));
+            report.add(self.subject.name(&format!("gradient_norm/{name}")), (ours - golden).abs() / golden, GRADIENT);
+        }
+        Ok(())
+    }
+
+    /// Weights after 1 and 3 AdamW updates at the constant rate of the file, and the losses between.
+    fn steps(
+        &self,
+        (parameters, mut gradients): (&mut Parameters, HostGradients),
+        steps: &GoldenFile,
+        report: &mut GoldenReport,
+    ) -> Result<(), ModelsError> {
+        let learning_rate: f64 = self.file().fact("lr")?;
+        let mut recipe = self.recipe.optimiser.clone();
+        recipe.weight_decay = self.file().fact("wd")?;
+        recipe.epsilon = self.file().fact("eps")?;
+        let mut optimiser = AdamW::default();
+        for step in 1..=3 {
+            optimiser.update(parameters, &gradients, (&recipe, learning_rate))?;
+            if steps.with_prefix(&format!("step{step}.")).next().is_some() {
+                self.compare_weights(parameters, (steps, step, learning_rate), report)?;
+            }
+            if step < 3 {
+                let (outcome, next) = self.run(parameters, step)?;
+                self.losses(&outcome, step, report)?;
+                gradients = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_weights(
+        &self,
+        parameters: &Parameters,
+        (steps, step, learning_rate): (&GoldenFile, usize, f64),
+        report: &mut GoldenReport,
+    ) -> Result<(), ModelsError> {
+        let prefix = format!("step{step}.");
+        let [mut worst, mut worst_key_bias, mut num_off, mut count] = [0.0_f64, 0.0_f64, 0.0, 0.0];
+        for (name, golden) in steps.with_prefix(&prefix) {
+            let name = self.layout.our_name(name);
+            let ours = &parameters.get(&name)?.values;
+            let num_values = ours.len();
+            if num_values != golden.values.len() {
+                worst = f64::INFINITY;
+            }
+            for (idx, (ours, golden)) in ours.iter().zip(&golden.values).enumerate() {
+                let error = (f64::from(*ours) - golden).abs();
+                if self.is_key_bias(&name, (idx, num_values)) {
+                    worst_key_bias = worst_key_bias.max(error);
+                } else {
+                    worst = worst.max(error);
+                    count += 1.0;
+                    num_off += f64::from(u8::from(error > STEP_CLOSE));
+                }
+            }
+        }
+        report.add(self.subject.name(&format!("step{step}/weights")), worst, STEP);
+        report.add(self.subject.name(&format!("step{step}/share_off")), num_off / f64::max(count, 1.0), STEP_SHARE);
+        report.add(self.subject.name(&format!("step{step}/key_biases")), worst_key_bias, learning_rate / 5.0);
+        Ok(())
+    }
+
+    /// The key bias of an attention without rotary positions: softmax does not see it, so its gradient is rounding noise.
+    fn is_key_bias(&self, name: &str, (idx, len): (usize, usize)) -> bool {
+        if self.recipe.encoder.positions == Positions::Rope100 {
+            return false;
+        }
+        if name.ends_with("attn.qkv.bias") || name.ends_with("in_proj_bias") {
+            return (len / 3..2 * len / 3).contains(&idx);
+        }
+        name.ends_with("projk.bias") || (name.ends_with("cattn.kv.bias") && idx < len / 2)
+    }
+}

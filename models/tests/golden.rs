@@ -1,0 +1,35 @@
+//! Against golden vectors that the methods' official code computed.
+
+use std::path::Path;
+
+use foresee_models::verify_golden;
+
+fn check(folder: &str, wanted: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+    let report = verify_golden(&folder).expect("reads");
+    let failed: Vec<_> = report.checks.iter().filter(|check| !check.passed).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    for name in wanted {
+        assert!(report.checks.iter().any(|check| check.name.starts_with(name)), "no check {name}");
+    }
+}
+
+#[test]
+fn mae_and_rsp_are_exact() {
+    check(
+        "golden",
+        &["mae_tiny/forward", "mae_tiny/gradient/", "mae_tiny/step3/", "rsp_tiny/loss.kl_value.2", "rsp_tiny/step1/"],
+    );
+}
+
+#[test]
+fn the_other_methods_are_exact() {
+    check("golden-wave1", &["cropmae_tiny/", "siammae_tiny/", "tobo_tiny/", "croco_tiny/", "croco_rope_tiny/"]);
+}
+
+#[test]
+fn a_folder_without_golden_files_says_what_they_are_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let error = verify_golden(folder.path()).expect_err("nothing there").to_string();
+    assert!(error.contains("<kind>_<set>.safetensors"), "{error}");
+}
