@@ -1,9 +1,18 @@
 //! `foresee`: the command line. The only place that knows every part, reads the environment, prints, and exits.
 
-mod machine;
-mod places;
-mod stop;
 mod verbs;
+
+mod film;
+mod machine;
+mod models;
+mod places;
+mod plots;
+mod report;
+mod result;
+mod simulator;
+mod stop;
+mod table;
+mod words;
 
 use std::process::ExitCode;
 
@@ -26,10 +35,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // One line whatever the cause: the chain is joined, line breaks are folded.
             let line = format!("{error:#}").replace('\n', " ");
-            #[expect(clippy::print_stderr, reason = "the one place that reports a failed command")]
-            {
-                eprintln!("foresee: {line}");
-            }
+            words::say(&format!("foresee: {line}"));
             ExitCode::from(2)
         }
     }

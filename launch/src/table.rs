@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::result::Millis;
+use crate::words::say;
 
 /// One row.
 pub(crate) struct Row<'a> {
@@ -57,8 +58,7 @@ impl Table {
     pub(crate) fn line(&self, line: &str) {
         match &self.live {
             Some(live) => live.println(line),
-            #[expect(clippy::print_stderr, reason = "the table is for people and goes beside the results")]
-            None => eprintln!("{line}"),
+            None => say(line),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The verbs: one file a verb, one line in the list.
 
 mod doctor;
+mod run;
+#[cfg(feature = "sim")]
+mod sim;
 
 use std::process::ExitCode;
 
@@ -11,6 +14,11 @@ use clap::Subcommand;
 pub(crate) enum Verb {
     /// Say what this machine has and lacks, and how to mend each lack.
     Doctor(doctor::Arguments),
+    /// Be a simulated robot: publish camera and joints over zenoh, obey joint commands.
+    #[cfg(feature = "sim")]
+    Sim(sim::Arguments),
+    /// Run the control loop: camera -> encoder -> policy -> safety filter -> actuators.
+    Run(run::Arguments),
 }
 
 impl Verb {
@@ -18,6 +26,9 @@ impl Verb {
     pub(crate) fn act(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Doctor(arguments) => doctor::act(&arguments),
+            #[cfg(feature = "sim")]
+            Self::Sim(arguments) => sim::act(&arguments),
+            Self::Run(arguments) => run::act(&arguments),
         }
     }
 }

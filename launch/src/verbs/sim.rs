@@ -1,0 +1,262 @@
+//! `foresee sim`: a simulated robot. It publishes what its camera sees and where its joints are, and obeys joint commands, in
+//! lockstep on simulated time.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use foresee_firmware_config::{DeviceProfile, Pace, ZenohProfile};
+use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
+use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer, Quality, TASKS};
+use serde::Serialize;
+
+use crate::words::{print, say};
+use crate::{places, stop};
+
+/// A frame that was not answered for this long is sent again: a stalled reader can lose shared memory.
+const REPEAT_AFTER: Duration = Duration::from_millis(250);
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// Arguments of `foresee sim`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Task, such as dmc/reacher-easy; see --list
+    #[arg(required_unless_present = "list")]
+    task: Option<String>,
+    /// List the tasks: observation, action, cameras, licence of the assets.
+    #[arg(long)]
+    list: bool,
+    /// Robot: a built-in profile or a TOML file; gives camera, robot name and endpoint.
+    #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
+    profile: String,
+    /// Episodes to play.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    episodes: u32,
+    /// Seed of the first episode; the next ones count up.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Where to listen for the loop, such as tcp/127.0.0.1:7447 [default: where the profile connects]
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+    /// Render as MuJoCo's own renderer does (shadows, reflections, multisampling); ten times slower.
+    #[arg(long)]
+    reference_quality: bool,
+    /// End when standard input does (for a parent process that watches over this one).
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Plays the robot until its episodes are over, the loop leaves, or Ctrl-C.
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.list {
+        return list(arguments.json);
+    }
+    let task = arguments.task.as_deref().context("name a task, such as dmc/reacher-easy; see --list")?;
+    let stop = stop::flag()?;
+    if arguments.until_input_ends {
+        stop_with_input(&stop)?;
+    }
+    let profile = foresee_firmware_config::load(&arguments.profile)?;
+    let mut robot = Robot::new(task, arguments, &profile)?;
+    let is_finished = robot.play(&stop)?;
+    robot.report(arguments.json, arguments.until_input_ends)?;
+    Ok(if is_finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+/// Sets `stop` when standard input ends.
+fn stop_with_input(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let stop = stop.clone();
+    let watch = move || {
+        // Nothing is ever written: any end of the read means that the parent is gone.
+        let _ = std::io::stdin().read(&mut [0]);
+        stop.store(true, Ordering::Relaxed);
+    };
+    std::thread::Builder::new().name("parent-watch".to_owned()).spawn(watch).context("thread")?;
+    Ok(())
+}
+
+/// The simulated robot on the wire.
+struct Robot {
+    link: ZenohLink,
+    wire: ZenohRobot,
+    player: EpisodePlayer,
+    observation: Observation,
+    command: Vec<f64>,
+    answer_timeout: Duration,
+    num_repeated: u64,
+    played: Vec<Episode>,
+}
+
+impl Robot {
+    fn new(task: &str, arguments: &Arguments, profile: &DeviceProfile) -> anyhow::Result<Self> {
+        let environment = Environment::new(task, &places::native())?;
+        let quality = if arguments.reference_quality { Quality::Reference } else { Quality::Fast };
+        let options = CameraOptions {
+            name: profile.camera.name.clone(),
+            width: profile.camera.width,
+            height: profile.camera.height,
+            quality,
+        };
+        let camera = Camera::new(&environment, &options)?;
+        let listen = arguments.endpoint.clone().map_or_else(|| profile.zenoh.connect.clone(), |endpoint| vec![endpoint]);
+        let zenoh = ZenohProfile { listen, connect: Vec::new(), shared_memory: profile.zenoh.shared_memory };
+        let joint_names = environment.actuator_names();
+        let command = vec![0.0; joint_names.len()];
+        let observation = Observation::blank(options.width, options.height, joint_names.len());
+        let link = ZenohLink::open(&profile.robot, &zenoh)?;
+        let wire = ZenohRobot::new(&link, joint_names)?;
+        let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes };
+        let answer_timeout = match profile.pace {
+            Pace::Lockstep { answer_timeout_millis, .. } => Duration::from_millis(answer_timeout_millis),
+            Pace::Fixed { .. } => anyhow::bail!("profile `{}`: pace.kind is not \"lockstep\"; the simulator needs one that is", profile.name),
+        };
+        let player = EpisodePlayer::new(environment, camera, plan);
+        Ok(Self { link, wire, player, observation, command, answer_timeout, num_repeated: 0, played: Vec::new() })
+    }
+
+    /// Gives whether every episode was played.
+    fn play(&mut self, stop: &AtomicBool) -> anyhow::Result<bool> {
+        let mut has_said = false;
+        while !self.wire.wait_for_loop(LOOK_UP) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            if !has_said {
+                say("sim: ready; waiting for the loop (foresee run)");
+                has_said = true;
+            }
+        }
+        while !stop.load(Ordering::Relaxed) {
+            match self.player.next_event(&mut self.observation)? {
+                SourceEvent::EpisodeStarted(episode) => self.announce(EpisodePhase::Started, &episode)?,
+                SourceEvent::EpisodeEnded(episode) => {
+                    self.announce(EpisodePhase::Ended, &episode)?;
+                    self.played.push(episode);
+                }
+                SourceEvent::Observed => {
+                    if !self.exchange(stop)? {
+                        return Ok(false);
+                    }
+                }
+                SourceEvent::Finished => {
+                    self.announce(EpisodePhase::Finished, &Episode::default())?;
+                    self.wait_until_the_loop_left(stop);
+                    return Ok(true);
+                }
+                // The player answers at once.
+                SourceEvent::TimedOut => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn announce(&mut self, phase: EpisodePhase, episode: &Episode) -> anyhow::Result<()> {
+        self.wire.announce(self.observation.frame.stamp, phase, episode).map_err(Into::into)
+    }
+
+    /// Shows the observation and applies the command that answers it; false when the loop left or the run was stopped.
+    fn exchange(&mut self, stop: &AtomicBool) -> anyhow::Result<bool> {
+        let sequence = self.observation.frame.sequence;
+        let mut waiting_since = Some(Instant::now());
+        loop {
+            self.wire.publish(&self.observation)?;
+            match self.wire.wait_command(sequence, REPEAT_AFTER, &mut self.command)? {
+                CommandWait::Answered => {
+                    self.player.act(&self.command)?;
+                    return Ok(true);
+                }
+                CommandWait::LoopLeft => {
+                    say("sim: the loop left before the last episode was over");
+                    return Ok(false);
+                }
+                CommandWait::TimedOut if stop.load(Ordering::Relaxed) => return Ok(false),
+                CommandWait::TimedOut => self.num_repeated += 1,
+            }
+            if waiting_since.is_some_and(|since| since.elapsed() > self.answer_timeout) {
+                say(&format!("sim: frame {sequence} has not been answered for {:?}; still waiting", self.answer_timeout));
+                waiting_since = None;
+            }
+        }
+    }
+
+    /// The last announcement must arrive before this end goes away.
+    fn wait_until_the_loop_left(&mut self, stop: &AtomicBool) {
+        let deadline = Instant::now() + self.answer_timeout;
+        while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
+            if matches!(self.wire.wait_command(u64::MAX, LOOK_UP, &mut []), Ok(CommandWait::LoopLeft)) {
+                return;
+            }
+        }
+    }
+
+    fn report(&self, json: bool, is_watched: bool) -> anyhow::Result<()> {
+        self.link.close()?;
+        if json {
+            #[derive(Serialize)]
+            struct Played<'a> {
+                episodes: &'a [Episode],
+                frames_repeated: u64,
+            }
+            print(&serde_json::to_string_pretty(&Played { episodes: &self.played, frames_repeated: self.num_repeated })?);
+        } else if !is_watched {
+            for episode in &self.played {
+                print(&format!("episode {:>4}  seed {:>6}  return {:>8.2}", episode.index + 1, episode.seed, episode.episode_return));
+            }
+            print(&format!("{} episodes, {} frames sent again", self.played.len(), self.num_repeated));
+        }
+        Ok(())
+    }
+}
+
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    #[derive(Serialize)]
+    struct Listed {
+        task: String,
+        observation: Vec<(String, Vec<usize>)>,
+        actions: Vec<(String, f64, f64)>,
+        cameras: Vec<String>,
+        control_timestep_seconds: f64,
+        max_steps: u32,
+        success: Option<&'static str>,
+        licence: &'static str,
+    }
+    let native: PathBuf = places::native();
+    let mut listed = Vec::new();
+    for entry in TASKS {
+        let environment = Environment::new(entry.name, &native)?;
+        let spec = environment.spec();
+        listed.push(Listed {
+            task: spec.name.clone(),
+            observation: spec.observations.iter().map(|part| (part.name.clone(), part.shape.clone())).collect(),
+            actions: spec.actions.iter().map(|action| (action.name.clone(), action.minimum, action.maximum)).collect(),
+            cameras: spec.cameras.clone(),
+            control_timestep_seconds: spec.control_timestep_seconds,
+            max_steps: spec.max_steps,
+            success: spec.success_criterion,
+            licence: entry.licence(),
+        });
+    }
+    if json {
+        print(&serde_json::to_string_pretty(&listed)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&format!("{:<32} {:>11} {:>6} {:>8} {:>6}  cameras", "task", "observation", "action", "step s", "steps"));
+    for task in listed {
+        let num_values: usize = task.observation.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let (actions, cameras) = (task.actions.len(), task.cameras.join(", "));
+        let times = (task.control_timestep_seconds, task.max_steps);
+        print(&format!("{:<32} {num_values:>11} {actions:>6} {:>8} {:>6}  {cameras}", task.task, times.0, times.1));
+    }
+    Ok(ExitCode::SUCCESS)
+}
