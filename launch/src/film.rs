@@ -67,7 +67,8 @@ impl Film {
         encoder.set_repeat(Repeat::Infinite)?;
         for (frame_idx, (picture, stamp_nanos)) in self.frames.iter().enumerate() {
             let next = self.frames.get(frame_idx + 1).map_or(stamp_nanos + 1_000_000_000, |next| next.1);
-            let millis = u32::try_from(next.saturating_sub(*stamp_nanos) / 1_000_000).unwrap_or(u32::MAX).clamp(20, 2_000);
+            let millis =
+                u32::try_from(next.saturating_sub(*stamp_nanos) / 1_000_000).unwrap_or(u32::MAX).clamp(20, 2_000);
             let scale = MIN_WIDTH.div_ceil(picture.width().max(1));
             let size = (picture.width() * scale, picture.height() * scale);
             let large = imageops::resize(picture, size.0, size.1, imageops::FilterType::Nearest);
@@ -104,6 +105,12 @@ pub(crate) fn picture(frame: &Frame) -> anyhow::Result<RgbImage> {
     }
     match RgbImage::from_raw(frame.width, frame.height, data) {
         Some(picture) => Ok(picture),
-        None => bail!("frame {}: {} bytes are not {}x{} pixels", frame.sequence, frame.data.len(), frame.width, frame.height),
+        None => bail!(
+            "frame {}: {} bytes are not {}x{} pixels",
+            frame.sequence,
+            frame.data.len(),
+            frame.width,
+            frame.height
+        ),
     }
 }

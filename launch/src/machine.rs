@@ -25,3 +25,12 @@ pub(crate) fn cpu_features() -> Vec<&'static str> {
     features.extend(["neon"]);
     features
 }
+
+/// MuJoCo's version, in builds that simulate.
+pub(crate) fn mujoco_version() -> Option<String> {
+    #[cfg(feature = "sim")]
+    let version = Some(foresee_sim::MUJOCO_VERSION.to_owned());
+    #[cfg(not(feature = "sim"))]
+    let version = None;
+    version
+}

@@ -2,6 +2,8 @@
 
 mod verbs;
 
+#[cfg(feature = "sim")]
+mod baselines;
 mod film;
 mod machine;
 mod models;

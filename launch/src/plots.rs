@@ -33,14 +33,18 @@ pub(crate) fn per_episode(y_label: &str, series: &[Series<'_>]) -> anyhow::Resul
         mesh.x_label_formatter(&|x| format!("{x:.0}")).x_labels(num_episodes.min(20)).draw().map_err(drawing)?;
         for Series { name, colour, values } in series {
             let colour = *colour;
-            let dots = values.iter().enumerate().map(move |(episode_idx, value)| {
-                Circle::new((episode_idx as f64 + 1.0, *value), 4, colour.filled())
-            });
+            let dots = values
+                .iter()
+                .enumerate()
+                .map(move |(episode_idx, value)| Circle::new((episode_idx as f64 + 1.0, *value), 4, colour.filled()));
             let drawn = chart.draw_series(dots).map_err(drawing)?;
             drawn.label(*name).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
         }
         let mut legend = chart.configure_series_labels();
-        legend.background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).position(SeriesLabelPosition::MiddleRight);
+        legend
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.2))
+            .position(SeriesLabelPosition::MiddleRight);
         legend.draw().map_err(drawing)?;
         area.present().map_err(drawing)?;
     }
@@ -67,9 +71,9 @@ pub(crate) fn histogram(x_label: &str, bars: &[(f64, f64, u64)]) -> anyhow::Resu
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT).x_desc(x_label).y_desc("ticks").draw().map_err(drawing)?;
         let fill = RGBColor(70, 110, 180).filled();
-        let bars = bars.iter().map(|(lower, upper, count)| {
-            Rectangle::new([(lower.max(least), 0.0), (*upper, *count as f64)], fill)
-        });
+        let bars = bars
+            .iter()
+            .map(|(lower, upper, count)| Rectangle::new([(lower.max(least), 0.0), (*upper, *count as f64)], fill));
         chart.draw_series(bars).map_err(drawing)?;
         area.present().map_err(drawing)?;
     }

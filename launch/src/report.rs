@@ -5,9 +5,9 @@ use std::path::Path;
 
 use plotters::style::RGBColor;
 
-use foresee_runtime::write_atomically;
 use crate::plots::{Series, histogram, per_episode};
 use crate::result::{Millis, Returns, RunResult};
+use foresee_runtime::write_atomically;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}\
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}td,th{padding:.25em .9em .25em 0;\
@@ -21,7 +21,11 @@ img.film{width:100%;image-rendering:pixelated}img.episode{width:256px;image-rend
 pub(crate) fn write(folder: &Path, result: &RunResult, loop_bars: &[(f64, f64, u64)]) -> anyhow::Result<()> {
     let mut page = String::new();
     let title = format!("{} on {}", result.name, result.task.as_deref().unwrap_or(&result.robot));
-    let _ = write!(page, "<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title><style>{STYLE}</style><h1>{0}</h1>", escape(&title));
+    let _ = write!(
+        page,
+        "<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title><style>{STYLE}</style><h1>{0}</h1>",
+        escape(&title)
+    );
     if result.interrupted {
         page.push_str("<p><b>Interrupted:</b> what follows is what had been recorded by then.</p>");
     }
@@ -58,8 +62,10 @@ fn comparison(result: &RunResult) -> anyhow::Result<String> {
         );
     }
     html.push_str("</table>");
-    let series: Vec<Series<'_>> =
-        known.iter().map(|(name, colour, returns)| Series { name, colour: *colour, values: &returns.returns }).collect();
+    let series: Vec<Series<'_>> = known
+        .iter()
+        .map(|(name, colour, returns)| Series { name, colour: *colour, values: &returns.returns })
+        .collect();
     html.push_str(&per_episode("return", &series)?);
     Ok(html)
 }
@@ -100,7 +106,16 @@ fn account(result: &RunResult) -> String {
     row("commands clamped, rate-limited, held", format!("{}, {}, {}", commands.0, commands.1, commands.2));
     row("log entries dropped", result.log_entries_dropped.to_string());
     for (model, engine) in &result.engines {
-        row(model, format!("{} on {}: {}; sha256 {}", engine.engine, engine.provider.name(), engine.reason, engine.model_sha256));
+        row(
+            model,
+            format!(
+                "{} on {}: {}; sha256 {}",
+                engine.engine,
+                engine.provider.name(),
+                engine.reason,
+                engine.model_sha256
+            ),
+        );
     }
     row("profile", result.profile.clone());
     row("MuJoCo", result.mujoco_version.clone().unwrap_or_else(|| "not in this build".to_owned()));

@@ -12,7 +12,8 @@ use crate::words::say;
 pub(crate) struct Row<'a> {
     /// Counts from 1.
     pub(crate) episode: u32,
-    pub(crate) episode_return: f64,
+    /// `None` while the episode runs.
+    pub(crate) episode_return: Option<f64>,
     pub(crate) num_steps: u32,
     /// `None` while the episode runs.
     pub(crate) success: Option<bool>,
@@ -77,14 +78,9 @@ fn text(row: &Row<'_>) -> String {
         Some(true) => "yes",
         Some(false) => "no",
     };
+    let episode_return = row.episode_return.map_or_else(|| "...".to_owned(), |value| format!("{value:.1}"));
     format!(
-        "{:>7}  {:>7}  {:>7.1}  {success:>7}  {:>7.2}  {:>7.2}  {:>7}  {}",
-        row.episode,
-        row.num_steps,
-        row.episode_return,
-        row.loop_millis.p50,
-        row.loop_millis.p99,
-        row.frames_dropped,
-        row.provider
+        "{:>7}  {:>7}  {episode_return:>7}  {success:>7}  {:>7.2}  {:>7.2}  {:>7}  {}",
+        row.episode, row.num_steps, row.loop_millis.p50, row.loop_millis.p99, row.frames_dropped, row.provider
     )
 }

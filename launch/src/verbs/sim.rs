@@ -109,7 +109,8 @@ impl Robot {
             quality,
         };
         let camera = Camera::new(&environment, &options)?;
-        let listen = arguments.endpoint.clone().map_or_else(|| profile.zenoh.connect.clone(), |endpoint| vec![endpoint]);
+        let listen =
+            arguments.endpoint.clone().map_or_else(|| profile.zenoh.connect.clone(), |endpoint| vec![endpoint]);
         let zenoh = ZenohProfile { listen, connect: Vec::new(), shared_memory: profile.zenoh.shared_memory };
         let joint_names = environment.actuator_names();
         let command = vec![0.0; joint_names.len()];
@@ -119,7 +120,10 @@ impl Robot {
         let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes };
         let answer_timeout = match profile.pace {
             Pace::Lockstep { answer_timeout_millis, .. } => Duration::from_millis(answer_timeout_millis),
-            Pace::Fixed { .. } => anyhow::bail!("profile `{}`: pace.kind is not \"lockstep\"; the simulator needs one that is", profile.name),
+            Pace::Fixed { .. } => anyhow::bail!(
+                "profile `{}`: pace.kind is not \"lockstep\"; the simulator needs one that is",
+                profile.name
+            ),
         };
         let player = EpisodePlayer::new(environment, camera, plan);
         Ok(Self { link, wire, player, observation, command, answer_timeout, num_repeated: 0, played: Vec::new() })
@@ -184,7 +188,10 @@ impl Robot {
                 CommandWait::TimedOut => self.num_repeated += 1,
             }
             if waiting_since.is_some_and(|since| since.elapsed() > self.answer_timeout) {
-                say(&format!("sim: frame {sequence} has not been answered for {:?}; still waiting", self.answer_timeout));
+                say(&format!(
+                    "sim: frame {sequence} has not been answered for {:?}; still waiting",
+                    self.answer_timeout
+                ));
                 waiting_since = None;
             }
         }
@@ -208,10 +215,18 @@ impl Robot {
                 episodes: &'a [Episode],
                 frames_repeated: u64,
             }
-            print(&serde_json::to_string_pretty(&Played { episodes: &self.played, frames_repeated: self.num_repeated })?);
+            print(&serde_json::to_string_pretty(&Played {
+                episodes: &self.played,
+                frames_repeated: self.num_repeated,
+            })?);
         } else if !is_watched {
             for episode in &self.played {
-                print(&format!("episode {:>4}  seed {:>6}  return {:>8.2}", episode.index + 1, episode.seed, episode.episode_return));
+                print(&format!(
+                    "episode {:>4}  seed {:>6}  return {:>8.2}",
+                    episode.index + 1,
+                    episode.seed,
+                    episode.episode_return
+                ));
             }
             print(&format!("{} episodes, {} frames sent again", self.played.len(), self.num_repeated));
         }

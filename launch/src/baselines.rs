@@ -1,0 +1,46 @@
+//! What a scripted expert and random actions reach on the same seeds as the policy: the frame of every return.
+
+use anyhow::Context;
+use foresee_policies::{EpisodeResult, StateActor, Summary, UniformRandom, Watch, evaluate_state, expert_for};
+use foresee_sim::{Environment, EpisodePlan};
+
+use crate::places;
+use crate::result::Returns;
+
+/// Expert's and random's returns on these seeds; `None` for a task without an expert, and for the other when stopped.
+///
+/// # Errors
+/// What the simulator says.
+pub(crate) fn play(task: &str, seeds: &[u64], watch: &mut Watch<'_>) -> anyhow::Result<[Option<Returns>; 2]> {
+    let mut environment = Environment::new(task, &places::native()).context("baselines")?;
+    let expert = match expert_for(&environment) {
+        Ok(mut expert) => of_actor(&mut environment, expert.as_mut(), seeds, watch)?,
+        Err(_) => None,
+    };
+    let random = of_actor(&mut environment, &mut UniformRandom::new(), seeds, watch)?;
+    Ok([expert, random])
+}
+
+fn of_actor(
+    environment: &mut Environment,
+    actor: &mut dyn StateActor,
+    seeds: &[u64],
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<Option<Returns>> {
+    let mut episodes = Vec::with_capacity(seeds.len());
+    for &first_seed in seeds {
+        episodes.extend(evaluate_state(environment, actor, EpisodePlan { first_seed, num_episodes: 1 }, watch)?);
+    }
+    Ok((episodes.len() == seeds.len()).then(|| returns(&episodes)))
+}
+
+/// Episodes as returns.
+pub(crate) fn returns(episodes: &[EpisodeResult]) -> Returns {
+    let summary = Summary::of(episodes);
+    Returns {
+        mean_return: summary.mean_return,
+        ci95: summary.ci95,
+        success_rate: summary.success_rate,
+        returns: episodes.iter().map(|episode| episode.episode_return).collect(),
+    }
+}

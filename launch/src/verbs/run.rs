@@ -1,0 +1,407 @@
+//! `foresee run`: the control loop as a process. Frames and joint states come over zenoh, commands go back; a live table, a log, a report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::Args;
+use foresee_firmware_config::DeviceProfile;
+use foresee_runtime::{
+    ControlLoop, Ends, EngineReport, Episode, EpisodePhase, LatencyHistogram, LogHeader, LogWriter, LoopEvent,
+    LoopStatistics, Recorder, RecorderOptions, RunEnd, RuntimeError, Stage, Stamp, ZenohActuator, ZenohLink,
+    ZenohSource, write_atomically,
+};
+
+use crate::film::Film;
+use crate::models::ModelArguments;
+use crate::result::{Millis, Returns, RunResult};
+use crate::simulator::{Simulation, Simulator};
+use crate::table::{Row, Table};
+use crate::words::{print, say};
+use crate::{machine, places, report, stop};
+
+/// Arguments of `foresee run`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Robot: a built-in profile or a TOML file.
+    #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
+    profile: String,
+    #[command(flatten)]
+    models: ModelArguments,
+    /// Where the robot is, such as tcp/127.0.0.1:7447 [default: the profile's]
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+    /// Start `foresee sim TASK` beside this process and end it afterwards.
+    #[cfg(feature = "sim")]
+    #[arg(long, value_name = "TASK")]
+    simulate: Option<String>,
+    /// Episodes to simulate.
+    #[cfg(feature = "sim")]
+    #[arg(long, default_value_t = 20, value_name = "N", requires = "simulate")]
+    episodes: u32,
+    /// Seed of the first simulated episode; the next ones count up.
+    #[cfg(feature = "sim")]
+    #[arg(long, default_value_t = 0, value_name = "S", requires = "simulate")]
+    seed: u64,
+    /// Name of the run's folder; an earlier run of that name is kept as NAME.1, NAME.2, ...
+    #[arg(long, default_value = "run")]
+    name: String,
+    /// Folder of run folders.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    runs: PathBuf,
+    /// Do not write log.mcap.
+    #[arg(long)]
+    no_log: bool,
+    /// Print result.json as well.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs until the robot has finished or Ctrl-C, then writes what was measured.
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let stop = stop::flag()?;
+    let mut profile = foresee_firmware_config::load(&arguments.profile)?;
+    if let Some(endpoint) = &arguments.endpoint {
+        profile.zenoh.connect = vec![endpoint.clone()];
+    }
+    let (encoder, policy) = arguments.models.open(&profile)?;
+    let engines = Engines { encoder: encoder.report().clone(), policy: policy.report().cloned() };
+    let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
+    let mut simulator = start_simulator(arguments)?;
+    let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
+    let mut source = ZenohSource::new(&link, &profile)?;
+    let mut actuator = ZenohActuator::new(&link, &profile)?;
+    let folder = places::run_folder(&arguments.runs, &arguments.name)?;
+    let recorder = if arguments.no_log { None } else { Some(recorder(&folder, &profile, &engines)?) };
+
+    say(&format!("robot {}, profile {}", profile.robot, profile.name));
+    say(&format!(
+        "encoder on {}: {}; {}",
+        engines.encoder.provider.name(),
+        engines.encoder.engine,
+        engines.encoder.reason
+    ));
+    let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
+    let ends = Ends { source: &mut source, actuator: &mut actuator };
+    let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| observed.take(event));
+    let (account, recorder) = observed.into_parts();
+    let log_entries_dropped = recorder.map(Recorder::finish).transpose()?.map_or(0, |summary| summary.num_dropped);
+    let is_interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
+    let ended = match ended {
+        // The robot may leave first when Ctrl-C reaches both processes.
+        Err(_) if is_interrupted => RunEnd::Stopped,
+        other => other.inspect_err(|_| drop(simulator.as_mut().map(Simulator::check)))?,
+    };
+    link.close()?;
+    if let Some(simulator) = &mut simulator {
+        simulator.finish();
+    }
+    let outcome = Outcome { engines, account, log_entries_dropped, is_interrupted: ended == RunEnd::Stopped };
+    finish(arguments, &profile, &folder, outcome, &stop)
+}
+
+/// What runs the two models.
+struct Engines {
+    encoder: EngineReport,
+    policy: Option<EngineReport>,
+}
+
+struct Outcome {
+    engines: Engines,
+    account: Account,
+    log_entries_dropped: u64,
+    is_interrupted: bool,
+}
+
+#[cfg(feature = "sim")]
+fn start_simulator(arguments: &Arguments) -> anyhow::Result<Option<Simulator>> {
+    let Some(task) = &arguments.simulate else { return Ok(None) };
+    let simulation = Simulation {
+        task,
+        profile: &arguments.profile,
+        endpoint: arguments.endpoint.as_deref(),
+        episodes: arguments.episodes,
+        seed: arguments.seed,
+    };
+    Simulator::start(&simulation).map(Some)
+}
+
+#[cfg(not(feature = "sim"))]
+fn start_simulator(_arguments: &Arguments) -> anyhow::Result<Option<Simulator>> {
+    Ok(None)
+}
+
+fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow::Result<Recorder> {
+    let header = LogHeader {
+        robot: profile.robot.clone(),
+        profile: profile.name.clone(),
+        joints: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
+        encoder: Some(engines.encoder.clone()),
+        policy: engines.policy.clone(),
+        git_revision: machine::GIT_REVISION.to_owned(),
+        facts: BTreeMap::from([("cpu_features".to_owned(), machine::cpu_features().join(" "))]),
+    };
+    let writer = LogWriter::create(&folder.join("log.mcap"), &header)?;
+    Recorder::start(writer, profile, RecorderOptions::default()).map_err(Into::into)
+}
+
+/// What is counted while the loop runs.
+#[derive(Default)]
+struct Account {
+    statistics: LoopStatistics,
+    num_frames: u64,
+    num_dropped: u64,
+    num_failures: u64,
+    start_to_first_action_seconds: Option<f64>,
+    film: Film,
+    /// The film is of the first episode that was a success, until then of the latest.
+    film_is_final: bool,
+    episodes: Vec<Episode>,
+}
+
+/// Listens to the loop: counts, fills the table, feeds the recorder.
+struct Observed<'a> {
+    started: Instant,
+    provider: &'static str,
+    recorder: Option<Recorder>,
+    simulator: Option<&'a mut Simulator>,
+    table: Table,
+    account: Account,
+    episode_latency: LatencyHistogram,
+    current: Option<Episode>,
+    num_steps: u32,
+    stamp: Stamp,
+}
+
+impl<'a> Observed<'a> {
+    fn new(
+        started: Instant,
+        provider: &'static str,
+        recorder: Option<Recorder>,
+        simulator: Option<&'a mut Simulator>,
+    ) -> Self {
+        Self {
+            started,
+            provider,
+            recorder,
+            simulator,
+            table: Table::new(),
+            account: Account::default(),
+            episode_latency: LatencyHistogram::default(),
+            current: None,
+            num_steps: 0,
+            stamp: Stamp::default(),
+        }
+    }
+
+    fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
+        match event {
+            LoopEvent::Ticked { observation, command, report, failure, num_dropped } => {
+                let started = self.started;
+                let account = &mut self.account;
+                account.start_to_first_action_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
+                account.statistics.record(&report);
+                account.num_frames += 1;
+                account.num_dropped = num_dropped;
+                self.episode_latency.record(report.total_nanos());
+                self.stamp = observation.frame.stamp;
+                self.num_steps += 1;
+                if let Some(recorder) = &self.recorder {
+                    recorder.observe(observation, command);
+                }
+                if !account.film_is_final {
+                    account.film.add(&observation.frame).map_err(|error| RuntimeError::Frame(error.to_string()))?;
+                }
+                if let Some(failure) = failure {
+                    account.num_failures += 1;
+                    // Said once; the count is in the result.
+                    if account.num_failures == 1 {
+                        self.table.line(&format!("held: {failure}"));
+                    }
+                }
+                if self.num_steps.is_multiple_of(50) {
+                    self.redraw();
+                }
+            }
+            LoopEvent::EpisodeStarted(episode) => self.start_episode(episode),
+            LoopEvent::EpisodeEnded(episode) => self.end_episode(episode),
+            LoopEvent::Waiting => self.hear_simulator()?,
+        }
+        Ok(())
+    }
+
+    fn start_episode(&mut self, episode: &Episode) {
+        if let Some(recorder) = &self.recorder {
+            recorder.episode(self.stamp, EpisodePhase::Started, episode);
+        }
+        if !self.account.film_is_final {
+            self.account.film.clear();
+        }
+        self.episode_latency = LatencyHistogram::default();
+        self.num_steps = 0;
+        self.current = Some(episode.clone());
+    }
+
+    fn end_episode(&mut self, episode: &Episode) {
+        if let Some(recorder) = &self.recorder {
+            recorder.episode(self.stamp, EpisodePhase::Ended, episode);
+        }
+        self.account.film_is_final |= episode.success;
+        self.table.finish_row(&self.row(episode, Some(episode.success)));
+        self.account.episodes.push(episode.clone());
+        self.current = None;
+    }
+
+    fn redraw(&self) {
+        if let Some(episode) = &self.current {
+            self.table.update(&self.row(episode, None));
+        }
+    }
+
+    fn row(&self, episode: &Episode, success: Option<bool>) -> Row<'_> {
+        Row {
+            episode: episode.index + 1,
+            // The robot tells the return when the episode is over.
+            episode_return: success.map(|_| episode.episode_return),
+            num_steps: self.num_steps,
+            success,
+            loop_millis: millis(&self.episode_latency),
+            frames_dropped: self.account.num_dropped,
+            provider: self.provider,
+        }
+    }
+
+    fn hear_simulator(&mut self) -> Result<(), RuntimeError> {
+        let Some(simulator) = &mut self.simulator else { return Ok(()) };
+        for line in simulator.words() {
+            self.table.line(&line);
+        }
+        let problem =
+            |error: anyhow::Error| RuntimeError::End { name: "foresee sim".to_owned(), problem: error.to_string() };
+        simulator.check().map_err(problem)
+    }
+
+    fn into_parts(self) -> (Account, Option<Recorder>) {
+        (self.account, self.recorder)
+    }
+}
+
+fn millis(histogram: &LatencyHistogram) -> Millis {
+    Millis { p50: histogram.quantile_millis(0.5), p99: histogram.quantile_millis(0.99), max: histogram.max_millis() }
+}
+
+/// Compares, writes the run's files, and says where they are.
+fn finish(
+    arguments: &Arguments,
+    profile: &DeviceProfile,
+    folder: &Path,
+    outcome: Outcome,
+    stop: &AtomicBool,
+) -> anyhow::Result<ExitCode> {
+    let Outcome { engines, account, log_entries_dropped, is_interrupted } = outcome;
+    let statistics = &account.statistics;
+    let [policy, expert, random] = compare(&account.episodes, stop)?;
+    let reports = [("encoder", Some(engines.encoder.clone())), ("policy", engines.policy.clone())];
+    let stage = |stage: Stage| (stage.name().to_owned(), millis(statistics.stage(stage)));
+    let result = RunResult {
+        name: arguments.name.clone(),
+        robot: profile.robot.clone(),
+        profile: profile.name.clone(),
+        task: account.episodes.first().map(|episode| episode.task.clone()),
+        episodes: account.episodes.len(),
+        seeds: account.episodes.iter().map(|episode| episode.seed).collect(),
+        policy,
+        expert,
+        random,
+        encoder_sha256: engines.encoder.model_sha256.clone(),
+        policy_sha256: engines.policy.as_ref().map(|policy| policy.model_sha256.clone()).unwrap_or_default(),
+        provider: engines.encoder.provider.name().to_owned(),
+        provider_reason: engines.encoder.reason.clone(),
+        engines: reports.into_iter().filter_map(|(name, report)| Some((name.to_owned(), report?))).collect(),
+        mujoco_version: machine::mujoco_version(),
+        cpu_features: machine::cpu_features().into_iter().map(str::to_owned).collect(),
+        git_revision: machine::GIT_REVISION.to_owned(),
+        loop_millis: millis(&statistics.total),
+        stage_millis: Stage::ALL.into_iter().map(stage).collect(),
+        frames: account.num_frames,
+        frames_dropped: account.num_dropped,
+        commands_clamped: statistics.num_clamped,
+        commands_rate_limited: statistics.num_rate_limited,
+        commands_held: statistics.num_held,
+        log_entries_dropped,
+        start_to_first_action_seconds: account.start_to_first_action_seconds,
+        interrupted: is_interrupted,
+        episode_results: account.episodes,
+    };
+    account.film.write(folder)?;
+    let json = serde_json::to_string_pretty(&result)?;
+    write_atomically(&folder.join("result.json"), json.as_bytes())?;
+    report::write(folder, &result, &statistics.total.bars_millis())?;
+    conclude(folder, &result);
+    if arguments.json {
+        print(&json);
+    }
+    Ok(if is_interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+#[cfg(feature = "sim")]
+fn compare(episodes: &[Episode], stop: &AtomicBool) -> anyhow::Result<[Option<Returns>; 3]> {
+    let Some(first) = episodes.first() else { return Ok([None, None, None]) };
+    let played: Vec<foresee_policies::EpisodeResult> = episodes
+        .iter()
+        .map(|episode| foresee_policies::EpisodeResult {
+            seed: episode.seed,
+            episode_return: episode.episode_return,
+            num_steps: episode.num_steps,
+            success: episode.success,
+        })
+        .collect();
+    let seeds: Vec<u64> = episodes.iter().map(|episode| episode.seed).collect();
+    // Baselines take seconds; after Ctrl-C they are left out.
+    let mut nothing = |_| {};
+    let mut watch = foresee_policies::Watch { observe: &mut nothing, stop };
+    let [expert, random] = crate::baselines::play(&first.task, &seeds, &mut watch)?;
+    Ok([Some(crate::baselines::returns(&played)), expert, random])
+}
+
+#[cfg(not(feature = "sim"))]
+fn compare(_episodes: &[Episode], _stop: &AtomicBool) -> anyhow::Result<[Option<Returns>; 3]> {
+    Ok([None, None, None])
+}
+
+fn conclude(folder: &Path, result: &RunResult) {
+    let text = |returns: &Option<Returns>| {
+        returns.as_ref().map_or_else(
+            || "not measured".to_owned(),
+            |returns| format!("{:.1} [{:.1}, {:.1}]", returns.mean_return, returns.ci95[0], returns.ci95[1]),
+        )
+    };
+    print(&format!(
+        "mean return over {} episodes [95 % interval]: camera policy {} | expert {} | random {}",
+        result.episodes,
+        text(&result.policy),
+        text(&result.expert),
+        text(&result.random)
+    ));
+    print(&format!(
+        "loop p50 {:.2} ms, p99 {:.2} ms; {} frames, {} dropped; provider {} ({})",
+        result.loop_millis.p50,
+        result.loop_millis.p99,
+        result.frames,
+        result.frames_dropped,
+        result.provider,
+        result.provider_reason
+    ));
+    for file in ["report.html", "episode.gif", "log.mcap", "result.json"] {
+        let path = folder.join(file);
+        if path.exists() {
+            print(&format!("  {}", path.display()));
+        }
+    }
+}
