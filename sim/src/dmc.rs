@@ -1,43 +1,56 @@
 //! The DeepMind Control Suite (Tunyasuvunakool et al. 2020, dm_control 1.0.50): one domain a file, seed-exact.
 
+pub(crate) mod acrobot;
 pub(crate) mod ball_in_cup;
 pub(crate) mod cartpole;
 pub(crate) mod cheetah;
+pub(crate) mod dog;
 pub(crate) mod finger;
+pub(crate) mod fish;
+pub(crate) mod hopper;
+pub(crate) mod humanoid;
+pub(crate) mod humanoid_cmu;
+pub(crate) mod lqr;
+pub(crate) mod manipulator;
+pub(crate) mod pendulum;
+mod planar_arm;
 pub(crate) mod point_mass;
+pub(crate) mod quadruped;
 pub(crate) mod reacher;
+pub(crate) mod stacker;
+pub(crate) mod swimmer;
+mod terrain;
 pub(crate) mod walker;
 
 use std::path::Path;
 
 use crate::error::SimError;
+use crate::mjcf::Mjcf;
 use crate::physics::{ModelSource, Physics, read_text};
 
 /// Where the suite's MJCF lies below the folder of native parts.
-const SUITE_FOLDER: &str = "dm_control/suite";
+pub(crate) const SUITE_FOLDER: &str = "dm_control/suite";
 const COMMON_FILES: [&str; 3] = ["./common/materials.xml", "./common/skybox.xml", "./common/visual.xml"];
 
-/// The MJCF text of a domain.
-pub(crate) fn read_domain(native: &Path, domain: &str) -> Result<String, SimError> {
-    read_text(&native.join(SUITE_FOLDER).join(format!("{domain}.xml")))
+/// The MJCF of a domain, to be changed before it is loaded.
+pub(crate) fn read_domain(native: &Path, domain: &'static str) -> Result<Mjcf, SimError> {
+    let text = read_text(&native.join(SUITE_FOLDER).join(format!("{domain}.xml")))?;
+    Ok(Mjcf::new(domain, &text))
 }
 
 /// The physics of a domain as it stands in its file.
-pub(crate) fn load_domain(native: &Path, domain: &str) -> Result<Physics, SimError> {
-    let xml = read_domain(native, domain)?;
-    load_xml(native, domain, &xml)
+pub(crate) fn load_domain(native: &Path, domain: &'static str) -> Result<Physics, SimError> {
+    load_mjcf(native, &read_domain(native, domain)?)
 }
 
 /// The physics of MJCF text that includes the suite's common files.
-pub(crate) fn load_xml(native: &Path, name: &str, xml: &str) -> Result<Physics, SimError> {
-    Physics::load(&ModelSource { name, xml, folder: &native.join(SUITE_FOLDER), files: &COMMON_FILES })
+pub(crate) fn load_mjcf(native: &Path, mjcf: &Mjcf) -> Result<Physics, SimError> {
+    load_mjcf_with(native, mjcf, Vec::new())
 }
 
-/// Replaces the one place where `from` stands in a domain's MJCF.
-pub(crate) fn replace_once(domain: &str, xml: &str, from: &str, to: &str) -> Result<String, SimError> {
-    if xml.matches(from).count() != 1 {
-        let problem = format!("expected {from:?} once; the assets are not those of dm_control 1.0.50");
-        return Err(SimError::Model { name: domain.to_string(), problem });
-    }
-    Ok(xml.replacen(from, to, 1))
+/// As [`load_mjcf`], with more files below the suite's folder.
+pub(crate) fn load_mjcf_with(native: &Path, mjcf: &Mjcf, mut files: Vec<String>) -> Result<Physics, SimError> {
+    files.extend(COMMON_FILES.map(str::to_string));
+    let folder = native.join(SUITE_FOLDER);
+    Physics::load(&ModelSource { name: mjcf.name(), xml: mjcf.text(), folder: &folder, files: &files })
 }

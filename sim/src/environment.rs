@@ -135,6 +135,7 @@ impl Environment {
     pub fn reset(&mut self, seed: u64) -> Result<(), SimError> {
         let seed = u32::try_from(seed).map_err(|_| SimError::Seed { seed })?;
         self.random = RandomState::new(seed);
+        self.task.begin_stream(&mut self.physics, &mut self.random);
         self.reset_again()
     }
 

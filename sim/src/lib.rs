@@ -11,6 +11,8 @@ mod dmc;
 mod ends;
 mod environment;
 mod error;
+mod mjcf;
+mod numeric;
 mod physics;
 mod random;
 mod randomise;

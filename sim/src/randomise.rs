@@ -4,6 +4,7 @@ use std::f64::consts::PI;
 
 use mujoco_rs::wrappers::mj_model::MjtJoint;
 
+use crate::numeric::normalise;
 use crate::physics::{JointId, Physics};
 use crate::random::RandomState;
 
@@ -31,17 +32,6 @@ pub(crate) fn randomise_limited_and_rotational_joints(physics: &mut Physics, ran
             (MjtJoint::mjJNT_SLIDE, false) | (MjtJoint::mjJNT_FREE, true) => {}
         }
     }
-}
-
-/// Divides by the Euclidean norm.
-pub(crate) fn normalise(values: &mut [f64]) {
-    let norm = norm(values);
-    values.iter_mut().for_each(|value| *value /= norm);
-}
-
-/// The Euclidean norm, summed from first to last as `numpy.linalg.norm` does for short vectors.
-pub(crate) fn norm(values: &[f64]) -> f64 {
-    values.iter().fold(0.0, |sum, value| sum + value * value).sqrt()
 }
 
 /// A rotation by less than `limit` radians about a uniform axis.

@@ -8,6 +8,9 @@ use crate::random::RandomState;
 
 /// The rules of one task over one [`Physics`].
 pub trait Task: Send {
+    /// Makes the draws that the original makes once, when it builds the task from a seed.
+    fn begin_stream(&mut self, _physics: &mut Physics, _random: &mut RandomState) {}
+
     /// Draws the initial state. Runs between the physics' reset and its forward pass.
     ///
     /// # Errors

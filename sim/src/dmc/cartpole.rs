@@ -3,8 +3,9 @@
 use std::f64::consts::PI;
 use std::path::Path;
 
-use crate::dmc::{load_xml, read_domain, replace_once};
+use crate::dmc::{load_mjcf, read_domain};
 use crate::error::SimError;
+use crate::mjcf::Mjcf;
 use crate::physics::Physics;
 use crate::random::RandomState;
 use crate::reward::{Sigmoid, Tolerance};
@@ -45,10 +46,9 @@ pub(crate) fn three_poles(native: &Path) -> Result<TaskParts, SimError> {
 }
 
 fn make(native: &Path, num_poles: u32, task: Balance) -> Result<TaskParts, SimError> {
-    let xml = with_poles(&read_domain(native, "cartpole")?, num_poles)?;
     let sparse = task.reward == Reward::Sparse;
     Ok(TaskParts {
-        physics: load_xml(native, "cartpole", &xml)?,
+        physics: load_mjcf(native, &with_poles(native, num_poles)?)?,
         task: Box::new(task),
         time_limit_seconds: TIME_LIMIT_SECONDS,
         control_timestep_seconds: None,
@@ -58,28 +58,24 @@ fn make(native: &Path, num_poles: u32, task: Balance) -> Result<TaskParts, SimEr
 }
 
 /// The model with a chain of poles, its floor moved down and its cameras moved back.
-fn with_poles(xml: &str, num_poles: u32) -> Result<String, SimError> {
+fn with_poles(native: &Path, num_poles: u32) -> Result<Mjcf, SimError> {
+    let mut mjcf = read_domain(native, "cartpole")?;
     if num_poles == 1 {
-        return Ok(xml.to_string());
+        return Ok(mjcf);
     }
-    let mut chain = r#"<geom name="pole_1"/>"#.to_string();
+    let mut chain = String::new();
     for pole in 2..=num_poles {
         chain += &format!(
             r#"<body name="pole_{pole}" pos="0 0 1" childclass="pole"><joint name="hinge_{pole}"/><geom name="pole_{pole}"/>"#
         );
     }
     chain += &"</body>".repeat(num_poles as usize - 1);
+    mjcf.append(("body", "pole_1"), &chain)?;
     let poles = f64::from(num_poles);
-    let floor = format!(r#"pos="0 0 {}""#, 1.0 - poles - 0.05);
-    let camera = format!(r#"pos="0 {} 1""#, -1.0 - 2.0 * poles);
-    let tracking = format!(r#"pos="0 {} 2""#, -2.0 * poles);
-    let edits = [
-        (r#"<geom name="pole_1"/>"#, chain),
-        (r#"pos="0 0 -.05""#, floor),
-        (r#"pos="0 -4 1""#, camera),
-        (r#"pos="0 -2 2""#, tracking),
-    ];
-    edits.iter().try_fold(xml.to_string(), |xml, (from, to)| replace_once("cartpole", &xml, from, to))
+    mjcf.set(("geom", "floor"), "pos", &format!("0 0 {}", 1.0 - poles - 0.05))?;
+    mjcf.set(("camera", "fixed"), "pos", &format!("0 {} 1", -1.0 - 2.0 * poles))?;
+    mjcf.set(("camera", "lookatcart"), "pos", &format!("0 {} 2", -2.0 * poles))?;
+    Ok(mjcf)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::dmc::load_domain;
 use crate::error::SimError;
+use crate::numeric::{log1p, norm};
 use crate::physics::{GeomId, JointId, Physics, SensorId, SiteId};
 use crate::random::RandomState;
-use crate::randomise::{norm, randomise_limited_and_rotational_joints};
+use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::task::{ObservationWriter, Task, TaskParts};
 
 const TIME_LIMIT_SECONDS: f64 = 20.0;
@@ -135,7 +136,7 @@ impl Task for Finger {
         let tip = self.relative_to_hinge(physics, self.tip);
         observation.vector("position", &[angles[0], angles[1], tip[0], tip[1]]);
         observation.vector("velocity", &self.velocity.map(|sensor| physics.sensor_value(sensor)));
-        observation.vector("touch", &self.touch.map(|sensor| physics.sensor_value(sensor).ln_1p()));
+        observation.vector("touch", &self.touch.map(|sensor| log1p(physics.sensor_value(sensor))));
         if let Goal::Turn { .. } = self.goal {
             observation.vector("target_position", &self.relative_to_hinge(physics, self.target));
             observation.scalar("dist_to_target", self.distance_to_target(physics));

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::dmc::load_domain;
 use crate::error::SimError;
+use crate::numeric::norm;
 use crate::physics::{GeomId, Physics};
 use crate::random::RandomState;
-use crate::randomise::{norm, randomise_limited_and_rotational_joints};
+use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::reward::Tolerance;
 use crate::task::{ObservationWriter, Task, TaskParts};
 

@@ -22,7 +22,7 @@ pub struct ModelSource<'a> {
     /// Folder of the files.
     pub folder: &'a Path,
     /// Included files, meshes, textures: paths below the folder as the MJCF writes them.
-    pub files: &'a [&'a str],
+    pub files: &'a [String],
 }
 
 /// Reads one text file of a task's assets.
