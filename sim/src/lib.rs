@@ -32,4 +32,4 @@ pub use random::RandomState;
 pub use reward::{Sigmoid, Tolerance};
 pub use task::{ActionSpec, ObservationSpec, ObservationWriter, Task, TaskEntry, TaskParts, TaskSpec};
 pub use tasks::TASKS;
-pub use verify::{REWARD_TOLERANCE, TaskReport, VerifyReport, verify_directory, verify_file};
+pub use verify::{Inexactness, REWARD_TOLERANCE, TaskReport, VerifyReport, verify_directory, verify_file};

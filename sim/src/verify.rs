@@ -14,8 +14,20 @@ use crate::environment::Environment;
 use crate::error::SimError;
 use episodes::{Episodes, SeedEpisodes, StateRow};
 
-/// Largest error of a reward that still passes; state and observation must be equal in every bit.
+/// Largest error of a reward that still passes; state and observation must be equal in every bit, unless the task is one
+/// of the few with an [`Inexactness`].
 pub const REWARD_TOLERANCE: f64 = 1e-12;
+
+/// What keeps a task from agreeing with its original in every bit, and how far it may be off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Inexactness {
+    /// Why.
+    pub reason: &'static str,
+    /// Largest absolute difference in a position or velocity.
+    pub state: f64,
+    /// Largest absolute difference in an observation.
+    pub observation: f64,
+}
 
 /// What a directory of reference episodes showed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,9 +56,9 @@ pub struct TaskReport {
     pub worst_observation: f64,
     /// Largest absolute difference in a reward or discount.
     pub worst_reward: f64,
-    /// State and observation equal in every bit, reward within [`REWARD_TOLERANCE`].
+    /// Reward within [`REWARD_TOLERANCE`]; state and observation equal in every bit, or within the task's [`Inexactness`].
     pub passed: bool,
-    /// Why it did not pass.
+    /// Why it did not pass, or why it passed without being exact.
     pub reason: Option<String>,
 }
 
@@ -61,16 +73,20 @@ impl TaskReport {
     }
 
     fn judge(&mut self) {
-        if self.reason.is_none() {
-            self.reason = match self {
-                _ if self.rows == 0 => Some("the file holds no states".to_string()),
-                _ if self.worst_state != 0.0 => Some("the state differs".to_string()),
-                _ if self.worst_observation != 0.0 => Some("the observation differs".to_string()),
-                _ if self.worst_reward > REWARD_TOLERANCE => Some("the reward differs".to_string()),
-                _ => None,
-            };
-        }
-        self.passed = self.reason.is_none();
+        let inexactness = crate::dmc::inexactness(&self.task);
+        let allowed = inexactness.map_or([0.0; 2], |inexactness| [inexactness.state, inexactness.observation]);
+        let failure = match self {
+            _ if self.reason.is_some() => self.reason.take(),
+            _ if self.rows == 0 => Some("the file holds no states".to_string()),
+            _ if self.worst_state > allowed[0] => Some("the state differs".to_string()),
+            _ if self.worst_observation > allowed[1] => Some("the observation differs".to_string()),
+            _ if self.worst_reward > REWARD_TOLERANCE => Some("the reward differs".to_string()),
+            _ => None,
+        };
+        self.passed = failure.is_none();
+        let exact = self.worst_state == 0.0 && self.worst_observation == 0.0;
+        let known = inexactness.filter(|_| !exact).map(|inexactness| inexactness.reason.to_string());
+        self.reason = failure.or(known);
     }
 }
 
