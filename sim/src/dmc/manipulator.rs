@@ -48,7 +48,8 @@ fn make(native: &Path, prop: Prop, place: Place) -> Result<TaskParts, SimError> 
     };
     let inserts = place == Place::Receptacle;
     let mut mjcf = read_domain(native, "manipulator")?;
-    for unused in PROPS.iter().filter(|name| ![object, target].contains(name) && !(inserts && **name == receptacle)) {
+    let is_used = |name: &str| [object, target].contains(&name) || inserts && name == receptacle;
+    for unused in PROPS.into_iter().filter(|name| !is_used(name)) {
         mjcf.remove("body", unused)?;
     }
     let physics = load_mjcf(native, &mjcf)?;
