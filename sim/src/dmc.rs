@@ -22,38 +22,43 @@ pub(crate) mod swimmer;
 mod terrain;
 pub(crate) mod walker;
 
-use std::path::Path;
-
 use crate::error::SimError;
 use crate::mjcf::Mjcf;
-use crate::physics::{ModelSource, Physics, read_text};
+use crate::physics::{Assets, ModelSource, Physics, Textures, read_text};
 use crate::verify::Inexactness;
 
 /// Where the suite's MJCF lies below the folder of native parts.
 pub(crate) const SUITE_FOLDER: &str = "dm_control/suite";
+/// Stands in for the suite's skybox, whose texture is 11.5 MB a model.
+const SMALL_SKYBOX: &str = r#"<mujoco><asset><texture name="skybox" type="skybox" builtin="gradient"
+    rgb1=".4 .6 .8" rgb2="0 0 0" width="8" height="8"/></asset></mujoco>"#;
 const COMMON_FILES: [&str; 3] = ["./common/materials.xml", "./common/skybox.xml", "./common/visual.xml"];
 
 /// The MJCF of a domain, to be changed before it is loaded.
-pub(crate) fn read_domain(native: &Path, domain: &'static str) -> Result<Mjcf, SimError> {
-    let text = read_text(&native.join(SUITE_FOLDER).join(format!("{domain}.xml")))?;
+pub(crate) fn read_domain(assets: Assets<'_>, domain: &'static str) -> Result<Mjcf, SimError> {
+    let text = read_text(&assets.native.join(SUITE_FOLDER).join(format!("{domain}.xml")))?;
     Ok(Mjcf::new(domain, &text))
 }
 
 /// The physics of a domain as it stands in its file.
-pub(crate) fn load_domain(native: &Path, domain: &'static str) -> Result<Physics, SimError> {
-    load_mjcf(native, &read_domain(native, domain)?)
+pub(crate) fn load_domain(assets: Assets<'_>, domain: &'static str) -> Result<Physics, SimError> {
+    load_mjcf(assets, &read_domain(assets, domain)?)
 }
 
 /// The physics of MJCF text that includes the suite's common files.
-pub(crate) fn load_mjcf(native: &Path, mjcf: &Mjcf) -> Result<Physics, SimError> {
-    load_mjcf_with(native, mjcf, Vec::new())
+pub(crate) fn load_mjcf(assets: Assets<'_>, mjcf: &Mjcf) -> Result<Physics, SimError> {
+    load_mjcf_with(assets, mjcf, Vec::new())
 }
 
 /// As [`load_mjcf`], with more files below the suite's folder.
-pub(crate) fn load_mjcf_with(native: &Path, mjcf: &Mjcf, mut files: Vec<String>) -> Result<Physics, SimError> {
+pub(crate) fn load_mjcf_with(assets: Assets<'_>, mjcf: &Mjcf, mut files: Vec<String>) -> Result<Physics, SimError> {
     files.extend(COMMON_FILES.map(str::to_string));
-    let folder = native.join(SUITE_FOLDER);
-    Physics::load(&ModelSource { name: mjcf.name(), xml: mjcf.text(), folder: &folder, files: &files })
+    let texts: &[(&str, &str)] = match assets.textures {
+        Textures::Full => &[],
+        Textures::Small => &[("./common/skybox.xml", SMALL_SKYBOX)],
+    };
+    let folder = assets.native.join(SUITE_FOLDER);
+    Physics::load(&ModelSource { name: mjcf.name(), xml: mjcf.text(), folder: &folder, files: &files, texts })
 }
 
 /// What of a task is not reproduced in every bit: numpy computes a few functions with vector code (Intel SVML, and its own

@@ -6,7 +6,7 @@ use foresee_runtime::{JointState, Stamp};
 use mujoco_rs::wrappers::mj_model::{MjtObjBase, MjtTrn};
 
 use crate::error::SimError;
-use crate::physics::{Physics, PhysicsWarning};
+use crate::physics::{Assets, Physics, PhysicsWarning, Textures};
 use crate::random::RandomState;
 use crate::task::{ActionSpec, ObservationWriter, Task, TaskParts, TaskSpec};
 use crate::tasks;
@@ -68,8 +68,16 @@ impl Environment {
     /// # Errors
     /// [`SimError::UnknownTask`] with the nearest names, [`SimError::Asset`], [`SimError::Model`], [`SimError::Version`].
     pub fn new(task: &str, native: &Path) -> Result<Self, SimError> {
+        Self::with_assets(task, Assets { native, textures: Textures::Full })
+    }
+
+    /// As [`Self::new`], with a say in how much of the assets is wanted.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_assets(task: &str, assets: Assets<'_>) -> Result<Self, SimError> {
         let entry = tasks::find(task)?;
-        Self::from_parts(entry.name, (entry.make)(native)?)
+        Self::from_parts(entry.name, (entry.make)(assets)?)
     }
 
     /// An environment of a task that is not in the list.

@@ -129,6 +129,42 @@ pub enum SimError {
         /// Values given.
         found: usize,
     },
+    /// A vector of nothing, or without threads.
+    #[error("{num_environments} environments on {num_threads} threads; take at least one of each")]
+    VectorSize {
+        /// What was asked for.
+        num_environments: usize,
+        /// What was asked for.
+        num_threads: usize,
+    },
+    /// A thread cannot be started.
+    #[error("a simulator thread cannot be started: {source}")]
+    Thread {
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// An environment that is still at work.
+    #[error("environment {environment} still works on an action; receive its result first")]
+    InFlight {
+        /// Which one.
+        environment: usize,
+    },
+    /// More results wanted than were asked for.
+    #[error("{wanted} results are wanted, but only {found} actions are in flight; send more first")]
+    NotInFlight {
+        /// Results wanted.
+        wanted: usize,
+        /// Actions in flight.
+        found: usize,
+    },
+    /// An index beyond the vector.
+    #[error("environment {index} does not exist; there are {number}, counted from 0")]
+    NoSuchEnvironment {
+        /// What was asked for.
+        index: usize,
+        /// How many there are.
+        number: usize,
+    },
     /// A file of reference episodes that is not one.
     #[error("{}: {problem}", path.display())]
     Reference {

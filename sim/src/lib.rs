@@ -11,6 +11,7 @@ mod dmc;
 mod ends;
 mod environment;
 mod error;
+mod measure;
 mod mjcf;
 mod numeric;
 mod physics;
@@ -19,17 +20,23 @@ mod randomise;
 mod reward;
 mod task;
 mod tasks;
+mod vector;
 mod verify;
 
 pub use camera::{Camera, CameraOptions, FREE_CAMERA, Quality};
 pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_ends};
 pub use environment::{Environment, Transition};
 pub use error::SimError;
+pub use measure::{
+    RenderingFigure, SteppingFigure, SteppingMode, SteppingOptions, measure_rendering, measure_stepping,
+};
 pub use physics::{
-    ActuatorId, BodyId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning, SensorId, SiteId,
+    ActuatorId, Assets, BodyId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning, SensorId,
+    SiteId, Textures,
 };
 pub use random::RandomState;
 pub use reward::{Sigmoid, Tolerance};
 pub use task::{ActionSpec, ObservationSpec, ObservationWriter, Task, TaskEntry, TaskParts, TaskSpec};
 pub use tasks::TASKS;
+pub use vector::{Batch, VectorEnvironment, VectorOptions};
 pub use verify::{Inexactness, REWARD_TOLERANCE, TaskReport, VerifyReport, verify_directory, verify_file};

@@ -10,7 +10,7 @@ use mujoco_rs::wrappers::mj_model::{MjtDisableBit, MjtIntegrator};
 
 pub use access::{ActuatorId, BodyId, GeomId, JointId, SensorId, SiteId};
 pub(crate) use load::read_text;
-pub use load::{MUJOCO_VERSION, ModelSource};
+pub use load::{Assets, MUJOCO_VERSION, ModelSource, Textures};
 
 use crate::error::SimError;
 

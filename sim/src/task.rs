@@ -1,9 +1,7 @@
 //! What a task is: how an episode begins, what is observed, what is rewarded.
 
-use std::path::Path;
-
 use crate::error::SimError;
-use crate::physics::Physics;
+use crate::physics::{Assets, Physics};
 use crate::random::RandomState;
 
 /// The rules of one task over one [`Physics`].
@@ -58,8 +56,8 @@ pub struct TaskParts {
 pub struct TaskEntry {
     /// Such as `dmc/reacher-easy`.
     pub name: &'static str,
-    /// Builds it from the folder of native parts.
-    pub make: fn(&Path) -> Result<TaskParts, SimError>,
+    /// Builds it from its assets.
+    pub make: fn(Assets<'_>) -> Result<TaskParts, SimError>,
 }
 
 impl std::fmt::Debug for TaskEntry {

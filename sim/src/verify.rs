@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::SimError;
+use crate::physics::{Assets, Textures};
 use episodes::{Episodes, SeedEpisodes, StateRow};
 
 /// Largest error of a reward that still passes; state and observation must be equal in every bit, unless the task is one
@@ -115,7 +116,7 @@ pub fn verify_directory(
 /// [`SimError::Reference`] when it is damaged.
 pub fn verify_file(path: &Path, native: &Path) -> Result<TaskReport, SimError> {
     let episodes = Episodes::read(path)?;
-    match Environment::new(&episodes.task, native) {
+    match Environment::with_assets(&episodes.task, Assets { native, textures: Textures::Small }) {
         Ok(mut environment) => Ok(replay(&mut environment, &episodes)),
         Err(error) => Ok(TaskReport::failed(&episodes.task, error.to_string())),
     }

@@ -1,12 +1,11 @@
 //! Acrobot: swing up a double pendulum that is driven at its elbow (`suite/acrobot.py`, after Coulom 2002).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use crate::dmc::load_domain;
 use crate::error::SimError;
 use crate::numeric::{difference, norm};
-use crate::physics::{BodyId, JointId, Physics, SiteId};
+use crate::physics::{Assets, BodyId, JointId, Physics, SiteId};
 use crate::random::RandomState;
 use crate::reward::Tolerance;
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -14,17 +13,17 @@ use crate::task::{ObservationWriter, Task, TaskParts};
 const TIME_LIMIT_SECONDS: f64 = 10.0;
 
 /// Rewarded the more the nearer the tip is to the target.
-pub(crate) fn swingup(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1.0)
+pub(crate) fn swingup(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1.0)
 }
 
 /// Rewarded only with the tip in the target.
-pub(crate) fn swingup_sparse(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 0.0)
+pub(crate) fn swingup_sparse(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 0.0)
 }
 
-fn make(native: &Path, margin: f64) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "acrobot")?;
+fn make(assets: Assets<'_>, margin: f64) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "acrobot")?;
     let task = Acrobot {
         margin,
         shoulder: physics.joint("shoulder")?,

@@ -1,10 +1,8 @@
 //! Ball in cup: swing a ball on a string up into the cup it hangs from (`suite/ball_in_cup.py`).
 
-use std::path::Path;
-
 use crate::dmc::load_domain;
 use crate::error::SimError;
-use crate::physics::{BodyId, GeomId, JointId, Physics, SiteId};
+use crate::physics::{Assets, BodyId, GeomId, JointId, Physics, SiteId};
 use crate::random::RandomState;
 use crate::task::{ObservationWriter, Task, TaskParts};
 
@@ -12,8 +10,8 @@ const TIME_LIMIT_SECONDS: f64 = 20.0;
 const CONTROL_TIMESTEP_SECONDS: f64 = 0.02;
 
 /// Catch the ball.
-pub(crate) fn catch(native: &Path) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "ball_in_cup")?;
+pub(crate) fn catch(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "ball_in_cup")?;
     let task = BallInCup {
         ball: physics.body("ball")?,
         ball_geom: physics.geom("ball")?,

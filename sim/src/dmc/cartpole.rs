@@ -1,12 +1,11 @@
 //! Cart-pole: balance or swing up one or more poles on a cart (`suite/cartpole.py`).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use crate::dmc::{load_mjcf, read_domain};
 use crate::error::SimError;
 use crate::mjcf::Mjcf;
-use crate::physics::Physics;
+use crate::physics::{Assets, Physics};
 use crate::random::RandomState;
 use crate::reward::{Sigmoid, Tolerance};
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -16,39 +15,39 @@ const TIME_LIMIT_SECONDS: f64 = 10.0;
 const FIRST_POLE: usize = 2;
 
 /// Keep a nearly upright pole up.
-pub(crate) fn balance(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1, Balance { start: Start::Upright, reward: Reward::Smooth })
+pub(crate) fn balance(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1, Balance { start: Start::Upright, reward: Reward::Smooth })
 }
 
 /// As [`balance`], rewarded only while cart and pole are within bounds.
-pub(crate) fn balance_sparse(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1, Balance { start: Start::Upright, reward: Reward::Sparse })
+pub(crate) fn balance_sparse(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1, Balance { start: Start::Upright, reward: Reward::Sparse })
 }
 
 /// Swing a hanging pole up and keep it there.
-pub(crate) fn swingup(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1, Balance { start: Start::Hanging, reward: Reward::Smooth })
+pub(crate) fn swingup(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1, Balance { start: Start::Hanging, reward: Reward::Smooth })
 }
 
 /// As [`swingup`], rewarded only while cart and pole are within bounds.
-pub(crate) fn swingup_sparse(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1, Balance { start: Start::Hanging, reward: Reward::Sparse })
+pub(crate) fn swingup_sparse(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1, Balance { start: Start::Hanging, reward: Reward::Sparse })
 }
 
 /// Swing up a chain of two poles.
-pub(crate) fn two_poles(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 2, Balance { start: Start::Hanging, reward: Reward::Smooth })
+pub(crate) fn two_poles(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 2, Balance { start: Start::Hanging, reward: Reward::Smooth })
 }
 
 /// Swing up a chain of three poles.
-pub(crate) fn three_poles(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 3, Balance { start: Start::Hanging, reward: Reward::Smooth })
+pub(crate) fn three_poles(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 3, Balance { start: Start::Hanging, reward: Reward::Smooth })
 }
 
-fn make(native: &Path, num_poles: u32, task: Balance) -> Result<TaskParts, SimError> {
+fn make(assets: Assets<'_>, num_poles: u32, task: Balance) -> Result<TaskParts, SimError> {
     let sparse = task.reward == Reward::Sparse;
     Ok(TaskParts {
-        physics: load_mjcf(native, &with_poles(native, num_poles)?)?,
+        physics: load_mjcf(assets, &with_poles(assets, num_poles)?)?,
         task: Box::new(task),
         time_limit_seconds: TIME_LIMIT_SECONDS,
         control_timestep_seconds: None,
@@ -58,8 +57,8 @@ fn make(native: &Path, num_poles: u32, task: Balance) -> Result<TaskParts, SimEr
 }
 
 /// The model with a chain of poles, its floor moved down and its cameras moved back.
-fn with_poles(native: &Path, num_poles: u32) -> Result<Mjcf, SimError> {
-    let mut mjcf = read_domain(native, "cartpole")?;
+fn with_poles(assets: Assets<'_>, num_poles: u32) -> Result<Mjcf, SimError> {
+    let mut mjcf = read_domain(assets, "cartpole")?;
     if num_poles == 1 {
         return Ok(mjcf);
     }

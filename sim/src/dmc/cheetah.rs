@@ -1,10 +1,8 @@
 //! Cheetah: a planar running biped (`suite/cheetah.py`, after Wawrzyński 2009).
 
-use std::path::Path;
-
 use crate::dmc::load_domain;
 use crate::error::SimError;
-use crate::physics::{Physics, SensorId};
+use crate::physics::{Assets, Physics, SensorId};
 use crate::random::RandomState;
 use crate::reward::{Sigmoid, Tolerance};
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -16,8 +14,8 @@ const RUN_SPEED: f64 = 10.0;
 const NUM_SETTLING_STEPS: u32 = 200;
 
 /// Run forward.
-pub(crate) fn run(native: &Path) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "cheetah")?;
+pub(crate) fn run(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "cheetah")?;
     let task = Cheetah { velocity: physics.sensor("torso_subtreelinvel")? };
     Ok(TaskParts {
         physics,

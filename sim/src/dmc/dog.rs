@@ -1,14 +1,13 @@
 //! Dog: a detailed dog stands, moves or fetches a ball (`suite/dog.py`).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use mujoco_rs::wrappers::mj_model::{MjtJoint, MjtObjBase};
 
 use crate::dmc::{SUITE_FOLDER, load_mjcf_with, read_domain};
 use crate::error::SimError;
 use crate::numeric::{difference, in_frame, norm};
-use crate::physics::{BodyId, GeomId, JointId, Physics, SensorId, SiteId};
+use crate::physics::{Assets, BodyId, GeomId, JointId, Physics, SensorId, SiteId};
 use crate::random::RandomState;
 use crate::reward::{Sigmoid, Tolerance};
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -24,32 +23,32 @@ const BITE_MARGIN: f64 = 2.0;
 const ASSET_FOLDER: &str = "dog_assets";
 
 /// Stand.
-pub(crate) fn stand(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 15, Goal::Stand)
+pub(crate) fn stand(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 15, Goal::Stand)
 }
 
 /// Move at 1 m/s or faster.
-pub(crate) fn walk(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 15, Goal::Move { speed: 1.0 })
+pub(crate) fn walk(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 15, Goal::Move { speed: 1.0 })
 }
 
 /// Move at 3 m/s or faster.
-pub(crate) fn trot(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 45, Goal::Move { speed: 3.0 })
+pub(crate) fn trot(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 45, Goal::Move { speed: 3.0 })
 }
 
 /// Move at 9 m/s or faster.
-pub(crate) fn run(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 135, Goal::Move { speed: 9.0 })
+pub(crate) fn run(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 135, Goal::Move { speed: 9.0 })
 }
 
 /// Catch a thrown ball and bring it to the target.
-pub(crate) fn fetch(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 10, Goal::Fetch)
+pub(crate) fn fetch(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 10, Goal::Fetch)
 }
 
-fn make(native: &Path, floor_size: u32, goal: Goal) -> Result<TaskParts, SimError> {
-    let physics = load(native, floor_size, goal)?;
+fn make(assets: Assets<'_>, floor_size: u32, goal: Goal) -> Result<TaskParts, SimError> {
+    let physics = load(assets, floor_size, goal)?;
     let sensors = |names: &[&str]| names.iter().map(|name| physics.sensor(name)).collect::<Result<Vec<_>, _>>();
     let joints = (0..physics.model().jnt_type().len()).map(JointId);
     let fetch = match goal {
@@ -80,8 +79,8 @@ fn make(native: &Path, floor_size: u32, goal: Goal) -> Result<TaskParts, SimErro
 }
 
 /// The model without what the task does not need, and its bones.
-fn load(native: &Path, floor_size: u32, goal: Goal) -> Result<Physics, SimError> {
-    let mut mjcf = read_domain(native, "dog")?;
+fn load(assets: Assets<'_>, floor_size: u32, goal: Goal) -> Result<Physics, SimError> {
+    let mut mjcf = read_domain(assets, "dog")?;
     mjcf.set(("geom", "floor"), "size", &format!("{floor_size} {floor_size} .1"))?;
     if !matches!(goal, Goal::Fetch) {
         mjcf.remove("body", "ball")?;
@@ -90,10 +89,10 @@ fn load(native: &Path, floor_size: u32, goal: Goal) -> Result<Physics, SimError>
         mjcf.remove("camera", "head")?;
         ["wall_px", "wall_nx", "wall_py", "wall_ny"].iter().try_for_each(|wall| mjcf.remove("geom", wall))?;
     }
-    let path = native.join(SUITE_FOLDER).join(ASSET_FOLDER);
+    let path = assets.native.join(SUITE_FOLDER).join(ASSET_FOLDER);
     let entries = std::fs::read_dir(&path).map_err(|source| SimError::Asset { path, source })?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    load_mjcf_with(native, &mjcf, names.map(|name| format!("{ASSET_FOLDER}/{name}")).collect())
+    load_mjcf_with(assets, &mjcf, names.map(|name| format!("{ASSET_FOLDER}/{name}")).collect())
 }
 
 #[derive(Clone, Copy)]

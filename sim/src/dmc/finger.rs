@@ -1,12 +1,11 @@
 //! Finger: a planar finger spins or turns a hinged body (`suite/finger.py`).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use crate::dmc::load_domain;
 use crate::error::SimError;
 use crate::numeric::{log1p, norm};
-use crate::physics::{GeomId, JointId, Physics, SensorId, SiteId};
+use crate::physics::{Assets, GeomId, JointId, Physics, SensorId, SiteId};
 use crate::random::RandomState;
 use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -18,22 +17,22 @@ const SPIN_VELOCITY: f64 = 15.0;
 const MAX_RESET_ATTEMPTS: u32 = 1000;
 
 /// Spin the body fast.
-pub(crate) fn spin(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Goal::Spin)
+pub(crate) fn spin(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Goal::Spin)
 }
 
 /// Turn the body until its tip is in a target of 7 cm radius.
-pub(crate) fn turn_easy(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Goal::Turn { target_radius: 0.07 })
+pub(crate) fn turn_easy(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Goal::Turn { target_radius: 0.07 })
 }
 
 /// Turn the body until its tip is in a target of 3 cm radius.
-pub(crate) fn turn_hard(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Goal::Turn { target_radius: 0.03 })
+pub(crate) fn turn_hard(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Goal::Turn { target_radius: 0.03 })
 }
 
-fn make(native: &Path, goal: Goal) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "finger")?;
+fn make(assets: Assets<'_>, goal: Goal) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "finger")?;
     let sensor = |name| physics.sensor(name);
     let task = Finger {
         goal,

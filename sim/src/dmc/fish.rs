@@ -1,11 +1,9 @@
 //! Fish: keep upright or swim to a target in a fluid (`suite/fish.py`).
 
-use std::path::Path;
-
 use crate::dmc::load_domain;
 use crate::error::SimError;
 use crate::numeric::{difference, in_frame, norm, normalise};
-use crate::physics::{BodyId, GeomId, JointId, Physics};
+use crate::physics::{Assets, BodyId, GeomId, JointId, Physics};
 use crate::random::RandomState;
 use crate::reward::Tolerance;
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -16,17 +14,17 @@ const JOINTS: [&str; 7] =
     ["tail1", "tail_twist", "tail2", "finright_roll", "finright_pitch", "finleft_roll", "finleft_pitch"];
 
 /// Get the torso upright.
-pub(crate) fn upright(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Goal::Upright)
+pub(crate) fn upright(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Goal::Upright)
 }
 
 /// Swim to a target.
-pub(crate) fn swim(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Goal::Swim)
+pub(crate) fn swim(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Goal::Swim)
 }
 
-fn make(native: &Path, goal: Goal) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "fish")?;
+fn make(assets: Assets<'_>, goal: Goal) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "fish")?;
     let task = Fish {
         goal,
         joints: JOINTS.map(|joint| physics.joint(joint)).into_iter().collect::<Result<_, _>>()?,

@@ -1,11 +1,9 @@
 //! Hopper: a planar one-legged body stands or hops (`suite/hopper.py`, after Lillicrap et al. 2015).
 
-use std::path::Path;
-
 use crate::dmc::load_domain;
 use crate::error::SimError;
 use crate::numeric::{log1p, mean};
-use crate::physics::{BodyId, Physics, SensorId};
+use crate::physics::{Assets, BodyId, Physics, SensorId};
 use crate::random::RandomState;
 use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::reward::{Sigmoid, Tolerance};
@@ -19,17 +17,17 @@ const STAND_HEIGHT: f64 = 0.6;
 const HOP_SPEED: f64 = 2.0;
 
 /// Stand upright with little effort.
-pub(crate) fn stand(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Goal::Stand)
+pub(crate) fn stand(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Goal::Stand)
 }
 
 /// Hop forward.
-pub(crate) fn hop(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Goal::Hop)
+pub(crate) fn hop(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Goal::Hop)
 }
 
-fn make(native: &Path, goal: Goal) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "hopper")?;
+fn make(assets: Assets<'_>, goal: Goal) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "hopper")?;
     let task = Hopper {
         goal,
         torso: physics.body("torso")?,

@@ -1,11 +1,9 @@
 //! Humanoid: a simplified human body stands, walks or runs (`suite/humanoid.py`, after Tassa et al. 2012).
 
-use std::path::Path;
-
 use crate::dmc::load_domain;
 use crate::error::SimError;
 use crate::numeric::{difference, in_frame, mean, norm};
-use crate::physics::{BodyId, Physics, SensorId};
+use crate::physics::{Assets, BodyId, Physics, SensorId};
 use crate::random::RandomState;
 use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::reward::{Sigmoid, Tolerance};
@@ -15,27 +13,27 @@ use crate::task::{ObservationWriter, Task, TaskParts};
 const STAND_HEIGHT: f64 = 1.4;
 
 /// Stand up.
-pub(crate) fn stand(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 0.0, Observed::Features)
+pub(crate) fn stand(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 0.0, Observed::Features)
 }
 
 /// Move at 1 m/s or faster.
-pub(crate) fn walk(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1.0, Observed::Features)
+pub(crate) fn walk(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1.0, Observed::Features)
 }
 
 /// Move at 10 m/s or faster.
-pub(crate) fn run(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 10.0, Observed::Features)
+pub(crate) fn run(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 10.0, Observed::Features)
 }
 
 /// As [`run`], observed as positions and velocities alone.
-pub(crate) fn run_pure_state(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 10.0, Observed::PureState)
+pub(crate) fn run_pure_state(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 10.0, Observed::PureState)
 }
 
-fn make(native: &Path, speed: f64, observed: Observed) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "humanoid")?;
+fn make(assets: Assets<'_>, speed: f64, observed: Observed) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "humanoid")?;
     let body = HumanoidBody {
         torso: "torso",
         velocity: "torso_subtreelinvel",

@@ -1,29 +1,28 @@
 //! CMU humanoid: the body of the CMU motion capture data base stands, walks or runs (`suite/humanoid_CMU.py`).
 
-use std::path::Path;
-
 use crate::dmc::humanoid::{Humanoid, HumanoidBody, HumanoidGoal, Observed};
 use crate::dmc::load_domain;
 use crate::error::SimError;
+use crate::physics::Assets;
 use crate::task::TaskParts;
 
 /// Stand up.
-pub(crate) fn stand(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 0.0)
+pub(crate) fn stand(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 0.0)
 }
 
 /// Move at 1 m/s or faster.
-pub(crate) fn walk(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1.0)
+pub(crate) fn walk(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1.0)
 }
 
 /// Move at 10 m/s or faster.
-pub(crate) fn run(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 10.0)
+pub(crate) fn run(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 10.0)
 }
 
-fn make(native: &Path, speed: f64) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "humanoid_CMU")?;
+fn make(assets: Assets<'_>, speed: f64) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "humanoid_CMU")?;
     let body = HumanoidBody {
         torso: "thorax",
         velocity: "thorax_subtreelinvel",

@@ -1,12 +1,10 @@
 //! LQR: a chain of masses on springs, whose stiffness is drawn with the seed (`suite/lqr.py`).
 
-use std::path::Path;
-
 use crate::dmc::{load_mjcf, read_domain};
 use crate::error::SimError;
 use crate::mjcf::Mjcf;
 use crate::numeric::{norm, square};
-use crate::physics::Physics;
+use crate::physics::{Assets, Physics};
 use crate::random::RandomState;
 use crate::task::{ObservationWriter, Task, TaskParts};
 
@@ -15,18 +13,18 @@ const CONTROL_COST: f64 = 0.1;
 const TERMINAL_NORM: f64 = 1e-6;
 
 /// Two masses, the first of them driven.
-pub(crate) fn lqr_2_1(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 2, 1)
+pub(crate) fn lqr_2_1(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 2, 1)
 }
 
 /// Six masses, the first two of them driven.
-pub(crate) fn lqr_6_2(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 6, 2)
+pub(crate) fn lqr_6_2(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 6, 2)
 }
 
-fn make(native: &Path, num_bodies: usize, num_actuators: usize) -> Result<TaskParts, SimError> {
+fn make(assets: Assets<'_>, num_bodies: usize, num_actuators: usize) -> Result<TaskParts, SimError> {
     Ok(TaskParts {
-        physics: load_mjcf(native, &chain(native, num_bodies, num_actuators)?)?,
+        physics: load_mjcf(assets, &chain(assets, num_bodies, num_actuators)?)?,
         task: Box::new(Lqr),
         time_limit_seconds: f64::INFINITY,
         control_timestep_seconds: None,
@@ -35,8 +33,8 @@ fn make(native: &Path, num_bodies: usize, num_actuators: usize) -> Result<TaskPa
 }
 
 /// The model with springs of mean stiffness; [`Lqr`] draws the real one.
-fn chain(native: &Path, num_bodies: usize, num_actuators: usize) -> Result<Mjcf, SimError> {
-    let mut mjcf = read_domain(native, "lqr")?;
+fn chain(assets: Assets<'_>, num_bodies: usize, num_actuators: usize) -> Result<Mjcf, SimError> {
+    let mut mjcf = read_domain(assets, "lqr")?;
     let mut bodies = String::new();
     let mut actuators = String::new();
     let mut tendons = String::new();

@@ -1,13 +1,12 @@
 //! Manipulator: a planar arm brings or inserts a ball or a peg (`suite/manipulator.py`).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use crate::dmc::planar_arm::{PlanarArm, joint_velocities, planar_pose, site_distance};
 use crate::dmc::{load_mjcf, read_domain};
 use crate::error::SimError;
 use crate::numeric::{arctan2, log1p};
-use crate::physics::{BodyId, JointId, Physics, SensorId, SiteId};
+use crate::physics::{Assets, BodyId, JointId, Physics, SensorId, SiteId};
 use crate::random::RandomState;
 use crate::reward::Tolerance;
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -22,37 +21,37 @@ const PROPS: [&str; 6] = ["ball", "target_ball", "cup", "peg", "target_peg", "sl
 const TOUCH_SENSORS: [&str; 5] = ["palm_touch", "finger_touch", "thumb_touch", "fingertip_touch", "thumbtip_touch"];
 
 /// Bring the ball to a place.
-pub(crate) fn bring_ball(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Prop::Ball, Place::Free)
+pub(crate) fn bring_ball(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Prop::Ball, Place::Free)
 }
 
 /// Bring the peg to a pose.
-pub(crate) fn bring_peg(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Prop::Peg, Place::Free)
+pub(crate) fn bring_peg(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Prop::Peg, Place::Free)
 }
 
 /// Put the ball into a cup.
-pub(crate) fn insert_ball(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Prop::Ball, Place::Receptacle)
+pub(crate) fn insert_ball(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Prop::Ball, Place::Receptacle)
 }
 
 /// Put the peg into a slot.
-pub(crate) fn insert_peg(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Prop::Peg, Place::Receptacle)
+pub(crate) fn insert_peg(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Prop::Peg, Place::Receptacle)
 }
 
-fn make(native: &Path, prop: Prop, place: Place) -> Result<TaskParts, SimError> {
+fn make(assets: Assets<'_>, prop: Prop, place: Place) -> Result<TaskParts, SimError> {
     let (object, target, receptacle) = match prop {
         Prop::Ball => ("ball", "target_ball", "cup"),
         Prop::Peg => ("peg", "target_peg", "slot"),
     };
     let inserts = place == Place::Receptacle;
-    let mut mjcf = read_domain(native, "manipulator")?;
+    let mut mjcf = read_domain(assets, "manipulator")?;
     let is_used = |name: &str| [object, target].contains(&name) || inserts && name == receptacle;
     for unused in PROPS.into_iter().filter(|name| !is_used(name)) {
         mjcf.remove("body", unused)?;
     }
-    let physics = load_mjcf(native, &mjcf)?;
+    let physics = load_mjcf(assets, &mjcf)?;
     let site = |name: &str| physics.site(name);
     let mut pairs = vec![(site(object)?, site(target)?)];
     if prop == Prop::Peg {

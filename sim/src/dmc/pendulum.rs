@@ -1,11 +1,10 @@
 //! Pendulum: swing up a pole whose motor is too weak to lift it at once (`suite/pendulum.py`).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use crate::dmc::load_domain;
 use crate::error::SimError;
-use crate::physics::{BodyId, JointId, Physics};
+use crate::physics::{Assets, BodyId, JointId, Physics};
 use crate::random::RandomState;
 use crate::reward::Tolerance;
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -15,8 +14,8 @@ const TIME_LIMIT_SECONDS: f64 = 20.0;
 const ANGLE_BOUND: f64 = 8.0 * (PI / 180.0);
 
 /// Swing the pole up and keep it there.
-pub(crate) fn swingup(native: &Path) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "pendulum")?;
+pub(crate) fn swingup(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "pendulum")?;
     let task = Pendulum { pole: physics.body("pole")?, hinge: physics.joint("hinge")? };
     Ok(TaskParts {
         physics,

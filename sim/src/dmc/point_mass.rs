@@ -1,11 +1,9 @@
 //! Point mass: push a mass over a plane onto a target (`suite/point_mass.py`).
 
-use std::path::Path;
-
 use crate::dmc::load_domain;
 use crate::error::SimError;
 use crate::numeric::{norm, normalise};
-use crate::physics::{GeomId, Physics};
+use crate::physics::{Assets, GeomId, Physics};
 use crate::random::RandomState;
 use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::reward::{Sigmoid, Tolerance};
@@ -16,17 +14,17 @@ const TIME_LIMIT_SECONDS: f64 = 20.0;
 const MAX_PARALLEL: f64 = 0.9;
 
 /// One actuator an axis.
-pub(crate) fn easy(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Gains::Fixed)
+pub(crate) fn easy(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Gains::Fixed)
 }
 
 /// Each actuator pushes in a direction drawn anew every episode.
-pub(crate) fn hard(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Gains::Random)
+pub(crate) fn hard(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Gains::Random)
 }
 
-fn make(native: &Path, gains: Gains) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "point_mass")?;
+fn make(assets: Assets<'_>, gains: Gains) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "point_mass")?;
     let task = PointMass { gains, target: physics.geom("target")?, mass: physics.geom("pointmass")? };
     Ok(TaskParts {
         physics,

@@ -1,7 +1,6 @@
 //! Quadruped: a four-legged body walks, runs, escapes a bowl or fetches a ball (`suite/quadruped.py`).
 
 use std::f64::consts::{PI, SQRT_2};
-use std::path::Path;
 
 use mujoco_rs::wrappers::mj_model::{MjtJoint, MjtSensor};
 
@@ -9,7 +8,7 @@ use crate::dmc::terrain::bumpy_bowl;
 use crate::dmc::{load_mjcf, read_domain};
 use crate::error::SimError;
 use crate::numeric::{arcsinh, difference, in_frame, norm, normalise, tanh};
-use crate::physics::{BodyId, GeomId, JointId, Physics, SensorId, SiteId};
+use crate::physics::{Assets, BodyId, GeomId, JointId, Physics, SensorId, SiteId};
 use crate::random::RandomState;
 use crate::reward::{Sigmoid, Tolerance};
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -22,27 +21,27 @@ const WALLS: [&str; 4] = ["wall_px", "wall_py", "wall_nx", "wall_ny"];
 const MAX_RESET_ATTEMPTS: u32 = 10_000;
 
 /// Walk at 0.5 m/s or faster.
-pub(crate) fn walk(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Some(10.0), Goal::Move { speed: 0.5 })
+pub(crate) fn walk(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Some(10.0), Goal::Move { speed: 0.5 })
 }
 
 /// Run at 5 m/s or faster.
-pub(crate) fn run(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Some(100.0), Goal::Move { speed: 5.0 })
+pub(crate) fn run(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Some(100.0), Goal::Move { speed: 5.0 })
 }
 
 /// Climb out of a bumpy bowl.
-pub(crate) fn escape(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, Some(40.0), Goal::Escape)
+pub(crate) fn escape(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, Some(40.0), Goal::Escape)
 }
 
 /// Push a ball to the middle of the arena.
-pub(crate) fn fetch(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, None, Goal::Fetch)
+pub(crate) fn fetch(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, None, Goal::Fetch)
 }
 
-fn make(native: &Path, floor_size: Option<f64>, goal: Goal) -> Result<TaskParts, SimError> {
-    let physics = load(native, floor_size, goal)?;
+fn make(assets: Assets<'_>, floor_size: Option<f64>, goal: Goal) -> Result<TaskParts, SimError> {
+    let physics = load(assets, floor_size, goal)?;
     let hinges = (0..physics.model().jnt_type().len()).map(JointId);
     let fetch = match goal {
         Goal::Fetch => Some(FetchParts {
@@ -77,8 +76,8 @@ fn make(native: &Path, floor_size: Option<f64>, goal: Goal) -> Result<TaskParts,
 }
 
 /// The model without what the task does not need.
-fn load(native: &Path, floor_size: Option<f64>, goal: Goal) -> Result<Physics, SimError> {
-    let mut mjcf = read_domain(native, "quadruped")?;
+fn load(assets: Assets<'_>, floor_size: Option<f64>, goal: Goal) -> Result<Physics, SimError> {
+    let mut mjcf = read_domain(assets, "quadruped")?;
     if let Some(size) = floor_size {
         mjcf.set(("geom", "floor"), "size", &format!("{size} {size} .5"))?;
     }
@@ -91,7 +90,7 @@ fn load(native: &Path, floor_size: Option<f64>, goal: Goal) -> Result<Physics, S
         mjcf.remove("geom", "terrain")?;
         mjcf.remove_all("rangefinder");
     }
-    load_mjcf(native, &mjcf)
+    load_mjcf(assets, &mjcf)
 }
 
 fn sensors_of(physics: &Physics, kinds: &[MjtSensor]) -> Vec<SensorId> {

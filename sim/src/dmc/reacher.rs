@@ -1,12 +1,11 @@
 //! Reacher: a planar two-link arm puts its fingertip into a target (`suite/reacher.py`).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use crate::dmc::load_domain;
 use crate::error::SimError;
 use crate::numeric::norm;
-use crate::physics::{GeomId, Physics};
+use crate::physics::{Assets, GeomId, Physics};
 use crate::random::RandomState;
 use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::reward::Tolerance;
@@ -15,17 +14,17 @@ use crate::task::{ObservationWriter, Task, TaskParts};
 const TIME_LIMIT_SECONDS: f64 = 20.0;
 
 /// Target of 5 cm radius.
-pub(crate) fn easy(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 0.05)
+pub(crate) fn easy(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 0.05)
 }
 
 /// Target of 1.5 cm radius.
-pub(crate) fn hard(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 0.015)
+pub(crate) fn hard(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 0.015)
 }
 
-fn make(native: &Path, target_radius: f64) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "reacher")?;
+fn make(assets: Assets<'_>, target_radius: f64) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "reacher")?;
     let task = Reacher { target_radius, target: physics.geom("target")?, finger: physics.geom("finger")? };
     Ok(TaskParts {
         physics,

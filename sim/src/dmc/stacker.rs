@@ -1,13 +1,12 @@
 //! Stacker: a planar arm stacks boxes (`suite/stacker.py`).
 
 use std::f64::consts::PI;
-use std::path::Path;
 
 use crate::dmc::planar_arm::{PlanarArm, joint_velocities, planar_pose, site_distance};
 use crate::dmc::{load_mjcf, read_domain};
 use crate::error::SimError;
 use crate::numeric::log1p;
-use crate::physics::{BodyId, GeomId, JointId, Physics, SiteId};
+use crate::physics::{Assets, BodyId, GeomId, JointId, Physics, SiteId};
 use crate::random::RandomState;
 use crate::reward::Tolerance;
 use crate::task::{ObservationWriter, Task, TaskParts};
@@ -20,21 +19,21 @@ const CLOSE: f64 = 0.01;
 const MAX_BOXES: usize = 4;
 
 /// Two boxes.
-pub(crate) fn stack_2(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 2)
+pub(crate) fn stack_2(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 2)
 }
 
 /// Four boxes.
-pub(crate) fn stack_4(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, MAX_BOXES)
+pub(crate) fn stack_4(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, MAX_BOXES)
 }
 
-fn make(native: &Path, num_boxes: usize) -> Result<TaskParts, SimError> {
-    let mut mjcf = read_domain(native, "stacker")?;
+fn make(assets: Assets<'_>, num_boxes: usize) -> Result<TaskParts, SimError> {
+    let mut mjcf = read_domain(assets, "stacker")?;
     for unused in num_boxes..MAX_BOXES {
         mjcf.remove("body", &format!("box{unused}"))?;
     }
-    let physics = load_mjcf(native, &mjcf)?;
+    let physics = load_mjcf(assets, &mjcf)?;
     let task = Stacker {
         arm: PlanarArm::new(&physics)?,
         boxes: (0..num_boxes).map(|index| StackedBox::new(&physics, index)).collect::<Result<_, _>>()?,

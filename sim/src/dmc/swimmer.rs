@@ -1,12 +1,10 @@
 //! Swimmer: a planar chain of links swims to a target (`suite/swimmer.py`, after Coulom 2002).
 
-use std::path::Path;
-
 use crate::dmc::{load_mjcf, read_domain};
 use crate::error::SimError;
 use crate::mjcf::Mjcf;
 use crate::numeric::{difference, in_frame, norm};
-use crate::physics::{BodyId, GeomId, Physics};
+use crate::physics::{Assets, BodyId, GeomId, Physics};
 use crate::random::RandomState;
 use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::reward::{Sigmoid, Tolerance};
@@ -20,17 +18,17 @@ const FIRST_VELOCITY: usize = 12;
 const TARGET_LIGHT: usize = 1;
 
 /// Six links.
-pub(crate) fn swimmer6(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 6)
+pub(crate) fn swimmer6(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 6)
 }
 
 /// Fifteen links.
-pub(crate) fn swimmer15(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 15)
+pub(crate) fn swimmer15(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 15)
 }
 
-fn make(native: &Path, num_links: u32) -> Result<TaskParts, SimError> {
-    let physics = load_mjcf(native, &chain(native, num_links)?)?;
+fn make(assets: Assets<'_>, num_links: u32) -> Result<TaskParts, SimError> {
+    let physics = load_mjcf(assets, &chain(assets, num_links)?)?;
     let task = Swimmer { head: physics.body("head")?, nose: physics.geom("nose")?, target: physics.geom("target")? };
     Ok(TaskParts {
         physics,
@@ -42,8 +40,8 @@ fn make(native: &Path, num_links: u32) -> Result<TaskParts, SimError> {
 }
 
 /// The model with its head, and links behind it that each have a motor and two sensors.
-fn chain(native: &Path, num_links: u32) -> Result<Mjcf, SimError> {
-    let mut mjcf = read_domain(native, "swimmer")?;
+fn chain(assets: Assets<'_>, num_links: u32) -> Result<Mjcf, SimError> {
+    let mut mjcf = read_domain(assets, "swimmer")?;
     let limit_degrees = 360.0 / f64::from(num_links);
     let (mut links, mut motors, mut sensors) = (String::new(), String::new(), String::new());
     for link in 0..num_links - 1 {

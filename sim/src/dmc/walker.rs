@@ -1,10 +1,8 @@
 //! Planar walker: stand, walk or run on two legs (`suite/walker.py`).
 
-use std::path::Path;
-
 use crate::dmc::load_domain;
 use crate::error::SimError;
-use crate::physics::{BodyId, Physics, SensorId};
+use crate::physics::{Assets, BodyId, Physics, SensorId};
 use crate::random::RandomState;
 use crate::randomise::randomise_limited_and_rotational_joints;
 use crate::reward::{Sigmoid, Tolerance};
@@ -16,22 +14,22 @@ const CONTROL_TIMESTEP_SECONDS: f64 = 0.025;
 const STAND_HEIGHT: f64 = 1.2;
 
 /// Stand up.
-pub(crate) fn stand(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 0.0)
+pub(crate) fn stand(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 0.0)
 }
 
 /// Walk at 1 m/s or faster.
-pub(crate) fn walk(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 1.0)
+pub(crate) fn walk(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 1.0)
 }
 
 /// Run at 8 m/s or faster.
-pub(crate) fn run(native: &Path) -> Result<TaskParts, SimError> {
-    make(native, 8.0)
+pub(crate) fn run(assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    make(assets, 8.0)
 }
 
-fn make(native: &Path, speed: f64) -> Result<TaskParts, SimError> {
-    let physics = load_domain(native, "walker")?;
+fn make(assets: Assets<'_>, speed: f64) -> Result<TaskParts, SimError> {
+    let physics = load_domain(assets, "walker")?;
     let task = Walker { speed, torso: physics.body("torso")?, velocity: physics.sensor("torso_subtreelinvel")? };
     Ok(TaskParts {
         physics,

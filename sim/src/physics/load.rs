@@ -23,6 +23,26 @@ pub struct ModelSource<'a> {
     pub folder: &'a Path,
     /// Included files, meshes, textures: paths below the folder as the MJCF writes them.
     pub files: &'a [String],
+    /// Texts that stand in for files of these names.
+    pub texts: &'a [(&'a str, &'a str)],
+}
+
+/// Where the assets lie, and how much of them is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Assets<'a> {
+    /// The folder of native parts (`target/native`).
+    pub native: &'a Path,
+    /// How large the textures may be.
+    pub textures: Textures,
+}
+
+/// How large textures may be; they change images alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Textures {
+    /// As the original has them.
+    Full,
+    /// Large backgrounds shrunk: an environment without images takes a twentieth of the memory and loads faster.
+    Small,
 }
 
 /// Reads one text file of a task's assets.
@@ -42,7 +62,13 @@ pub(super) fn compile(source: &ModelSource<'_>) -> Result<MjModel, SimError> {
     keep_quiet();
     let problem = |problem: String| SimError::Model { name: source.name.to_string(), problem };
     let mut files = MjVfs::new();
+    for (name, text) in source.texts {
+        files.add_from_buffer(name, text.as_bytes()).map_err(|error| problem(format!("{name}: {error}")))?;
+    }
     for file in source.files {
+        if source.texts.iter().any(|(name, _)| name == file) {
+            continue;
+        }
         let path = source.folder.join(file);
         let bytes = std::fs::read(&path).map_err(|error| SimError::Asset { path, source: error })?;
         files.add_from_buffer(file, &bytes).map_err(|error| problem(format!("{file}: {error}")))?;

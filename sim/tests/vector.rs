@@ -1,0 +1,111 @@
+//! Vectors of environments: the same batches on any number of threads, in lockstep and asynchronously.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these helpers run in tests alone")]
+
+use std::path::{Path, PathBuf};
+
+use foresee_sim::{Environment, SimError, VectorEnvironment, VectorOptions};
+
+const NUM_ENVIRONMENTS: usize = 5;
+const TASK: &str = "dmc/walker-walk";
+
+fn native() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/native")
+}
+
+fn vector(num_threads: usize) -> VectorEnvironment {
+    let options = VectorOptions { num_environments: NUM_ENVIRONMENTS, num_threads };
+    VectorEnvironment::new(TASK, &native(), options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn actions(environments: &[usize], step: usize, num_actions: usize) -> Vec<f64> {
+    let value = |environment: usize, index: usize| ((environment * 7 + step * 3 + index) as f64).sin();
+    environments.iter().flat_map(|environment| (0..num_actions).map(move |index| value(*environment, index))).collect()
+}
+
+/// Every environment's observations and rewards, one line an environment and step.
+type Rows = Vec<(usize, Vec<f64>, f64)>;
+
+fn lockstep(num_threads: usize) -> Rows {
+    let mut vector = vector(num_threads);
+    let everyone: Vec<usize> = (0..NUM_ENVIRONMENTS).collect();
+    vector.reset(11).unwrap();
+    let mut rows = Rows::new();
+    for step in 0..40 {
+        let batch = vector.step(&actions(&everyone, step, 6)).unwrap();
+        let observations = batch.observations.chunks(batch.observations.len() / NUM_ENVIRONMENTS);
+        for ((environment, observation), reward) in batch.environments.iter().zip(observations).zip(batch.rewards) {
+            rows.push((*environment, observation.to_vec(), *reward));
+        }
+    }
+    rows.sort_by_key(|row| row.0);
+    rows
+}
+
+fn asynchronous(num_threads: usize) -> Rows {
+    let mut vector = vector(num_threads);
+    let everyone: Vec<usize> = (0..NUM_ENVIRONMENTS).collect();
+    vector.reset(11).unwrap();
+    vector.send(&everyone, &actions(&everyone, 0, 6)).unwrap();
+    let mut num_steps = [1; NUM_ENVIRONMENTS];
+    let mut rows = Rows::new();
+    while rows.len() < NUM_ENVIRONMENTS * 40 {
+        let batch = vector.receive(1).unwrap();
+        let environment = batch.environments[0];
+        rows.push((environment, batch.observations.to_vec(), batch.rewards[0]));
+        if num_steps[environment] < 40 {
+            vector.send(&[environment], &actions(&[environment], num_steps[environment], 6)).unwrap();
+            num_steps[environment] += 1;
+        }
+    }
+    rows.sort_by_key(|row| row.0);
+    rows
+}
+
+#[test]
+fn batches_are_the_same_on_any_number_of_threads() {
+    let expected = lockstep(1);
+    let mut environment = Environment::new(TASK, &native()).unwrap();
+    environment.reset(13).unwrap();
+    environment.step(&actions(&[2], 0, 6)).unwrap();
+    assert_eq!(environment.observation(), expected[2 * 40].1);
+    for num_threads in [2, 8] {
+        assert_eq!(lockstep(num_threads), expected, "{num_threads} threads");
+    }
+    for num_threads in [1, 2, 8] {
+        assert_eq!(asynchronous(num_threads), expected, "{num_threads} threads, asynchronous");
+    }
+}
+
+#[test]
+fn an_ended_episode_is_reset_by_the_next_step() {
+    let options = VectorOptions { num_environments: 2, num_threads: 2 };
+    let mut vector = VectorEnvironment::new("dmc/reacher-easy", &native(), options).unwrap();
+    let first = vector.reset(0).unwrap().observations.to_vec();
+    for step in 1..=1000 {
+        let batch = vector.step(&[0.0; 4]).unwrap();
+        assert_eq!(batch.truncated, [step == 1000; 2]);
+        assert_eq!(batch.was_reset, [false; 2]);
+    }
+    let batch = vector.step(&[0.0; 4]).unwrap();
+    assert_eq!((batch.was_reset, batch.truncated, batch.rewards), (&[true; 2][..], &[false; 2][..], &[0.0; 2][..]));
+    assert_ne!(batch.observations, first);
+}
+
+#[test]
+fn bad_input_is_named_and_moves_nothing() {
+    let mut vector = vector(2);
+    vector.reset(0).unwrap();
+    let row = [0.0; 6];
+    assert!(matches!(vector.step(&row), Err(SimError::BufferSize { expected: 30, found: 6, .. })));
+    assert!(matches!(vector.step(&[f64::NAN; 30]), Err(SimError::ActionNotFinite { index: 0, .. })));
+    assert!(matches!(vector.send(&[5], &row), Err(SimError::NoSuchEnvironment { index: 5, number: 5 })));
+    assert!(matches!(vector.send(&[1, 1], &[0.0; 12]), Err(SimError::InFlight { environment: 1 })));
+    assert!(matches!(vector.receive(1), Err(SimError::NotInFlight { wanted: 1, found: 0 })));
+    vector.send(&[3], &row).unwrap();
+    assert!(matches!(vector.step(&[0.0; 30]), Err(SimError::InFlight { environment: 3 })));
+    assert_eq!(vector.receive(1).unwrap().environments, [3]);
+    assert!(matches!(vector.reset(u64::MAX), Err(SimError::Seed { .. })));
+    let none = VectorOptions { num_environments: 0, num_threads: 1 };
+    assert!(matches!(VectorEnvironment::new(TASK, &native(), none), Err(SimError::VectorSize { .. })));
+}
