@@ -1,6 +1,15 @@
 //! Playing episodes for a result: state actors here, visual policies in the same loop that serves a robot.
 
-use foresee_sim::{Environment, EpisodePlan};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use foresee_firmware_config::DeviceProfile;
+use foresee_runtime::{
+    ControlLoop, Ends, EngineOptions, EngineReport, LoopEvent, LoopStatistics, RuntimeError, TickReport, open_encoder,
+    open_policy, run,
+};
+use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, Quality, in_process_ends};
 
 use crate::actor::StateActor;
 use crate::error::PoliciesError;
@@ -42,4 +51,180 @@ pub fn evaluate_state(
         watch.tell(Progress::Played { num_played, num_wanted, episode });
     }
     Ok(episodes)
+}
+
+/// A visual policy and where it is to be played.
+#[derive(Clone, Copy, Debug)]
+pub struct VisualEvaluation<'a> {
+    /// Task name, such as `dmc/reacher-easy`.
+    pub task: &'a str,
+    /// The folder of native parts, which holds the tasks' assets.
+    pub native: &'a Path,
+    /// Camera, joints and their limits.
+    pub profile: &'a DeviceProfile,
+    /// How the camera renders; the quality that the policy was trained with.
+    pub quality: Quality,
+    /// The encoder's ONNX file, its card beside it.
+    pub encoder: &'a Path,
+    /// The policy's ONNX file, its card beside it.
+    pub policy: &'a Path,
+    /// What runs both.
+    pub engine: &'a EngineOptions,
+    /// Which episodes.
+    pub plan: EpisodePlan,
+    /// Threads, each with its own simulator and engines; the results do not depend on it, the times do.
+    pub num_workers: usize,
+}
+
+/// What a visual policy did.
+#[derive(Clone, Debug)]
+pub struct VisualOutcome {
+    /// In order of their seeds.
+    pub episodes: Vec<EpisodeResult>,
+    /// What ran the encoder.
+    pub encoder: EngineReport,
+    /// The account of all ticks.
+    pub statistics: LoopStatistics,
+}
+
+/// Plays the plan's episodes with a visual policy: frames from the simulator's camera through preprocessing, encoder, policy and safety filter,
+/// in lockstep inside this process. The same plan gives the same results. Asked to stop, it gives the episodes that were played to their end.
+///
+/// # Errors
+/// What a model, an engine or the simulator says; [`PoliciesError::Runtime`] also when a stage fails in any tick, since a result with held commands
+/// in it would not be the policy's.
+pub fn evaluate_visual(
+    evaluation: &VisualEvaluation<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<VisualOutcome, PoliciesError> {
+    let num_wanted = evaluation.plan.num_episodes as usize;
+    let plans = evaluation.plans();
+    let (sender, receiver) = mpsc::sync_channel(2 * plans.len());
+    let stop = AtomicBool::new(false);
+    let mut statistics = LoopStatistics::default();
+    let (mut episodes, mut encoder) = (Vec::new(), None);
+    std::thread::scope(|scope| {
+        for plan in plans {
+            let (sender, stop) = (sender.clone(), &stop);
+            scope.spawn(move || {
+                if let Err(error) = evaluation.play(plan, stop, &sender) {
+                    // When nobody listens any more, an earlier error was told.
+                    let _ = sender.send(Err(error));
+                }
+            });
+        }
+        drop(sender);
+        for played in &receiver {
+            let ended = played.map(|played| match played {
+                Played::Opened(report) => encoder = Some(report),
+                Played::Ticked => {}
+                Played::Episode(episode, ticks) => {
+                    ticks.iter().for_each(|tick| statistics.record(tick));
+                    episodes.push(episode.clone());
+                    watch.tell(Progress::Played { num_played: episodes.len(), num_wanted, episode });
+                }
+            });
+            if ended.is_err() || watch.stopped() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            ended?;
+        }
+        Ok::<_, PoliciesError>(())
+    })?;
+    episodes.sort_by_key(|episode: &EpisodeResult| episode.seed);
+    let encoder = encoder.ok_or_else(|| PoliciesError::Option {
+        option: "num_episodes",
+        value: num_wanted.to_string(),
+        rule: "use at least 1".to_owned(),
+    })?;
+    Ok(VisualOutcome { episodes, encoder, statistics })
+}
+
+/// What a worker tells.
+enum Played {
+    /// Its engines run.
+    Opened(EngineReport),
+    /// It is alive; told now and then, so that a wish to stop is noticed within an episode.
+    Ticked,
+    /// An episode was played to its end, with these ticks.
+    Episode(EpisodeResult, Vec<TickReport>),
+}
+
+type Answer = Result<Played, PoliciesError>;
+
+/// Ticks between two signs of life.
+const TICKS_PER_SIGN: usize = 50;
+
+impl VisualEvaluation<'_> {
+    /// One contiguous part of the plan a worker.
+    fn plans(&self) -> Vec<EpisodePlan> {
+        let num_episodes = self.plan.num_episodes;
+        let num_workers = u32::try_from(self.num_workers).unwrap_or(u32::MAX).clamp(1, num_episodes.max(1));
+        let starts: Vec<u32> = (0..=num_workers)
+            .map(|worker| (u64::from(num_episodes) * u64::from(worker) / u64::from(num_workers)) as u32)
+            .collect();
+        let spans = starts.iter().zip(starts.iter().skip(1)).filter(|(start, end)| start < end);
+        spans
+            .map(|(start, end)| EpisodePlan {
+                first_seed: self.plan.first_seed + u64::from(*start),
+                num_episodes: end - start,
+            })
+            .collect()
+    }
+
+    fn play(
+        &self,
+        plan: EpisodePlan,
+        stop: &AtomicBool,
+        sender: &mpsc::SyncSender<Answer>,
+    ) -> Result<(), PoliciesError> {
+        let encoder = open_encoder(self.encoder, self.engine)?;
+        let names: Vec<String> = self.profile.joints.iter().map(|joint| joint.name.clone()).collect();
+        let policy = open_policy(self.policy, encoder.card(), &names, self.engine)?;
+        let report = encoder.report().clone();
+        let mut control_loop = ControlLoop::new(encoder, policy, self.profile)?;
+        let mut environment = Environment::new(self.task, self.native)?;
+        environment.reset(plan.first_seed)?;
+        let view = &self.profile.camera;
+        let options =
+            CameraOptions { name: view.name.clone(), width: view.width, height: view.height, quality: self.quality };
+        let camera = Camera::new(&environment, &options)?;
+        let (mut source, mut actuator) = in_process_ends(environment, camera, plan);
+        let ends = Ends { source: &mut source, actuator: &mut actuator };
+        let tell = |played| {
+            if sender.send(Ok(played)).is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        tell(Played::Opened(report));
+        let mut ticks = Vec::new();
+        run(ends, &mut control_loop, stop, &mut |event| {
+            match event {
+                LoopEvent::Ticked { failure: Some(failure), .. } => return Err(self.failed(failure)),
+                LoopEvent::Ticked { report, .. } => {
+                    ticks.push(report);
+                    if ticks.len().is_multiple_of(TICKS_PER_SIGN) {
+                        tell(Played::Ticked);
+                    }
+                }
+                LoopEvent::EpisodeStarted(_) => ticks.clear(),
+                LoopEvent::EpisodeEnded(episode) => {
+                    let result = EpisodeResult {
+                        seed: episode.seed,
+                        episode_return: episode.episode_return,
+                        num_steps: episode.num_steps,
+                        success: episode.success,
+                    };
+                    tell(Played::Episode(result, std::mem::take(&mut ticks)));
+                }
+                LoopEvent::Waiting => {}
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn failed(&self, failure: &RuntimeError) -> RuntimeError {
+        RuntimeError::Inference { model: self.policy.display().to_string(), problem: failure.to_string() }
+    }
 }

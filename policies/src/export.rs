@@ -9,7 +9,7 @@ use foresee_runtime::{
 };
 use serde_json::json;
 
-use crate::checkpoint::PolicyCheckpoint;
+use crate::checkpoint::{GoldenInput, PolicyCheckpoint};
 use crate::error::PoliciesError;
 use crate::head::{Dense, Head, values};
 use crate::inputs::PositionEncoding;
@@ -43,7 +43,7 @@ pub fn export_policy(
     model: &Path,
     notes: &ExportNotes,
 ) -> Result<ModelCard, PoliciesError> {
-    let action = golden_action(checkpoint)?;
+    let action = act(checkpoint, &checkpoint.golden)?;
     write_model(model, &graph(checkpoint).to_bytes())?;
     let header = &checkpoint.header;
     let num_joints = header.joints.len();
@@ -84,12 +84,12 @@ pub fn export_policy(
     Ok(card)
 }
 
-/// What the training framework makes of the golden input, in the joints' units.
-fn golden_action(checkpoint: &PolicyCheckpoint) -> Result<Vec<f32>, PoliciesError> {
+/// What the training framework makes of raw tokens `[N, D]` and joint state `[2J]`, in the joints' units.
+fn act(checkpoint: &PolicyCheckpoint, input: &GoldenInput) -> Result<Vec<f32>, PoliciesError> {
     let shape = &checkpoint.header.shape;
     let (mut tokens, mut joints) = (Vec::new(), Vec::new());
-    checkpoint.scaling.push_tokens(checkpoint.golden.tokens.iter().copied(), &mut tokens);
-    checkpoint.scaling.push_joints(&checkpoint.golden.joints, &mut joints);
+    checkpoint.scaling.push_tokens(input.tokens.iter().copied(), &mut tokens);
+    checkpoint.scaling.push_joints(&input.joints, &mut joints);
     let device = Device::flex();
     let head = Head::new(&checkpoint.weights, &device);
     let tokens = BurnData::new(tokens, [1, shape.num_tokens, shape.token_dim]);
@@ -193,4 +193,89 @@ fn ranges(checkpoint: &PolicyCheckpoint) -> (Vec<f32>, Vec<f32>) {
 
 fn to_i64(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use foresee_firmware_config::Provider;
+    use foresee_runtime::{
+        Action, EngineOptions, Features, JointState, Policy, PreprocessingCard, ProviderChoice, Resize, open_policy,
+    };
+
+    use super::*;
+    use crate::samples::Samples;
+    use crate::train_bc::BcOptions;
+    use crate::train_bc::tests::{fit, options, samples};
+
+    /// As much of an encoder's card as a policy is checked against.
+    fn encoder_card(samples: &Samples) -> ModelCard {
+        let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+        let preprocessing = PreprocessingCard {
+            width: 2,
+            height: 2,
+            resize: Resize::BilinearAntialias,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            hash: String::new(),
+        };
+        ModelCard {
+            format: CARD_FORMAT,
+            kind: ModelKind::Encoder,
+            name: "test".to_owned(),
+            model: "test.onnx".to_owned(),
+            sha256: samples.encoder_sha256.clone(),
+            inputs: vec![tensor("image", &[1, 3, 2, 2])],
+            outputs: vec![tensor("tokens", &[1, samples.num_tokens, samples.token_dim])],
+            preprocessing: Some(preprocessing.with_hash()),
+            joints: Vec::new(),
+            encoder_sha256: None,
+            golden: Golden { inputs: [].into(), outputs: [].into(), tolerance: 1e-4 },
+            provenance: Provenance::default(),
+        }
+    }
+
+    fn open(samples: &Samples, model: &Path) -> Box<dyn Policy> {
+        let engine =
+            EngineOptions { choice: ProviderChoice::Exactly(Provider::Tract), intra_threads: 1, library: None };
+        let names: Vec<String> = samples.joints.iter().map(|joint| joint.name.clone()).collect();
+        open_policy(model, &encoder_card(samples), &names, &engine).expect("admitted")
+    }
+
+    fn check(options: &BcOptions) {
+        let samples = samples(12);
+        let checkpoint = fit(&samples, options).expect("fitted");
+        let folder = tempfile::tempdir().expect("a folder");
+        let model: PathBuf = folder.path().join("policy.onnx");
+        let notes = ExportNotes { name: "test".to_owned(), seeds: vec![3], ..ExportNotes::default() };
+        let card = export_policy(&checkpoint, &model, &notes).expect("exported");
+        assert_eq!(ModelCard::load(&model).expect("loads"), card);
+        assert_eq!(card.provenance.seeds, [3, options.seed]);
+
+        let mut policy = open(&samples, &model);
+        let mut action = Action { values: vec![0.0; 2] };
+        for at in samples.idxs_where(|_| true) {
+            let input =
+                GoldenInput { tokens: samples.tokens_of(at).collect(), joints: samples.joint_state_of(at).to_vec() };
+            let mut features = Features::zeros(samples.num_tokens, samples.token_dim);
+            features.tokens.clone_from(&input.tokens);
+            let (positions, velocities) = input.joints.split_at(2);
+            let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect();
+            let joints =
+                JointState { positions: wide(positions), velocities: wide(velocities), ..JointState::default() };
+            policy.act(&features, &joints, &mut action).expect("acted");
+            for (served, trained) in action.values.iter().zip(act(&checkpoint, &input).expect("acted")) {
+                assert!((served - f64::from(trained)).abs() < 1e-4, "{served} {trained}");
+                assert!((-2.0..=1.0).contains(served), "{served} is out of the joint's range");
+            }
+        }
+    }
+
+    #[test]
+    fn the_exported_policy_computes_what_was_trained() {
+        check(&options());
+        check(&BcOptions { position_encoding: PositionEncoding::Linear, hidden_widths: Vec::new(), ..options() });
+        check(&BcOptions { token_width: 1, hidden_widths: vec![5], num_epochs: 2, ..options() });
+    }
 }

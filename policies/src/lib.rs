@@ -33,7 +33,7 @@ mod train_bc;
 
 pub use actor::{SmoothRandom, StateActor, UniformRandom};
 pub use error::PoliciesError;
-pub use evaluate::evaluate_state;
+pub use evaluate::{VisualEvaluation, VisualOutcome, evaluate_state, evaluate_visual};
 pub use experts::{EXPERTS, ExpertEntry, expert_for};
 pub use progress::{EpochReport, Progress, Watch};
 pub use record::{Behaviour, Disturbance, Keep, RecordOptions, RecordReport, logs_in, record};

@@ -18,7 +18,7 @@ pub struct JointRange {
 }
 
 /// Encoded demonstrations in memory, episode by episode. Tokens are kept as f16: 2 bytes a value, `num_tokens * token_dim` values a frame.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Samples {
     pub(crate) num_tokens: usize,
     pub(crate) token_dim: usize,
@@ -125,6 +125,13 @@ impl Samples {
         let episodes = self.episodes.iter().enumerate().filter(|(episode_idx, _)| wanted(*episode_idx));
         let samples = episodes.flat_map(|(episode, samples)| (0..samples.num_samples).map(move |row| (episode, row)));
         samples.map(|(episode, row)| SampleIdx { episode, row }).collect()
+    }
+}
+
+impl std::fmt::Debug for Samples {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = (self.num_episodes(), self.len());
+        formatter.debug_struct("Samples").field("episodes_and_samples", &counts).finish_non_exhaustive()
     }
 }
 

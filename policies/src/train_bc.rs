@@ -307,7 +307,7 @@ fn scalar(tensor: &Tensor<1>) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
@@ -317,7 +317,7 @@ mod tests {
     const DIM: usize = 6;
 
     /// Episodes whose action depends on which token is bright and on a joint's angle.
-    fn samples(num_episodes: u32) -> Samples {
+    pub(crate) fn samples(num_episodes: u32) -> Samples {
         let joints = ["a", "b"].map(|name| JointRange { name: name.to_owned(), minimum: -2.0, maximum: 1.0 });
         let mut samples = Samples::new(NUM_TOKENS, DIM, &joints, "0");
         let mut generator = seeded(7);
@@ -339,7 +339,7 @@ mod tests {
         samples
     }
 
-    fn options() -> BcOptions {
+    pub(crate) fn options() -> BcOptions {
         BcOptions {
             num_epochs: 40,
             batch_size: 32,
@@ -349,7 +349,7 @@ mod tests {
         }
     }
 
-    fn fit(samples: &Samples, options: &BcOptions) -> Result<PolicyCheckpoint, PoliciesError> {
+    pub(crate) fn fit(samples: &Samples, options: &BcOptions) -> Result<PolicyCheckpoint, PoliciesError> {
         fit_policy(samples, options, &mut Watch { observe: &mut |_| (), stop: &AtomicBool::new(false) })
     }
 

@@ -1,4 +1,7 @@
-//! Experts, recordings and evaluation on the real simulator.
+//! Experts, recordings, cloning and evaluation on the real simulator.
+
+#[cfg(feature = "train")]
+mod cloning;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

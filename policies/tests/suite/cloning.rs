@@ -1,0 +1,167 @@
+//! From recordings through a real encoder to a served policy.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use foresee_firmware_config::{DeviceProfile, Provider};
+use foresee_policies::{
+    BcOptions, DemonstrationOptions, ExportNotes, JointRange, PoliciesError, RecordOptions, Samples, VisualEvaluation,
+    VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy, load_demonstrations,
+};
+use foresee_runtime::{
+    CARD_FORMAT, Encoder, EngineOptions, Golden, ModelCard, ModelKind, OnnxDim, OnnxGraph, PreprocessingCard,
+    Provenance, ProviderChoice, Resize, TensorCard, TensorData, open_encoder, sha256_file, write_model,
+};
+use foresee_sim::{CameraOptions, EpisodePlan, Quality};
+
+use crate::{native, recording, run};
+
+const SIDE: usize = 32;
+const PATCH: usize = 8;
+const NUM_TOKENS: usize = (SIDE / PATCH) * (SIDE / PATCH);
+const DIM: usize = 3 * PATCH * PATCH;
+
+fn engine() -> EngineOptions {
+    EngineOptions { choice: ProviderChoice::Exactly(Provider::Tract), intra_threads: 1, library: None }
+}
+
+fn profile() -> DeviceProfile {
+    foresee_firmware_config::load("desktop-sim").expect("a profile")
+}
+
+/// Writes an encoder whose tokens are the pixels of the patches.
+fn write_patch_encoder(model: &Path) {
+    let (side, patch, grid) = (SIDE as i64, PATCH as i64, (SIDE / PATCH) as i64);
+    let mut graph = OnnxGraph::new("patches");
+    let image =
+        graph.add_input("image", &[OnnxDim::Batch, OnnxDim::Fixed(3), OnnxDim::Fixed(SIDE), OnnxDim::Fixed(SIDE)]);
+    let split = graph.reshape(&image, &[0, 3, grid, patch, side / patch, patch]);
+    let ordered = graph.transpose(&split, &[0, 2, 4, 1, 3, 5]);
+    let tokens = graph.reshape(&ordered, &[0, NUM_TOKENS as i64, DIM as i64]);
+    let cls = graph.reduce_mean(&tokens, &[1]);
+    graph.add_output("tokens", &tokens, &[OnnxDim::Batch, OnnxDim::Fixed(NUM_TOKENS), OnnxDim::Fixed(DIM)]);
+    graph.add_output("cls", &cls, &[OnnxDim::Batch, OnnxDim::Fixed(DIM)]);
+    write_model(model, &graph.to_bytes()).expect("written");
+    let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+    let data =
+        |name: &str, shape: &[usize]| (name.to_owned(), TensorData::new(shape, &vec![0.25; shape.iter().product()]));
+    let (image, tokens, cls) = ([1, 3, SIDE, SIDE], [1, NUM_TOKENS, DIM], [1, DIM]);
+    let preprocessing = PreprocessingCard {
+        width: SIDE,
+        height: SIDE,
+        resize: Resize::BilinearAntialias,
+        mean: [0.5; 3],
+        std: [0.25; 3],
+        hash: String::new(),
+    };
+    let card = ModelCard {
+        format: CARD_FORMAT,
+        kind: ModelKind::Encoder,
+        name: "patches".to_owned(),
+        model: model.file_name().expect("a name").to_string_lossy().into_owned(),
+        sha256: sha256_file(model).expect("hashed"),
+        inputs: vec![tensor("image", &image)],
+        outputs: vec![tensor("tokens", &tokens), tensor("cls", &cls)],
+        preprocessing: Some(preprocessing.with_hash()),
+        joints: Vec::new(),
+        encoder_sha256: None,
+        golden: Golden {
+            inputs: [data("image", &image)].into(),
+            outputs: [data("tokens", &tokens), data("cls", &cls)].into(),
+            tolerance: 1e-4,
+        },
+        provenance: Provenance::default(),
+    };
+    card.save(model).expect("saved");
+}
+
+fn load(recordings: &Path, encoder: &Path, num_encoders: usize) -> Result<Samples, PoliciesError> {
+    load_with(&demonstrations(recordings), encoder, num_encoders)
+}
+
+fn demonstrations(recordings: &Path) -> DemonstrationOptions {
+    let joint = |name: &str| JointRange { name: name.to_owned(), minimum: -1.0, maximum: 1.0 };
+    let joints = vec![joint("shoulder"), joint("wrist")];
+    DemonstrationOptions { sources: vec![recordings.to_path_buf()], joints, max_bytes: 1 << 30 }
+}
+
+fn load_with(options: &DemonstrationOptions, encoder: &Path, num_encoders: usize) -> Result<Samples, PoliciesError> {
+    let open = |_| -> Box<dyn Encoder> { open_encoder(encoder, &engine()).expect("opened") };
+    let mut watch = Watch { observe: &mut |_| (), stop: &AtomicBool::new(false) };
+    load_demonstrations(options, (0..num_encoders).map(open).collect(), &mut watch)
+}
+
+fn evaluate(encoder: &Path, policy: &Path, plan: EpisodePlan, num_workers: usize) -> VisualOutcome {
+    let (native, profile, engine) = (native(), profile(), engine());
+    let evaluation = VisualEvaluation {
+        task: "dmc/reacher-easy",
+        native: &native,
+        profile: &profile,
+        quality: Quality::Fast,
+        encoder,
+        policy,
+        engine: &engine,
+        plan,
+        num_workers,
+    };
+    let mut watch = Watch { observe: &mut |_| (), stop: &AtomicBool::new(false) };
+    evaluate_visual(&evaluation, &mut watch).expect("played")
+}
+
+#[test]
+fn a_clone_of_recordings_is_exported_and_served_the_same_by_any_number_of_workers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (recordings, encoder) = (folder.path().join("recordings"), folder.path().join("patches.onnx"));
+    write_patch_encoder(&encoder);
+    let camera = CameraOptions { name: "fixed".to_owned(), width: 128, height: 128, quality: Quality::Fast };
+    let options = RecordOptions { camera, num_episodes: 12, max_steps: Some(40), ..recording(&recordings) };
+    run(&options).expect("recorded");
+
+    let samples = load(&recordings, &encoder, 2).expect("loaded");
+    assert_eq!((samples.len(), samples.num_episodes()), (480, 12));
+    let bc = BcOptions { num_epochs: 40, batch_size: 32, ..BcOptions::default() };
+    let mut watch = Watch { observe: &mut |_| (), stop: &AtomicBool::new(false) };
+    let checkpoint = fit_policy(&samples, &bc, &mut watch).expect("fitted");
+    let policy = folder.path().join("policy.onnx");
+    export_policy(&checkpoint, &policy, &ExportNotes::default()).expect("exported");
+
+    // A dozen targets can be learnt by heart, which is all that is asked here.
+    let losses: Vec<f64> = checkpoint.epochs().iter().map(|epoch| epoch.train_loss).collect();
+    assert!(losses.last() < Some(&0.02), "{losses:?}");
+
+    let plan = EpisodePlan { first_seed: 500, num_episodes: 2 };
+    let outcome = evaluate(&encoder, &policy, plan, 2);
+    assert_eq!(outcome.episodes.iter().map(|episode| episode.seed).collect::<Vec<_>>(), [500, 501]);
+    assert_eq!(outcome.encoder.provider, Provider::Tract);
+    assert_eq!(outcome.statistics.total.len(), 2000);
+    assert_eq!(evaluate(&encoder, &policy, plan, 1).episodes, outcome.episodes);
+}
+
+#[test]
+fn what_cannot_be_learnt_from_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (recordings, encoder) = (folder.path().join("recordings"), folder.path().join("patches.onnx"));
+    write_patch_encoder(&encoder);
+    let refused = |options: &DemonstrationOptions, needle: &str| {
+        let error = load_with(options, &encoder, 1).expect_err(needle).to_string();
+        assert!(error.contains(needle) && !error.contains('\n'), "{error}");
+    };
+    std::fs::create_dir(&recordings).expect("made");
+    refused(&demonstrations(&recordings), "hold no .mcap log");
+    let options = RecordOptions { num_episodes: 2, max_steps: Some(5), ..recording(&recordings) };
+    run(&options).expect("recorded");
+    refused(&DemonstrationOptions { max_bytes: 1000, ..demonstrations(&recordings) }, "max_bytes 1000");
+    let mut other = demonstrations(&recordings);
+    other.joints.reverse();
+    refused(&other, "shoulder");
+    let log = recordings.join("episode-0000000007.mcap");
+    let bytes = std::fs::read(&log).expect("read");
+    for kept in 0..16 {
+        std::fs::write(&log, &bytes[..bytes.len() * kept / 16]).expect("cut");
+        match load(&recordings, &encoder, 1) {
+            // Cut behind the last message: in the index, which nobody needs.
+            Ok(samples) => assert_eq!(samples.len(), 10),
+            Err(error) => assert!(error.to_string().contains("episode-0000000007.mcap"), "{error}"),
+        }
+    }
+}
