@@ -3,15 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace};
 
 use crate::command::Action;
 use crate::encoder::{Encoder, EncoderInput, Features};
 use crate::ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 use crate::error::RuntimeError;
+use crate::frame::Frame;
 use crate::policy::Policy;
 use crate::preprocess::Preprocessor;
-use crate::safety::{SafeCommand, SafetyFilter, Verdict};
+use crate::safety::{Hold, SafeCommand, SafetyFilter, Verdict};
+use crate::time::{Clock, Stamp};
 
 /// How long the run waits for an event before it looks whether it was asked to stop.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -64,6 +66,9 @@ impl TickReport {
 
 /// Preprocessing, encoder, policy and safety filter with their buffers. After the first tick, a tick allocates nothing of its own.
 pub struct ControlLoop {
+    camera: CameraProfile,
+    pace: Pace,
+    clock: Clock,
     preprocessor: Preprocessor,
     encoder: Box<dyn Encoder>,
     policy: Box<dyn Policy>,
@@ -94,6 +99,9 @@ impl ControlLoop {
         let action = Action { values: vec![0.0; profile.joints.len()] };
         let filter = SafetyFilter::new(&profile.joints, profile.pace.period());
         Ok(Self {
+            camera: profile.camera.clone(),
+            pace: profile.pace,
+            clock: Clock::Wall,
             preprocessor,
             encoder,
             policy,
@@ -103,6 +111,13 @@ impl ControlLoop {
             action,
             failure: None,
         })
+    }
+
+    /// Takes the age of frames from another clock than the machine's; only a fixed pace asks for their age.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// A new episode begins: policy and filter forget.
@@ -115,14 +130,18 @@ impl ControlLoop {
     pub fn tick(&mut self, observation: &Observation) -> TickReport {
         let mut report = TickReport::default();
         self.failure = None;
-        let acted = self.decide(observation, &mut report);
-        if let Err((stage, error)) = acted {
+        let stamp = observation.frame.stamp;
+        if self.is_stale(stamp) {
+            report.verdict = self.filter.hold(stamp, Hold::StaleFrame).verdict();
+            return report;
+        }
+        if let Err((stage, error)) = self.decide(observation, &mut report) {
             report.failed = Some(stage);
             self.failure = Some(error);
         }
         let started = Instant::now();
         let action = report.failed.is_none().then_some(&self.action);
-        let command = self.filter.filter(observation.frame.stamp, action);
+        let command = self.filter.filter(stamp, action);
         report.verdict = command.verdict();
         report.stage_nanos[Stage::Safety as usize] = nanos_since(started);
         report
@@ -143,6 +162,16 @@ impl ControlLoop {
         self.encoder.as_ref()
     }
 
+    /// The frame is older than the pace allows. Simulated time does not age.
+    fn is_stale(&self, stamp: Stamp) -> bool {
+        match self.pace {
+            Pace::Lockstep { .. } => false,
+            Pace::Fixed { max_frame_age_millis, .. } => {
+                self.clock.now().since(stamp) > Duration::from_millis(max_frame_age_millis)
+            }
+        }
+    }
+
     fn decide(&mut self, observation: &Observation, report: &mut TickReport) -> Result<(), (Stage, RuntimeError)> {
         let mut timed = |stage: Stage, work: &mut dyn FnMut() -> Result<(), RuntimeError>| {
             let started = Instant::now();
@@ -150,10 +179,24 @@ impl ControlLoop {
             report.stage_nanos[stage as usize] = nanos_since(started);
             done.map_err(|error| (stage, error))
         };
-        timed(Stage::Preprocess, &mut || self.preprocessor.run(&observation.frame, &mut self.input))?;
+        timed(Stage::Preprocess, &mut || {
+            check_camera(&observation.frame, &self.camera)?;
+            self.preprocessor.run(&observation.frame, &mut self.input)
+        })?;
         timed(Stage::Encode, &mut || self.encoder.encode(&self.input, &mut self.features))?;
         timed(Stage::Policy, &mut || self.policy.act(&self.features, &observation.joints, &mut self.action))
     }
+}
+
+fn check_camera(frame: &Frame, camera: &CameraProfile) -> Result<(), RuntimeError> {
+    if (frame.width, frame.height, frame.encoding) == (camera.width, camera.height, camera.encoding) {
+        return Ok(());
+    }
+    let Frame { width, height, encoding, .. } = frame;
+    Err(RuntimeError::Frame(format!(
+        "{width}x{height} {encoding:?} where the profile's camera `{}` gives {}x{} {:?}; make camera and profile agree",
+        camera.name, camera.width, camera.height, camera.encoding
+    )))
 }
 
 fn nanos_since(started: Instant) -> u64 {
@@ -201,35 +244,103 @@ pub struct Ends<'a> {
     pub actuator: &'a mut dyn Actuator,
 }
 
-/// Answers observation after observation until the source has no more or `stop` is set. `observation` is the buffer lent to the source.
+/// Answers observation after observation until the source has no more or `stop` is set. At a fixed pace it waits for each period,
+/// sends the last command again when no frame comes in time, and stops the joints before it ends, however it ends.
 ///
 /// # Errors
 /// What an end says when it is broken for good. A failing stage inside a tick is not an error: the safety filter answers it.
 pub fn run(
-    ends: Ends<'_>,
+    mut ends: Ends<'_>,
     control_loop: &mut ControlLoop,
     stop: &AtomicBool,
     listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
 ) -> Result<RunEnd, RuntimeError> {
-    let Ends { source, actuator } = ends;
-    let mut observation = Observation::blank(1, 1, 0);
-    while !stop.load(Ordering::Relaxed) {
-        match source.next(&mut observation, LOOK_UP)? {
-            SourceEvent::Observed => {
-                let report = control_loop.tick(&observation);
-                let (command, failure) = (control_loop.command(), control_loop.failure());
-                actuator.send(observation.frame.sequence, command)?;
-                let num_dropped = source.num_dropped();
-                listener(LoopEvent::Ticked { observation: &observation, command, report, failure, num_dropped })?;
+    let camera = &control_loop.camera;
+    let mut observation = Observation::blank(camera.width, camera.height, control_loop.action.values.len());
+    let mut metronome = Metronome::of(control_loop.pace);
+    let ended = loop {
+        if stop.load(Ordering::Relaxed) {
+            break Ok(RunEnd::Stopped);
+        }
+        match step(&mut ends, control_loop, &mut observation, listener) {
+            Ok(Stepped::Ticked) => metronome.iter_mut().for_each(Metronome::wait),
+            Ok(Stepped::Heard) => {}
+            Ok(Stepped::Finished) => break Ok(RunEnd::Finished),
+            Err(error) => break Err(error),
+        }
+    };
+    if metronome.is_some() {
+        let command = control_loop.filter.stop(control_loop.clock.now());
+        let stopped = ends.actuator.send(observation.frame.sequence, command);
+        return ended.and_then(|ended| stopped.map(|()| ended));
+    }
+    ended
+}
+
+enum Stepped {
+    Ticked,
+    Heard,
+    Finished,
+}
+
+/// One event of the source.
+fn step(
+    ends: &mut Ends<'_>,
+    control_loop: &mut ControlLoop,
+    observation: &mut Observation,
+    listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
+) -> Result<Stepped, RuntimeError> {
+    let patience = match control_loop.pace {
+        Pace::Lockstep { .. } => LOOK_UP,
+        Pace::Fixed { max_frame_age_millis, .. } => LOOK_UP.min(Duration::from_millis(max_frame_age_millis)),
+    };
+    match ends.source.next(observation, patience)? {
+        SourceEvent::Observed => {
+            let report = control_loop.tick(observation);
+            let (command, failure) = (control_loop.command(), control_loop.failure());
+            ends.actuator.send(observation.frame.sequence, command)?;
+            let num_dropped = ends.source.num_dropped();
+            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped })?;
+            return Ok(Stepped::Ticked);
+        }
+        SourceEvent::EpisodeStarted(episode) => {
+            control_loop.reset();
+            listener(LoopEvent::EpisodeStarted(&episode))?;
+        }
+        SourceEvent::EpisodeEnded(episode) => listener(LoopEvent::EpisodeEnded(&episode))?,
+        SourceEvent::Finished => return Ok(Stepped::Finished),
+        SourceEvent::TimedOut => {
+            if let Pace::Fixed { .. } = control_loop.pace {
+                let command = control_loop.filter.hold(control_loop.clock.now(), Hold::StaleFrame);
+                ends.actuator.send(observation.frame.sequence, command)?;
             }
-            SourceEvent::EpisodeStarted(episode) => {
-                control_loop.reset();
-                listener(LoopEvent::EpisodeStarted(&episode))?;
-            }
-            SourceEvent::EpisodeEnded(episode) => listener(LoopEvent::EpisodeEnded(&episode))?,
-            SourceEvent::Finished => return Ok(RunEnd::Finished),
-            SourceEvent::TimedOut => listener(LoopEvent::Waiting)?,
+            listener(LoopEvent::Waiting)?;
         }
     }
-    Ok(RunEnd::Stopped)
+    Ok(Stepped::Heard)
+}
+
+/// The period of a fixed pace.
+struct Metronome {
+    period: Duration,
+    deadline: Instant,
+}
+
+impl Metronome {
+    fn of(pace: Pace) -> Option<Self> {
+        match pace {
+            Pace::Lockstep { .. } => None,
+            Pace::Fixed { .. } => Some(Self { period: pace.period(), deadline: Instant::now() }),
+        }
+    }
+
+    /// Waits until the next period begins. A loop that is late does not hurry to catch up.
+    fn wait(&mut self) {
+        self.deadline += self.period;
+        let now = Instant::now();
+        match self.deadline.checked_duration_since(now) {
+            Some(left) => std::thread::sleep(left),
+            None => self.deadline = now,
+        }
+    }
 }

@@ -7,6 +7,8 @@
 //! Depends on `foresee-firmware-config` alone. Without features it is pure Rust with no native library; `ort`, `tract`,
 //! `zenoh`, `log` and `camera` add one adapter each.
 
+#[cfg(feature = "camera")]
+mod camera;
 mod card;
 mod command;
 mod control_loop;
@@ -22,6 +24,7 @@ mod log;
 mod onnx;
 mod policy;
 mod preprocess;
+mod raw_pixels;
 mod safety;
 mod statistics;
 mod time;
@@ -30,6 +33,8 @@ mod wire;
 #[cfg(feature = "zenoh")]
 mod zenoh;
 
+#[cfg(feature = "camera")]
+pub use camera::{CameraDevice, CameraSource};
 pub use card::{
     CARD_FORMAT, Golden, ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, TensorCard, TensorData,
 };
@@ -43,10 +48,14 @@ pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
 pub use joints::JointState;
 #[cfg(feature = "log")]
-pub use log::{CommandTopic, LogEntry, LogHeader, LogReader, LogWriter, Recorder, RecorderOptions, RecorderSummary};
+pub use log::{
+    CommandRecorder, CommandTopic, LogEntry, LogHeader, LogReader, LogSource, LogWriter, RecordedCommand, Recorder,
+    RecorderOptions, RecorderSummary,
+};
 pub use onnx::{ONNX_OPSET, OnnxAttribute, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxValue, write_model};
 pub use policy::Policy;
 pub use preprocess::Preprocessor;
+pub use raw_pixels::RawPixels;
 pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
 pub use statistics::{LatencyHistogram, LoopStatistics};
 pub use time::{Clock, Stamp};

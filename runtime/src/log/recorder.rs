@@ -85,13 +85,14 @@ impl Recorder {
     pub fn start(writer: LogWriter, profile: &DeviceProfile, options: RecorderOptions) -> Result<Self, RuntimeError> {
         let num_joints = profile.joints.len();
         let (width, height) = (profile.camera.width, profile.camera.height);
+        // Room for a task's name: copying into it then allocates nothing.
+        let episode = || Episode { task: String::with_capacity(256), ..Episode::default() };
         let slot = |(width, height)| Slot {
             content: Content::Tick,
             observation: Observation::blank(width, height, num_joints),
             stamp: Stamp::default(),
             values: vec![0.0; num_joints],
-            // Room for a task's name: cloning into it then allocates nothing.
-            episode: Episode { task: String::with_capacity(256), ..Episode::default() },
+            episode: episode(),
         };
         let num_slots = options.num_slots.max(1);
         let (filled, to_write) = sync_channel(num_slots + NUM_EPISODE_SLOTS);
@@ -111,6 +112,7 @@ impl Recorder {
             give_tick,
             give_episode,
             shared: Arc::clone(&shared),
+            begun: None,
         };
         let thread = std::thread::Builder::new()
             .name("foresee-recorder".to_owned())
@@ -138,15 +140,12 @@ impl Recorder {
         self.hand_over(slot);
     }
 
-    /// Records that an episode begins or ends.
+    /// Records that an episode begins or ends. A beginning is written with the stamp of its first frame, which is yet to come.
     pub fn episode(&self, stamp: Stamp, phase: EpisodePhase, episode: &Episode) {
         let Ok(mut slot) = self.free_episodes.try_recv() else { return self.drop_one() };
         slot.content = Content::Episode(phase);
         slot.stamp = stamp;
-        let Episode { index, seed, ref task, episode_return, num_steps, success } = *episode;
-        slot.episode.task.clone_from(task);
-        slot.episode =
-            Episode { index, seed, task: std::mem::take(&mut slot.episode.task), episode_return, num_steps, success };
+        copy_episode(episode, &mut slot.episode);
         self.hand_over(slot);
     }
 
@@ -199,6 +198,14 @@ impl Drop for Recorder {
     }
 }
 
+/// Keeps the name's buffer, as a derived `clone_from` would not.
+fn copy_episode(from: &Episode, to: &mut Episode) {
+    let mut task = std::mem::take(&mut to.task);
+    task.clone_from(&from.task);
+    let Episode { index, seed, task: _, episode_return, num_steps, success } = *from;
+    *to = Episode { index, seed, task, episode_return, num_steps, success };
+}
+
 /// The thread's side.
 struct Work {
     writer: LogWriter,
@@ -206,6 +213,8 @@ struct Work {
     give_tick: SyncSender<Box<Slot>>,
     give_episode: SyncSender<Box<Slot>>,
     shared: Arc<Shared>,
+    /// An episode that began, until its first frame comes.
+    begun: Option<(Stamp, Episode)>,
 }
 
 impl Work {
@@ -235,6 +244,7 @@ impl Work {
         if let Some(failure) = failure {
             return Err(failure);
         }
+        self.write_begun(None)?;
         let facts = [("num_written", &self.shared.num_written), ("num_dropped", &self.shared.num_dropped)]
             .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed).to_string()));
         self.writer.write_facts(RECORDER_RECORD, &BTreeMap::from(facts))?;
@@ -252,11 +262,30 @@ impl Work {
     fn write(&mut self, slot: &Slot) -> Result<(), RuntimeError> {
         match slot.content {
             Content::Tick => {
+                self.write_begun(Some(slot.observation.frame.stamp))?;
                 self.writer.write_frame(&slot.observation.frame)?;
                 self.writer.write_joints(&self.names, &slot.observation.joints)?;
                 self.writer.write_command(CommandTopic::JointCommand, &self.names, (slot.stamp, &slot.values))
             }
-            Content::Episode(phase) => self.writer.write_episode(slot.stamp, phase, &slot.episode),
+            Content::Episode(EpisodePhase::Started) => {
+                self.write_begun(None)?;
+                self.begun = Some((slot.stamp, slot.episode.clone()));
+                Ok(())
+            }
+            Content::Episode(phase) => {
+                self.write_begun(None)?;
+                self.writer.write_episode(slot.stamp, phase, &slot.episode)
+            }
+        }
+    }
+
+    /// Writes the episode that began, if one waits, at `stamp` or else at the one that it came with.
+    fn write_begun(&mut self, stamp: Option<Stamp>) -> Result<(), RuntimeError> {
+        match self.begun.take() {
+            Some((came_with, episode)) => {
+                self.writer.write_episode(stamp.unwrap_or(came_with), EpisodePhase::Started, &episode)
+            }
+            None => Ok(()),
         }
     }
 }

@@ -1,0 +1,281 @@
+//! The loop over real parts: a log as the source, the raw pixels as the encoder, a small policy written here.
+#![cfg(feature = "log")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use foresee_firmware_config::{DeviceProfile, Pace};
+use foresee_runtime::{
+    Action, Clock, CommandRecorder, CommandTopic, ControlLoop, Ends, Episode, EpisodePhase, Features, Frame,
+    FrameSource, Hold, JointState, LogHeader, LogSource, LogWriter, LoopEvent, Observation, Policy, RawPixels,
+    RecordedCommand, Recorder, RecorderOptions, RunEnd, RuntimeError, SourceEvent, Stage, Stamp,
+};
+
+/// Counts what this thread allocates.
+struct Counting;
+
+thread_local! {
+    static NUM_ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[expect(unsafe_code, reason = "an allocator can be written no other way; it adds nothing to the system's")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        NUM_ALLOCATIONS.set(NUM_ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        NUM_ALLOCATIONS.set(NUM_ALLOCATIONS.get() + 1);
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Turns the mean of the pixels and the joint positions into torques; fails or misbehaves where it is told to.
+struct Reflex {
+    num_acts: u64,
+    misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>,
+}
+
+impl Policy for Reflex {
+    fn reset(&mut self) {}
+
+    fn act(&mut self, features: &Features, joints: &JointState, action: &mut Action) -> Result<(), RuntimeError> {
+        let brightness: f32 = features.cls.iter().sum::<f32>() / features.cls.len() as f32;
+        action.values.clear();
+        action.values.extend(joints.positions.iter().map(|position| f64::from(brightness) - position));
+        self.num_acts += 1;
+        (self.misbehave)(self.num_acts - 1, action)
+    }
+}
+
+fn profile() -> DeviceProfile {
+    foresee_firmware_config::load("desktop-sim").unwrap()
+}
+
+fn control_loop(misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>) -> ControlLoop {
+    let policy = Reflex { num_acts: 0, misbehave };
+    ControlLoop::new(Box::new(RawPixels::new(16, 16)), Box::new(policy), &profile()).unwrap()
+}
+
+fn observe(observation: &mut Observation, tick: u64) {
+    let stamp = Stamp { nanos: tick * 20_000_000 };
+    (observation.frame.stamp, observation.frame.sequence, observation.joints.stamp) = (stamp, tick, stamp);
+    let bytes = observation.frame.data.iter_mut().enumerate();
+    bytes.for_each(|(at, byte)| *byte = (at as u64 * 31 + tick * 17) as u8);
+    observation.joints.positions.fill(tick as f64 / 100.0);
+}
+
+#[test]
+fn a_tick_allocates_nothing_even_when_it_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = LogWriter::create(&folder.path().join("log.mcap"), &LogHeader::default()).unwrap();
+    let recorder = Recorder::start(writer, &profile(), RecorderOptions::default()).unwrap();
+    let mut control = control_loop(|_, _| Ok(()));
+    let mut observation = Observation::blank(128, 128, 2);
+    let episode = Episode { task: "dmc/reacher-easy".to_owned(), ..Episode::default() };
+    let mut before = 0;
+    for tick in 0..500 {
+        if tick == 3 {
+            before = NUM_ALLOCATIONS.get();
+        }
+        observe(&mut observation, tick);
+        if tick % 50 == 0 {
+            control.reset();
+            recorder.episode(observation.frame.stamp, EpisodePhase::Started, &episode);
+        }
+        assert_eq!(control.tick(&observation).verdict.held, None);
+        recorder.observe(&observation, control.command());
+    }
+    assert_eq!(NUM_ALLOCATIONS.get() - before, 0);
+    let summary = recorder.finish().unwrap();
+    assert_eq!(summary.num_written + summary.num_dropped, 500);
+}
+
+/// Writes a log of 60 ticks in episodes of 20, with what a loop commanded.
+fn write_log(path: &Path) {
+    let names: Vec<String> = profile().joints.into_iter().map(|joint| joint.name).collect();
+    let header = LogHeader { robot: "reacher".to_owned(), joints: names.clone(), ..LogHeader::default() };
+    let mut log = LogWriter::create(path, &header).unwrap();
+    let mut control = control_loop(|_, _| Ok(()));
+    let mut observation = Observation::blank(128, 128, 2);
+    for tick in 0..60 {
+        observe(&mut observation, tick);
+        let stamp = observation.frame.stamp;
+        let episode = Episode { index: (tick / 20) as u32, ..Episode::default() };
+        if tick % 20 == 0 {
+            control.reset();
+            log.write_episode(stamp, EpisodePhase::Started, &episode).unwrap();
+        }
+        log.write_frame(&observation.frame).unwrap();
+        log.write_joints(&names, &observation.joints).unwrap();
+        control.tick(&observation);
+        let values = control.command().values();
+        log.write_command(CommandTopic::JointCommand, &names, (stamp, values)).unwrap();
+        if tick % 20 == 19 {
+            log.write_episode(stamp, EpisodePhase::Ended, &episode).unwrap();
+        }
+    }
+    log.finish().unwrap();
+}
+
+#[test]
+fn a_replayed_log_gives_the_same_commands_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.mcap");
+    write_log(&path);
+    let mut source = LogSource::open(&path, &profile()).unwrap();
+    let mut actuator = CommandRecorder::default();
+    let ends = Ends { source: &mut source, actuator: &mut actuator };
+    let (mut num_ticks, mut num_begun, mut num_ended) = (0, 0, 0);
+    let mut listener = |event: LoopEvent<'_>| {
+        match event {
+            LoopEvent::Ticked { observation, command, report, failure, num_dropped } => {
+                assert_eq!((observation.frame.stamp, report.verdict), (command.stamp(), command.verdict()));
+                assert!(failure.is_none() && num_dropped == 0 && report.total_nanos() > 0);
+                num_ticks += 1;
+            }
+            LoopEvent::EpisodeStarted(_) => num_begun += 1,
+            LoopEvent::EpisodeEnded(_) => num_ended += 1,
+            LoopEvent::Waiting => panic!("a log never waits"),
+        }
+        Ok(())
+    };
+    let mut control = control_loop(|_, _| Ok(()));
+    let end = foresee_runtime::run(ends, &mut control, &AtomicBool::new(false), &mut listener).unwrap();
+    assert_eq!((end, num_ticks, num_begun, num_ended), (RunEnd::Finished, 60, 3, 3));
+    let bits = |command: &RecordedCommand| {
+        (command.stamp, command.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>())
+    };
+    let (recorded, replayed) = (source.recorded(), &actuator.commands);
+    assert_eq!(recorded.len(), 60);
+    assert!(recorded.iter().zip(replayed).all(|(recorded, replayed)| bits(recorded) == bits(replayed)));
+}
+
+/// Runs a policy that misbehaves in tick 5 and expects a hold there, and nothing unsafe anywhere.
+fn check(misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>, expected: Option<Hold>) {
+    let mut control = control_loop(misbehave);
+    let mut observation = Observation::blank(128, 128, 2);
+    let mut last: Vec<f64> = vec![0.0; 2];
+    for tick in 0..10 {
+        observe(&mut observation, tick);
+        let report = control.tick(&observation);
+        let command = control.command();
+        assert_eq!(command.verdict().held, if tick == 5 { expected } else { None }, "tick {tick}");
+        assert!(command.values().iter().all(|value| value.abs() <= 1.0), "{command:?}");
+        if command.verdict().held.is_some() {
+            assert_eq!(command.values(), last);
+        }
+        last = command.values().to_vec();
+        let is_failure = tick == 5 && expected == Some(Hold::StageFailed);
+        assert_eq!(report.failed, is_failure.then_some(Stage::Policy));
+        assert_eq!(control.failure().is_some(), is_failure);
+    }
+}
+
+fn spoil(tick: u64, spoil: impl FnOnce()) -> Result<(), RuntimeError> {
+    if tick == 5 {
+        spoil();
+    }
+    Ok(())
+}
+
+#[test]
+fn whatever_a_policy_does_the_command_is_safe() {
+    check(|tick, action| spoil(tick, || action.values[0] = f64::NAN), Some(Hold::NotFinite));
+    check(|tick, action| spoil(tick, || action.values[1] = f64::NEG_INFINITY), Some(Hold::NotFinite));
+    check(|tick, action| spoil(tick, || action.values.clear()), Some(Hold::WrongLength));
+    check(|tick, action| spoil(tick, || action.values[0] = 1e300), None);
+    check(
+        |tick, _| match tick {
+            5 => Err(RuntimeError::Inference { model: "reflex".to_owned(), problem: "on purpose".to_owned() }),
+            _ => Ok(()),
+        },
+        Some(Hold::StageFailed),
+    );
+}
+
+#[test]
+fn a_wrong_frame_is_held_and_said() {
+    let mut control = control_loop(|_, _| Ok(()));
+    let mut observation = Observation::blank(128, 128, 2);
+    let wrong: [fn(&mut Frame); 3] = [
+        |frame| frame.data.truncate(7),
+        |frame| *frame = Frame::black(64, 64, frame.encoding),
+        |frame| frame.encoding = foresee_firmware_config::PixelEncoding::Bgr8,
+    ];
+    for spoil in wrong {
+        observation.frame = Observation::blank(128, 128, 2).frame;
+        assert_eq!(control.tick(&observation).verdict.held, None);
+        spoil(&mut observation.frame);
+        let report = control.tick(&observation);
+        assert_eq!((report.verdict.held, report.failed), (Some(Hold::StageFailed), Some(Stage::Preprocess)));
+        let error = control.failure().unwrap();
+        assert!(error.to_string().starts_with("frame: "), "{error}");
+    }
+}
+
+#[test]
+fn at_a_fixed_pace_an_old_frame_is_held() {
+    let pace = Pace::Fixed { rate_hertz: 50.0, max_frame_age_millis: 100 };
+    let profile = DeviceProfile { pace, ..profile() };
+    let clock = Clock::driven();
+    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
+    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
+    let mut control = control.with_clock(clock.clone());
+    let mut observation = Observation::blank(128, 128, 2);
+    for (age_millis, expected) in
+        [(0, None), (100, None), (101, Some(Hold::StaleFrame)), (5000, Some(Hold::StaleFrame))]
+    {
+        observation.frame.stamp = Stamp { nanos: 10_000_000_000 };
+        clock.advance(Stamp { nanos: 10_000_000_000 + age_millis * 1_000_000 });
+        assert_eq!(control.tick(&observation).verdict.held, expected, "{age_millis} ms old");
+    }
+}
+
+/// Gives one frame and then nothing.
+struct OneFrame(u64);
+
+impl FrameSource for OneFrame {
+    fn next(&mut self, observation: &mut Observation, _timeout: Duration) -> Result<SourceEvent, RuntimeError> {
+        self.0 += 1;
+        observe(observation, 50);
+        Ok(match self.0 {
+            1 => SourceEvent::Observed,
+            2 | 3 => SourceEvent::TimedOut,
+            _ => SourceEvent::Finished,
+        })
+    }
+
+    fn num_dropped(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn at_a_fixed_pace_the_joints_are_held_without_frames_and_stopped_at_the_end() {
+    let pace = Pace::Fixed { rate_hertz: 1000.0, max_frame_age_millis: 100 };
+    let profile = DeviceProfile { pace, ..profile() };
+    let clock = Clock::driven();
+    clock.advance(Stamp { nanos: 1_000_000_000 });
+    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
+    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
+    let mut control = control.with_clock(clock);
+    let mut actuator = CommandRecorder::default();
+    let ends = Ends { source: &mut OneFrame(0), actuator: &mut actuator };
+    foresee_runtime::run(ends, &mut control, &AtomicBool::new(false), &mut |_| Ok(())).unwrap();
+    let values: Vec<_> = actuator.commands.into_iter().map(|command| command.values).collect();
+    let [first, held, held_again, stopped] = values.as_slice() else { panic!("{values:?}") };
+    assert!(first.iter().all(|value| *value != 0.0) && held == first && held_again == first, "{values:?}");
+    assert_eq!(*stopped, [0.0, 0.0]);
+}
