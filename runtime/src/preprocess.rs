@@ -3,7 +3,7 @@
 //!
 //! Semantics: the triangle kernel of `torch.nn.functional.interpolate(mode="bilinear", antialias=True,
 //! align_corners=False)` on float pixels (Pillow's `BILINEAR` without its rounding to whole grey levels), then
-//! `(value / 255 - mean) / std`. Rows are blended first, then columns, each sum in tap order without fused multiply-add, so
+//! `(value / 255 - mean) / std`. Rows are blended first, then columns, each sum in tap order with fused multiply-add, so
 //! that every machine gives the same bits.
 
 use foresee_firmware_config::PixelEncoding;
@@ -68,7 +68,7 @@ impl Preprocessor {
         check_frame(frame)?;
         if self.frame_size != (frame.width, frame.height) {
             self.rows = Axis::new(frame.height as usize, height);
-            self.columns = Axis::new(frame.width as usize, width);
+            self.columns = Axis::new(frame.width as usize, width).padded(frame.width as usize);
             self.blended = vec![0.0; 3 * frame.width as usize + 1];
             self.frame_size = (frame.width, frame.height);
         }
@@ -99,11 +99,16 @@ fn check_frame(frame: &Frame) -> Result<(), RuntimeError> {
     Ok(())
 }
 
+/// Numbers of taps for which [`blend_columns`] has a loop of its own.
+const UNROLLED_TAPS: [usize; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16];
+
 /// Which source values make each target value along one axis, and how much of each.
 #[derive(Clone, Debug, Default)]
 struct Axis {
     spans: Vec<Span>,
     weights: Vec<f32>,
+    /// The most taps that a target has.
+    widest: usize,
 }
 
 /// The taps of one target value.
@@ -121,7 +126,7 @@ impl Axis {
     fn new(num_source: usize, num_target: usize) -> Self {
         let scale = num_source as f64 / num_target as f64;
         let support = scale.max(1.0);
-        let mut axis = Self { spans: Vec::with_capacity(num_target), weights: Vec::new() };
+        let mut axis = Self { spans: Vec::with_capacity(num_target), weights: Vec::new(), widest: 0 };
         for target in 0..num_target {
             let centre = scale * (target as f64 + 0.5);
             // Negative floats become 0: the kernel is cut at the edge.
@@ -134,9 +139,27 @@ impl Axis {
             axis.weights.extend(
                 (start..end).map(weight_of).take_while(|weight| *weight > 0.0).map(|weight| (weight / total) as f32),
             );
-            axis.spans.push(Span { start, weights_start, num_taps: axis.weights.len() - weights_start });
+            let num_taps = axis.weights.len() - weights_start;
+            axis.widest = axis.widest.max(num_taps);
+            axis.spans.push(Span { start, weights_start, num_taps });
         }
         axis
+    }
+
+    /// The same with as many taps for every target; the added ones weigh nothing.
+    fn padded(&self, num_source: usize) -> Self {
+        let unrolled = UNROLLED_TAPS.into_iter().find(|num_taps| *num_taps >= self.widest && *num_taps <= num_source);
+        let widest = unrolled.unwrap_or(self.widest);
+        let mut padded = Self { widest, ..Self::default() };
+        for span in &self.spans {
+            let start = span.start.min(num_source.saturating_sub(widest));
+            let weights_start = padded.weights.len();
+            padded.weights.resize(weights_start + span.start - start, 0.0);
+            padded.weights.extend_from_slice(self.weights_of(span));
+            padded.weights.resize(weights_start + widest, 0.0);
+            padded.spans.push(Span { start, weights_start, num_taps: widest });
+        }
+        padded
     }
 
     fn weights_of(&self, span: &Span) -> &[f32] {
@@ -144,7 +167,7 @@ impl Axis {
     }
 }
 
-/// Blends columns and normalises: `value * scale - shift` per channel in the frame's channel order is
+/// Blends columns and normalises: `value * scale + shift` per channel in the frame's channel order is
 /// `(value / 255 - mean) / std`.
 struct ColumnPass<'a> {
     columns: &'a Axis,
@@ -162,7 +185,7 @@ impl<'a> ColumnPass<'a> {
         let scale = std.map(|std| (1.0 / (255.0 * f64::from(std))) as f32);
         let mut shift = mean;
         for (shift, std) in shift.iter_mut().zip(std) {
-            *shift = (f64::from(*shift) / f64::from(std)) as f32;
+            *shift = -(f64::from(*shift) / f64::from(std)) as f32;
         }
         Self { columns, scale, shift, encoding }
     }
@@ -191,10 +214,12 @@ impl Instructions {
     fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw") {
+            use std::arch::is_x86_feature_detected as has;
+            let has_avx2 = has!("avx2") && has!("fma");
+            if has_avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512vl") {
                 return Self::Avx512;
             }
-            if std::arch::is_x86_feature_detected!("avx2") {
+            if has_avx2 {
                 return Self::Avx2;
             }
         }
@@ -223,58 +248,61 @@ impl Instructions {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn blend_rows_avx2(bytes: &[u8], weights: &[f32], blended: &mut [f32]) {
     blend_rows(bytes, weights, blended);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
 fn blend_rows_avx512(bytes: &[u8], weights: &[f32], blended: &mut [f32]) {
     blend_rows(bytes, weights, blended);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn blend_columns_avx2(pass: &ColumnPass<'_>, blended: &[f32], targets: [&mut [f32]; 3]) {
     blend_columns(pass, blended, targets);
 }
 
-/// `blended[i] = sum over taps of weight * row[i]`; up to four rows a pass over `blended`.
+/// `blended[i] = sum over taps of weight * row[i]`, at most six rows a pass.
 #[inline(always)]
 fn blend_rows(bytes: &[u8], weights: &[f32], blended: &mut [f32]) {
     let Some((_, blended)) = blended.split_last_mut() else { return };
-    let mut rows = bytes.chunks_exact(blended.len());
-    let mut next_row = || rows.next().unwrap_or_default();
-    let (first, later) = weights.split_at(weights.len().min(4));
-    match *first {
-        [a, b, c, d] => {
-            let taps = next_row().iter().zip(next_row()).zip(next_row()).zip(next_row());
-            for (sum, (((p, q), r), s)) in blended.iter_mut().zip(taps) {
-                *sum = a * f32::from(*p) + b * f32::from(*q) + c * f32::from(*r) + d * f32::from(*s);
-            }
+    let (mut bytes, mut weights) = (bytes, weights);
+    blended.fill(0.0);
+    while !weights.is_empty() {
+        let num_taps = weights.len().min(6);
+        let (now, later) = weights.split_at(num_taps);
+        match num_taps {
+            1 => blend_taps::<1>(bytes, now, blended),
+            2 => blend_taps::<2>(bytes, now, blended),
+            3 => blend_taps::<3>(bytes, now, blended),
+            4 => blend_taps::<4>(bytes, now, blended),
+            5 => blend_taps::<5>(bytes, now, blended),
+            _ => blend_taps::<6>(bytes, now, blended),
         }
-        [a, b, c] => {
-            for (sum, ((p, q), r)) in blended.iter_mut().zip(next_row().iter().zip(next_row()).zip(next_row())) {
-                *sum = a * f32::from(*p) + b * f32::from(*q) + c * f32::from(*r);
-            }
-        }
-        [a, b] => {
-            for (sum, (p, q)) in blended.iter_mut().zip(next_row().iter().zip(next_row())) {
-                *sum = a * f32::from(*p) + b * f32::from(*q);
-            }
-        }
-        [a] => blended.iter_mut().zip(next_row()).for_each(|(sum, p)| *sum = a * f32::from(*p)),
-        _ => blended.fill(0.0),
+        weights = later;
+        bytes = bytes.get(num_taps * blended.len()..).unwrap_or_default();
     }
-    let (pairs, odd) = later.as_chunks::<2>();
-    for [a, b] in pairs {
-        for (sum, (p, q)) in blended.iter_mut().zip(next_row().iter().zip(next_row())) {
-            *sum = *sum + a * f32::from(*p) + b * f32::from(*q);
-        }
+}
+
+/// `blended[i] += sum over taps of weight * row[i]`.
+#[inline(always)]
+fn blend_taps<const TAPS: usize>(bytes: &[u8], weights: &[f32], blended: &mut [f32]) {
+    let num_values = blended.len();
+    let Some(weights) = weights.first_chunk::<TAPS>() else { return };
+    let mut rows = [&[][..]; TAPS];
+    for (row, values) in rows.iter_mut().zip(bytes.chunks_exact(num_values)) {
+        *row = values;
     }
-    for a in odd {
-        blended.iter_mut().zip(next_row()).for_each(|(sum, p)| *sum += a * f32::from(*p));
+    if rows.iter().any(|row| row.len() != num_values) {
+        return;
+    }
+    for (value_idx, blended) in blended.iter_mut().enumerate() {
+        for (row, weight) in rows.iter().zip(weights) {
+            *blended = weight.mul_add(f32::from(row[value_idx]), *blended);
+        }
     }
 }
 
@@ -282,23 +310,60 @@ fn blend_rows(bytes: &[u8], weights: &[f32], blended: &mut [f32]) {
 /// normalised, and spread over the planes.
 #[inline(always)]
 fn blend_columns(pass: &ColumnPass<'_>, blended: &[f32], targets: [&mut [f32]; 3]) {
+    match pass.columns.widest {
+        1 => blend_pixels::<1>(pass, blended, targets),
+        2 => blend_pixels::<2>(pass, blended, targets),
+        3 => blend_pixels::<3>(pass, blended, targets),
+        4 => blend_pixels::<4>(pass, blended, targets),
+        5 => blend_pixels::<5>(pass, blended, targets),
+        6 => blend_pixels::<6>(pass, blended, targets),
+        7 => blend_pixels::<7>(pass, blended, targets),
+        8 => blend_pixels::<8>(pass, blended, targets),
+        10 => blend_pixels::<10>(pass, blended, targets),
+        12 => blend_pixels::<12>(pass, blended, targets),
+        16 => blend_pixels::<16>(pass, blended, targets),
+        _ => blend_pixels::<0>(pass, blended, targets),
+    }
+}
+
+/// `TAPS` of every pixel; 0: as many as the axis has.
+#[inline(always)]
+fn blend_pixels<const TAPS: usize>(pass: &ColumnPass<'_>, blended: &[f32], targets: [&mut [f32]; 3]) {
+    let num_taps = if TAPS == 0 { pass.columns.widest } else { TAPS };
     let [first, second, third] = targets;
-    let targets = first.iter_mut().zip(second).zip(third);
-    let mut weights = pass.columns.weights.as_slice();
-    for (span, ((first, second), third)) in pass.columns.spans.iter().zip(targets) {
-        let Some((taps, rest)) = weights.split_at_checked(span.num_taps) else { return };
-        weights = rest;
-        let Some(pixels) = blended.get(3 * span.start..3 * (span.start + span.num_taps) + 1) else { return };
+    let pixel_of = |span: &Span, weights: &[f32]| {
         let mut sums = [0.0_f32; 4];
-        for (weight, pixel) in taps.iter().zip(pixels.windows(4).step_by(3)) {
-            for (sum, value) in sums.iter_mut().zip(pixel) {
-                *sum += weight * value;
+        let from = 3 * span.start;
+        if let Some(pixels) = blended.get(from..from + 3 * num_taps + 1) {
+            for tap in 0..num_taps {
+                for lane in 0..4 {
+                    sums[lane] = weights[tap].mul_add(pixels[3 * tap + lane], sums[lane]);
+                }
             }
         }
-        for ((sum, scale), shift) in sums.iter_mut().zip(pass.scale).zip(pass.shift) {
-            *sum = *sum * scale - shift;
+        sums
+    };
+    let spans = pass.columns.spans.as_chunks::<4>();
+    let weights = pass.columns.weights.chunks_exact(4 * num_taps);
+    let rest = weights.remainder();
+    let groups = first.chunks_exact_mut(4).zip(second.chunks_exact_mut(4)).zip(third.chunks_exact_mut(4));
+    for ((spans, weights), ((first, second), third)) in spans.0.iter().zip(weights).zip(groups) {
+        let mut pixels = [[0.0_f32; 4]; 4];
+        for pixel in 0..4 {
+            pixels[pixel] = pixel_of(&spans[pixel], &weights[pixel * num_taps..(pixel + 1) * num_taps]);
         }
-        [*first, *second, *third, _] = sums;
+        for pixel in 0..4 {
+            first[pixel] = pixels[pixel][0].mul_add(pass.scale[0], pass.shift[0]);
+            second[pixel] = pixels[pixel][1].mul_add(pass.scale[1], pass.shift[1]);
+            third[pixel] = pixels[pixel][2].mul_add(pass.scale[2], pass.shift[2]);
+        }
+    }
+    let done = 4 * spans.0.len();
+    for ((pixel, span), weights) in spans.1.iter().enumerate().zip(rest.chunks_exact(num_taps)) {
+        let sums = pixel_of(span, weights);
+        first[done + pixel] = sums[0].mul_add(pass.scale[0], pass.shift[0]);
+        second[done + pixel] = sums[1].mul_add(pass.scale[1], pass.shift[1]);
+        third[done + pixel] = sums[2].mul_add(pass.scale[2], pass.shift[2]);
     }
 }
 
