@@ -6,6 +6,7 @@ use foresee_runtime::{JointState, Stamp};
 use mujoco_rs::wrappers::mj_model::{MjtObjBase, MjtTrn};
 
 use crate::error::SimError;
+use crate::metaworld::RecordedStates;
 use crate::physics::{Assets, Physics, PhysicsWarning, Textures};
 use crate::random::RandomState;
 use crate::task::{ActionSpec, ObservationWriter, Task, TaskParts, TaskSpec};
@@ -98,7 +99,7 @@ impl Environment {
         let spec = TaskSpec {
             name: name.to_string(),
             observations,
-            actions: action_specs(&physics),
+            actions: task.actions(&physics).unwrap_or_else(|| action_specs(&physics)),
             control_timestep_seconds,
             num_substeps,
             max_steps: step_limit.ceil() as u32,
@@ -174,7 +175,8 @@ impl Environment {
         self.check_action(action)?;
         let before = self.physics.warning_counts();
         self.task.before_step(&mut self.physics, action);
-        self.physics.step(self.spec.num_substeps);
+        self.task.advance(&mut self.physics, self.spec.num_substeps);
+        self.task.after_step(&mut self.physics, action);
         self.num_steps += 1;
         self.observe();
         let transition = match self.physics.new_warning(&before) {
@@ -195,19 +197,33 @@ impl Environment {
         self.task.success(&self.physics)
     }
 
-    /// Reward and observation of the present state, for states that were set from outside.
-    pub fn evaluate_state(&mut self) -> f64 {
+    /// What the task's own scripted expert does now; `None` for a task without one. Values may lie outside the action's
+    /// range, where they mean its end.
+    pub fn expert_action(&self) -> Option<Vec<f64>> {
+        self.task.expert()
+    }
+
+    /// Access for the comparison with recorded states.
+    pub(crate) fn recorded_states(&mut self) -> Option<(&mut dyn RecordedStates, &mut Physics)> {
+        Some((self.task.recorded_states()?, &mut self.physics))
+    }
+
+    /// Reads the task's observation again, after its state was put from outside.
+    pub(crate) fn observe_again(&mut self) -> f64 {
         self.observe();
         self.task.reward(&self.physics)
     }
 
     /// Positions and velocities of what the actuators drive, in actuator order: the joint of each, or the length of its
-    /// tendon.
+    /// tendon. Meta-World: place and opening of the hand, as its actions move them.
     pub fn write_joint_state(&self, joints: &mut JointState) {
         let data = self.physics.data();
         joints.stamp = Stamp::from_seconds(self.physics.time_seconds());
         joints.positions.clear();
         joints.velocities.clear();
+        if self.task.write_joints(&self.physics, joints) {
+            return;
+        }
         for joint in &self.joints {
             let (position, velocity) = match *joint {
                 DrivenJoint::Joint { qpos_address, dof_address } => {

@@ -12,6 +12,7 @@ mod ends;
 mod environment;
 mod error;
 mod measure;
+mod metaworld;
 mod mjcf;
 mod numeric;
 mod physics;
@@ -30,6 +31,7 @@ pub use error::SimError;
 pub use measure::{
     RenderingFigure, SteppingFigure, SteppingMode, SteppingOptions, measure_rendering, measure_stepping,
 };
+pub use metaworld::{EpisodeConstants, RecordedRow, RecordedStates};
 pub use physics::{
     ActuatorId, Assets, BodyId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning, SensorId,
     SiteId, Textures,

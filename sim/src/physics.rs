@@ -4,9 +4,10 @@ mod access;
 mod load;
 
 use std::fmt;
+use std::path::Path;
 
 use mujoco_rs::prelude::{MjData, MjModel};
-use mujoco_rs::wrappers::mj_model::{MjtDisableBit, MjtIntegrator};
+use mujoco_rs::wrappers::mj_model::{MjtDisableBit, MjtEq, MjtIntegrator};
 
 pub use access::{ActuatorId, BodyId, GeomId, JointId, SensorId, SiteId};
 pub(crate) use load::read_text;
@@ -80,6 +81,16 @@ impl Physics {
     /// [`SimError::Version`], [`SimError::Asset`], [`SimError::Model`].
     pub fn load(source: &ModelSource<'_>) -> Result<Self, SimError> {
         let mut physics = Self { data: MjData::new(Box::new(load::compile(source)?)) };
+        physics.forward_without_actuation();
+        Ok(physics)
+    }
+
+    /// Compiles a model from a file and what it names beside it.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_file(name: &str, path: &Path) -> Result<Self, SimError> {
+        let mut physics = Self { data: MjData::new(Box::new(load::compile_file(name, path)?)) };
         physics.forward_without_actuation();
         Ok(physics)
     }
@@ -185,6 +196,39 @@ impl Physics {
             (1..num_steps).for_each(|_| self.data.step());
         }
         self.data.step1();
+    }
+
+    /// Whole physics steps, which leave what follows from the state one step behind.
+    pub(crate) fn whole_steps(&mut self, num_steps: u32) {
+        (0..num_steps).for_each(|_| self.data.step());
+    }
+
+    /// Puts the free object of a Meta-World scene, which follows the arm's nine joints, at rest in a place.
+    pub(crate) fn place_free_object(&mut self, position: [f64; 3]) {
+        self.data.qpos_mut()[9..12].copy_from_slice(&position);
+        self.data.qvel_mut()[9..15].fill(0.0);
+        self.data.forward();
+    }
+
+    /// Lets every weld hold the bodies' present frames together, rather than those of the model's default pose.
+    pub(crate) fn relax_welds(&mut self) {
+        let welds = self.model().eq_type().iter().map(|kind| *kind == MjtEq::mjEQ_WELD).collect::<Vec<_>>();
+        let values = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0];
+        #[expect(
+            unsafe_code,
+            reason = "mujoco-rs marks equality data unsafe because some of it addresses other arrays"
+        )]
+        // SAFETY: a weld's data are an anchor, a relative pose and a scale; it addresses nothing.
+        let data = unsafe { self.model_mut().eq_data_mut() };
+        data.iter_mut().zip(welds).filter(|(_, weld)| *weld).for_each(|(data, _)| data[..11].copy_from_slice(&values));
+    }
+
+    /// The force of a constraint of the last forward pass; 0 for a contact that has none.
+    pub(crate) fn constraint_force(&self, address: i32) -> f64 {
+        #[expect(unsafe_code, reason = "mujoco-rs marks constraint forces unsafe until a forward pass has run")]
+        // SAFETY: every public way to a state of this type ends with a forward pass.
+        let forces = unsafe { self.data.efc_force() };
+        usize::try_from(address).ok().and_then(|address| forces.get(address)).copied().unwrap_or(0.0)
     }
 
     /// How often MuJoCo warned so far, by kind.

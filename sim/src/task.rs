@@ -1,6 +1,9 @@
 //! What a task is: how an episode begins, what is observed, what is rewarded.
 
+use foresee_runtime::JointState;
+
 use crate::error::SimError;
+use crate::metaworld::RecordedStates;
 use crate::physics::{Assets, Physics};
 use crate::random::RandomState;
 
@@ -20,6 +23,19 @@ pub trait Task: Send {
         physics.set_control(action);
     }
 
+    /// Advances the physics by a control step.
+    fn advance(&self, physics: &mut Physics, num_steps: u32) {
+        physics.step(num_steps);
+    }
+
+    /// Looks at the state that an action led to, before observation and reward are asked for.
+    fn after_step(&mut self, _physics: &mut Physics, _action: &[f64]) {}
+
+    /// The actions, where they are not the actuators' controls.
+    fn actions(&self, _physics: &Physics) -> Option<Vec<ActionSpec>> {
+        None
+    }
+
     /// Writes every observation, always in the same order and shapes.
     fn observe(&self, physics: &Physics, observation: &mut ObservationWriter<'_>);
 
@@ -34,6 +50,22 @@ pub trait Task: Send {
     /// Whether the criterion of [`TaskSpec::success_criterion`] holds now.
     fn success(&self, _physics: &Physics) -> bool {
         false
+    }
+
+    /// What the task's scripted expert does in the state last observed, where it has one.
+    fn expert(&self) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// Appends positions and velocities to an emptied joint state and returns true, where these are not the actuators'.
+    fn write_joints(&self, _physics: &Physics, _joints: &mut JointState) -> bool {
+        false
+    }
+
+    /// Access for the comparison with recorded states, where the original cannot be replayed step by step.
+    #[doc(hidden)]
+    fn recorded_states(&mut self) -> Option<&mut dyn RecordedStates> {
+        None
     }
 }
 
@@ -71,6 +103,7 @@ impl TaskEntry {
     pub fn licence(&self) -> &'static str {
         match self.name.split('/').next() {
             Some("dmc") => "dm_control suite, Apache-2.0",
+            Some("metaworld") => "Meta-World, MIT",
             _ => "see the package of the assets",
         }
     }

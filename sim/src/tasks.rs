@@ -2,6 +2,7 @@
 
 use crate::dmc;
 use crate::error::SimError;
+use crate::metaworld;
 use crate::task::TaskEntry;
 
 /// Every task, by name.
@@ -57,6 +58,11 @@ pub const TASKS: &[TaskEntry] = &[
     TaskEntry { name: "dmc/walker-run", make: dmc::walker::run },
     TaskEntry { name: "dmc/walker-stand", make: dmc::walker::stand },
     TaskEntry { name: "dmc/walker-walk", make: dmc::walker::walk },
+    TaskEntry { name: "metaworld/assembly", make: metaworld::assembly::task },
+    TaskEntry { name: "metaworld/bin-picking", make: metaworld::bin_picking::task },
+    TaskEntry { name: "metaworld/button-press-topdown", make: metaworld::button_press_topdown::task },
+    TaskEntry { name: "metaworld/drawer-open", make: metaworld::drawer_open::task },
+    TaskEntry { name: "metaworld/hammer", make: metaworld::hammer::task },
 ];
 
 /// The entry of this name.

@@ -1,10 +1,17 @@
-//! Replays recorded episodes of the Python originals and compares state, observation and reward.
+//! Compares with recorded episodes of the Python originals: state, observation and reward.
 //!
-//! A file `<domain>-<task>.safetensors` holds, for every seed S of its metadata, `seedS.actions` `[E, T, nu]`,
+//! dm_control's tasks are replayed from their seeds. A file `<domain>-<task>.safetensors` holds, for every seed S of its metadata, `seedS.actions` `[E, T, nu]`,
 //! `seedS.observations` `[E, T + 1, no]`, `seedS.rewards` and `seedS.discounts` `[E, T]`, `seedS.qpos` and `seedS.qvel`
 //! `[E, T + 1, n]` (float64); episode e + 1 goes on with the random stream of episode e.
+//!
+//! Meta-World's tasks ran on another MuJoCo: every recorded state is put, and observation, reward, success and the expert's
+//! action are compared as functions of it; `worst_reward` covers the latter three. A file holds `seedS.actions` and
+//! `seedS.expert_actions` `[T, 4]`, `seedS.observations` `[T + 1, 39]`, `seedS.rewards` and `seedS.success` `[T]`,
+//! `seedS.qpos`, `seedS.qvel` `[T + 1, n]`, `seedS.mocap_pos` `[T + 1, 3]`, and what the episode began with.
 
 mod episodes;
+mod file;
+mod states;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +20,9 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::error::SimError;
 use crate::physics::{Assets, Textures};
-use episodes::{Episodes, SeedEpisodes, StateRow};
+use episodes::{SeedEpisodes, StateRow};
+use file::ReferenceFile;
+use states::SeedStates;
 
 /// Largest error of a reward that still passes; state and observation must be equal in every bit, unless the task is one
 /// of the few with an [`Inexactness`].
@@ -69,12 +78,8 @@ impl TaskReport {
         Self { task, rows: 0, worst_state: 0.0, worst_observation: 0.0, worst_reward: 0.0, passed: false, reason: None }
     }
 
-    fn failed(task: &str, reason: String) -> Self {
-        Self { reason: Some(reason), ..Self::new(task) }
-    }
-
     fn judge(&mut self) {
-        let inexactness = crate::dmc::inexactness(&self.task);
+        let inexactness = crate::dmc::inexactness(&self.task).or(crate::metaworld::inexactness(&self.task));
         let allowed = inexactness.map_or([0.0; 2], |inexactness| [inexactness.state, inexactness.observation]);
         let failure = match self {
             _ if self.reason.is_some() => self.reason.take(),
@@ -91,7 +96,7 @@ impl TaskReport {
     }
 }
 
-/// Replays every `*.safetensors` of a directory; `observer` hears each task as it is done.
+/// Compares every `*.safetensors` of a directory; `observer` hears each task as it is done.
 ///
 /// # Errors
 /// [`SimError::Reference`] when the directory cannot be read or holds no such file, or a file is damaged. A task that is
@@ -110,16 +115,21 @@ pub fn verify_directory(
     Ok(VerifyReport { tasks })
 }
 
-/// Replays one file.
+/// Compares one file.
 ///
 /// # Errors
 /// [`SimError::Reference`] when it is damaged.
 pub fn verify_file(path: &Path, native: &Path) -> Result<TaskReport, SimError> {
-    let episodes = Episodes::read(path)?;
-    match Environment::with_assets(&episodes.task, Assets { native, textures: Textures::Small }) {
-        Ok(mut environment) => Ok(replay(&mut environment, &episodes)),
-        Err(error) => Ok(TaskReport::failed(&episodes.task, error.to_string())),
-    }
+    let file = ReferenceFile::read(path)?;
+    let mut report = TaskReport::new(file.task.trim_end_matches("-v3"));
+    let assets = Assets { native, textures: Textures::Small };
+    let compared = match Environment::with_assets(&report.task, assets) {
+        Ok(mut environment) => compare(&mut environment, &file, &mut report),
+        Err(error) => Err(error.to_string()),
+    };
+    report.reason = compared.err();
+    report.judge();
+    Ok(report)
 }
 
 fn reference_files(directory: &Path) -> Result<Vec<PathBuf>, SimError> {
@@ -134,16 +144,18 @@ fn reference_files(directory: &Path) -> Result<Vec<PathBuf>, SimError> {
     Ok(paths)
 }
 
-fn replay(environment: &mut Environment, episodes: &Episodes) -> TaskReport {
-    let mut report = TaskReport::new(&episodes.task);
-    for seed in &episodes.seeds {
-        if let Err(reason) = replay_seed(environment, seed, &mut report) {
-            report.reason = Some(format!("seed {}: {reason}", seed.seed));
-            break;
-        }
+/// Replays episodes where the original can be replayed, and compares states one by one where it cannot.
+fn compare(environment: &mut Environment, file: &ReferenceFile, report: &mut TaskReport) -> Result<(), String> {
+    let arrays = file.arrays()?;
+    for seed in &file.seeds {
+        let compared = if environment.recorded_states().is_some() {
+            states::compare_seed(environment, &SeedStates::parse(&arrays, *seed)?, report)
+        } else {
+            replay_seed(environment, &SeedEpisodes::parse(&arrays, *seed)?, report)
+        };
+        compared.map_err(|problem| format!("seed {seed}: {problem}"))?;
     }
-    report.judge();
-    report
+    Ok(())
 }
 
 fn replay_seed(environment: &mut Environment, seed: &SeedEpisodes, report: &mut TaskReport) -> Result<(), String> {

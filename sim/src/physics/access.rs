@@ -53,6 +53,11 @@ impl Physics {
         self.data().xmat()[body.0]
     }
 
+    /// Rotation of a body's frame as a quaternion, w first.
+    pub fn xquat(&self, body: BodyId) -> [f64; 4] {
+        self.data().xquat()[body.0]
+    }
+
     /// World position of a geom's centre, metres.
     pub fn geom_xpos(&self, geom: GeomId) -> [f64; 3] {
         self.data().geom_xpos()[geom.0]

@@ -53,13 +53,18 @@ pub(crate) fn read_text(path: &Path) -> Result<String, SimError> {
     std::fs::read_to_string(path).map_err(|source| SimError::Asset { path: path.to_path_buf(), source })
 }
 
+/// Compiles a model from its file.
+pub(super) fn compile_file(name: &str, path: &Path) -> Result<MjModel, SimError> {
+    prepare()?;
+    // MuJoCo would say no more than that it cannot open the file.
+    std::fs::metadata(path).map_err(|source| SimError::Asset { path: path.to_path_buf(), source })?;
+    let problem = |problem: String| SimError::Model { name: name.to_string(), problem: one_line(&problem) };
+    MjModel::from_xml(path).map_err(|error| problem(error.to_string()))
+}
+
 /// Compiles a model from memory, so that a changed text needs no file.
 pub(super) fn compile(source: &ModelSource<'_>) -> Result<MjModel, SimError> {
-    let found = mujoco_rs::mujoco_version();
-    if found != MUJOCO_VERSION {
-        return Err(SimError::Version { found: found.to_string(), expected: MUJOCO_VERSION });
-    }
-    keep_quiet();
+    prepare()?;
     let problem = |problem: String| SimError::Model { name: source.name.to_string(), problem };
     let mut files = MjVfs::new();
     for (name, text) in source.texts {
@@ -75,6 +80,16 @@ pub(super) fn compile(source: &ModelSource<'_>) -> Result<MjModel, SimError> {
     }
     files.add_from_buffer("model.xml", source.xml.as_bytes()).map_err(|error| problem(error.to_string()))?;
     MjModel::from_xml_vfs("model.xml", &files).map_err(|error| problem(one_line(&error.to_string())))
+}
+
+/// What must hold before MuJoCo is used at all.
+fn prepare() -> Result<(), SimError> {
+    let found = mujoco_rs::mujoco_version();
+    if found != MUJOCO_VERSION {
+        return Err(SimError::Version { found: found.to_string(), expected: MUJOCO_VERSION });
+    }
+    keep_quiet();
+    Ok(())
 }
 
 /// MuJoCo would write its warnings to the terminal and into a file in the working folder; they are read from the state

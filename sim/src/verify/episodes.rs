@@ -1,19 +1,6 @@
-//! Reference episodes as they lie in a file.
+//! Reference episodes that are replayed from their seeds.
 
-use std::path::Path;
-
-use safetensors::{Dtype, SafeTensors};
-
-use crate::error::SimError;
-
-/// Bytes above which a file is refused.
-const MAX_FILE_BYTES: u64 = 1 << 30;
-
-/// Every seed's episodes of one task.
-pub(super) struct Episodes {
-    pub(super) task: String,
-    pub(super) seeds: Vec<SeedEpisodes>,
-}
+use super::file::Arrays;
 
 /// The episodes of one random stream.
 pub(super) struct SeedEpisodes {
@@ -35,12 +22,6 @@ pub(super) struct StateRow<'a> {
     pub(super) observation: &'a [f64],
 }
 
-impl Episodes {
-    pub(super) fn read(path: &Path) -> Result<Self, SimError> {
-        parse(path).map_err(|problem| SimError::Reference { path: path.to_path_buf(), problem })
-    }
-}
-
 impl SeedEpisodes {
     pub(super) fn action(&self, episode: usize, step: usize) -> &[f64] {
         self.actions.row(episode, step)
@@ -58,20 +39,20 @@ impl SeedEpisodes {
         }
     }
 
-    fn parse(file: &SafeTensors<'_>, seed: u64) -> Result<Self, String> {
-        let tensor = |name: &str| Tensor::parse(file, &format!("seed{seed}.{name}"));
-        let actions = tensor("actions")?;
+    pub(super) fn parse(arrays: &Arrays<'_>, seed: u64) -> Result<Self, String> {
+        let tensor = |name: &str, num_axes| Tensor::parse(arrays, &format!("seed{seed}.{name}"), num_axes);
+        let actions = tensor("actions", 3)?;
         let [num_episodes, num_steps, _] = actions.shape;
         let episodes = Self {
             seed,
             num_episodes,
             num_steps,
             actions,
-            observations: tensor("observations")?,
-            rewards: tensor("rewards")?,
-            discounts: tensor("discounts")?,
-            qpos: tensor("qpos")?,
-            qvel: tensor("qvel")?,
+            observations: tensor("observations", 3)?,
+            rewards: tensor("rewards", 2)?,
+            discounts: tensor("discounts", 2)?,
+            qpos: tensor("qpos", 3)?,
+            qvel: tensor("qvel", 3)?,
         };
         for (name, tensor, rows) in [
             ("observations", &episodes.observations, num_steps + 1),
@@ -98,18 +79,10 @@ struct Tensor {
 }
 
 impl Tensor {
-    fn parse(file: &SafeTensors<'_>, name: &str) -> Result<Self, String> {
-        let view = file.tensor(name).map_err(|_| format!("no tensor {name}"))?;
-        let shape = match *view.shape() {
-            [episodes, rows] => [episodes, rows, 1],
-            [episodes, rows, values] => [episodes, rows, values],
-            _ => return Err(format!("{name} has shape {:?}, but two or three axes are needed", view.shape())),
-        };
-        if view.dtype() != Dtype::F64 {
-            return Err(format!("{name} is {:?}, but F64 is needed", view.dtype()));
-        }
-        let (words, _) = view.data().as_chunks::<8>();
-        Ok(Self { shape, values: words.iter().map(|word| f64::from_le_bytes(*word)).collect() })
+    fn parse(arrays: &Arrays<'_>, name: &str, num_axes: usize) -> Result<Self, String> {
+        let array = arrays.get(name, num_axes)?;
+        let shape = [array.shape[0], array.shape[1], array.shape.get(2).copied().unwrap_or(1)];
+        Ok(Self { shape, values: array.values })
     }
 
     /// Rows are in range: the shapes of all tensors were checked against each other.
@@ -118,20 +91,4 @@ impl Tensor {
         let start = (episode * rows + row) * length;
         &self.values[start..start + length]
     }
-}
-
-fn parse(path: &Path) -> Result<Episodes, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > MAX_FILE_BYTES {
-        return Err(format!("{length} bytes; at most {MAX_FILE_BYTES} are read"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
-    let metadata = header.metadata().as_ref().ok_or("no metadata")?;
-    let task = metadata.get("task").ok_or("no task in the metadata")?.clone();
-    let seeds: Vec<u64> = serde_json::from_str(metadata.get("seeds").ok_or("no seeds in the metadata")?)
-        .map_err(|error| format!("seeds in the metadata: {error}"))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
-    let seeds = seeds.into_iter().map(|seed| SeedEpisodes::parse(&file, seed)).collect::<Result<_, _>>()?;
-    Ok(Episodes { task, seeds })
 }
