@@ -41,6 +41,12 @@ PACKAGES = [
         [("dm_control/suite/", "suite/"), ("dm_control-1.0.50.dist-info/licenses/", "licenses/")],
         {},
     ),
+    (
+        "metaworld",
+        "metaworld",
+        [("metaworld/assets/", "assets/"), ("metaworld-3.1.1.dist-info/licenses/", "licenses/")],
+        {},
+    ),
 ]
 
 
@@ -53,7 +59,7 @@ def main(native: pathlib.Path) -> None:
     native.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=native, prefix=".unpack-") as scratch:
         wheels = pathlib.Path(scratch) / "wheels"
-        print("setup: native libraries and assets out of pinned wheels (about 110 MB)", file=sys.stderr)
+        print("setup: native libraries and assets out of pinned wheels (about 150 MB)", file=sys.stderr)
         download(wheels)
         for folder, wheel, members, links in PACKAGES:
             found = list(wheels.glob(f"{wheel}-*.whl"))
