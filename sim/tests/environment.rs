@@ -79,6 +79,7 @@ fn every_task_is_repeatable_and_within_its_spec() {
         let spec = used.spec().clone();
         assert!(!spec.observations.is_empty() && spec.max_steps > 0, "{spec:?}");
         let action: Vec<f64> = spec.actions.iter().map(|action| 0.3 * action.maximum.min(1.0)).collect();
+        let highest = if entry.name.starts_with("metaworld/") { 10.0 } else { 1.0 };
         let mut trajectory = Vec::new();
         for repeat in 0..2 {
             let mut fresh = Environment::new(entry.name, &native()).unwrap();
@@ -89,7 +90,7 @@ fn every_task_is_repeatable_and_within_its_spec() {
             for _ in 0..3 {
                 let transition = environment.step(&action).unwrap();
                 assert_eq!(environment.observation().len(), spec.num_observations(), "{}", entry.name);
-                assert!(transition.reward <= 1.0, "{}: {transition:?}", entry.name);
+                assert!(transition.reward <= highest, "{}: {transition:?}", entry.name);
                 let row = (transition.reward, environment.observation().to_vec());
                 if repeat == 0 {
                     trajectory.push(row);

@@ -10,11 +10,14 @@ fn repository() -> PathBuf {
 
 #[test]
 fn every_task_reproduces_its_reference_episodes() {
-    let directory = repository().join("tests/fixtures/dmc");
     let native = repository().join("target/native");
-    let report = verify_directory(&directory, &native, &mut |task| println!("{task:?}")).unwrap();
+    let mut reports = Vec::new();
+    for suite in ["dmc", "metaworld"] {
+        let directory = repository().join("tests/fixtures").join(suite);
+        reports.extend(verify_directory(&directory, &native, &mut |task| println!("{task:?}")).unwrap().tasks);
+    }
     for entry in TASKS {
-        let task = report.tasks.iter().find(|task| task.task == entry.name);
+        let task = reports.iter().find(|task| task.task == entry.name);
         let task = task.unwrap_or_else(|| panic!("no reference episodes for {}", entry.name));
         assert!(task.passed, "{task:?}");
     }
