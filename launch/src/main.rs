@@ -9,11 +9,15 @@ mod machine;
 mod models;
 mod places;
 mod plots;
+#[cfg(feature = "sim")]
+mod progress;
 mod report;
 mod result;
 mod simulator;
 mod stop;
 mod table;
+#[cfg(feature = "sim")]
+mod trail;
 mod words;
 
 use std::process::ExitCode;

@@ -1,9 +1,19 @@
 //! The verbs: one file a verb, one line in the list.
 
 mod doctor;
+#[cfg(feature = "sim")]
+mod eval;
+#[cfg(feature = "train")]
+mod export;
+#[cfg(feature = "train")]
+mod pretrain;
+#[cfg(feature = "sim")]
+mod record;
 mod run;
 #[cfg(feature = "sim")]
 mod sim;
+#[cfg(feature = "train")]
+mod train;
 
 use std::process::ExitCode;
 
@@ -19,6 +29,21 @@ pub(crate) enum Verb {
     Sim(sim::Arguments),
     /// Run the control loop: camera -> encoder -> policy -> safety filter -> actuators.
     Run(run::Arguments),
+    /// Record episodes of a task: demonstrations for cloning, frames for pretraining.
+    #[cfg(feature = "sim")]
+    Record(record::Arguments),
+    /// Pretrain an encoder on recorded frames, by a recipe.
+    #[cfg(feature = "train")]
+    Pretrain(pretrain::Arguments),
+    /// Train a policy on frozen features.
+    #[cfg(feature = "train")]
+    Train(train::Arguments),
+    /// Write a trained model as ONNX with its card.
+    #[cfg(feature = "train")]
+    Export(export::Arguments),
+    /// Measure a camera policy beside the expert and random actions.
+    #[cfg(feature = "sim")]
+    Eval(eval::Arguments),
 }
 
 impl Verb {
@@ -29,6 +54,16 @@ impl Verb {
             #[cfg(feature = "sim")]
             Self::Sim(arguments) => sim::act(&arguments),
             Self::Run(arguments) => run::act(&arguments),
+            #[cfg(feature = "sim")]
+            Self::Record(arguments) => record::act(&arguments),
+            #[cfg(feature = "train")]
+            Self::Pretrain(arguments) => pretrain::act(&arguments),
+            #[cfg(feature = "train")]
+            Self::Train(arguments) => train::act(&arguments),
+            #[cfg(feature = "train")]
+            Self::Export(arguments) => export::act(&arguments),
+            #[cfg(feature = "sim")]
+            Self::Eval(arguments) => eval::act(&arguments),
         }
     }
 }

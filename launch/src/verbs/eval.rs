@@ -1,0 +1,185 @@
+//! `foresee eval`: what a camera policy reaches, beside the expert and random actions on the same seeds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use foresee_firmware_config::DeviceProfile;
+use foresee_policies::{EpisodeResult, Watch};
+use foresee_runtime::{ControlLoop, Ends, EngineReport, LoopEvent, LoopStatistics, ModelCard, RunEnd};
+use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, Quality, in_process_ends};
+use serde::Serialize;
+
+use crate::models::ModelArguments;
+use crate::progress::bar;
+use crate::result::{Millis, Returns};
+use crate::words::print;
+use crate::{baselines, machine, places, stop, trail};
+
+/// Arguments of `foresee eval`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Task, such as dmc/reacher-easy; see foresee sim --list
+    task: String,
+    #[command(flatten)]
+    models: ModelArguments,
+    /// Robot: its camera and joints.
+    #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
+    profile: String,
+    /// Episodes to play.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    episodes: u32,
+    /// Seed of the first episode; the next ones count up.
+    #[arg(long, default_value_t = 1_000_000, value_name = "S")]
+    seed: u64,
+    /// Write what was measured into the policy's card.
+    #[arg(long)]
+    into_card: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Evaluation {
+    task: String,
+    episodes: usize,
+    seeds: [u64; 2],
+    policy: Returns,
+    expert: Option<Returns>,
+    random: Option<Returns>,
+    /// Mean return of the policy over the expert's.
+    policy_over_expert: Option<f64>,
+    engines: BTreeMap<&'static str, EngineReport>,
+    loop_millis: Millis,
+    commands_held: u64,
+    mujoco_version: Option<String>,
+    cpu_features: Vec<&'static str>,
+    git_revision: &'static str,
+    interval: &'static str,
+}
+
+/// Plays, in this process, the same loop that serves a robot.
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let stop = stop::flag()?;
+    let profile = foresee_firmware_config::load(&arguments.profile)?;
+    let (encoder, policy) = arguments.models.open(&profile)?;
+    let reports = [("encoder", Some(encoder.report().clone())), ("policy", policy.report().cloned())];
+    let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
+    let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes };
+    let (episodes, statistics) = play(&arguments.task, &profile, &mut control_loop, plan, &stop)?;
+    if episodes.is_empty() {
+        return Ok(ExitCode::from(130));
+    }
+    let seeds: Vec<u64> = episodes.iter().map(|episode| episode.seed).collect();
+    let mut nothing = |_| {};
+    let mut watch = Watch { observe: &mut nothing, stop: &stop };
+    let [expert, random] = baselines::play(&arguments.task, &seeds, &mut watch)?;
+    let policy = baselines::returns(&episodes);
+    let total = &statistics.total;
+    let evaluation = Evaluation {
+        task: arguments.task.clone(),
+        episodes: episodes.len(),
+        seeds: [arguments.seed, arguments.seed + episodes.len() as u64 - 1],
+        policy_over_expert: expert.as_ref().map(|expert| policy.mean_return / expert.mean_return),
+        policy,
+        expert,
+        random,
+        engines: reports.into_iter().filter_map(|(name, report)| Some((name, report?))).collect(),
+        loop_millis: Millis {
+            p50: total.quantile_millis(0.5),
+            p99: total.quantile_millis(0.99),
+            max: total.max_millis(),
+        },
+        commands_held: statistics.num_held,
+        mujoco_version: machine::mujoco_version(),
+        cpu_features: machine::cpu_features(),
+        git_revision: machine::GIT_REVISION,
+        interval: foresee_policies::INTERVAL_METHOD,
+    };
+    report(&evaluation, arguments.json)?;
+    if arguments.into_card {
+        write_into_card(&arguments.models.policy_path(), &evaluation)?;
+    }
+    let is_whole = episodes.len() == arguments.episodes as usize;
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+fn play(
+    task: &str,
+    profile: &DeviceProfile,
+    control_loop: &mut ControlLoop,
+    plan: EpisodePlan,
+    stop: &AtomicBool,
+) -> anyhow::Result<(Vec<EpisodeResult>, LoopStatistics)> {
+    let environment = Environment::new(task, &places::native())?;
+    let (width, height) = (profile.camera.width, profile.camera.height);
+    let options = CameraOptions { name: profile.camera.name.clone(), width, height, quality: Quality::Fast };
+    let camera = Camera::new(&environment, &options)?;
+    let (mut source, mut actuator) = in_process_ends(environment, camera, plan);
+    let mut statistics = LoopStatistics::default();
+    let mut episodes = Vec::new();
+    let progress_bar = bar(u64::from(plan.num_episodes));
+    let mut listen = |event: LoopEvent<'_>| {
+        match event {
+            LoopEvent::Ticked { report, .. } => statistics.record(&report),
+            LoopEvent::EpisodeEnded(episode) => {
+                episodes.push(EpisodeResult {
+                    seed: episode.seed,
+                    episode_return: episode.episode_return,
+                    num_steps: episode.num_steps,
+                    success: episode.success,
+                });
+                progress_bar.inc(1);
+                progress_bar.set_message(format!("return {:.1}", episode.episode_return));
+            }
+            LoopEvent::EpisodeStarted(_) | LoopEvent::Waiting => {}
+        }
+        Ok(())
+    };
+    let ends = Ends { source: &mut source, actuator: &mut actuator };
+    let _ended: RunEnd = foresee_runtime::run(ends, control_loop, stop, &mut listen)?;
+    progress_bar.finish_and_clear();
+    Ok((episodes, statistics))
+}
+
+fn report(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {
+    if json {
+        print(&serde_json::to_string_pretty(evaluation)?);
+        return Ok(());
+    }
+    let [first, last] = evaluation.seeds;
+    print(&format!("{}: {} episodes, seeds {first} to {last}", evaluation.task, evaluation.episodes));
+    let rows = [
+        ("policy", Some(&evaluation.policy)),
+        ("expert", evaluation.expert.as_ref()),
+        ("random", evaluation.random.as_ref()),
+    ];
+    for (name, returns) in rows {
+        let Some(returns) = returns else { continue };
+        let [lower, upper] = returns.ci95;
+        let success = returns.success_rate * 100.0;
+        print(&format!(
+            "{name:<8} mean return {:>7.1}  95 % [{lower:.1}, {upper:.1}]  success {success:.0} %",
+            returns.mean_return
+        ));
+    }
+    if let Some(share) = evaluation.policy_over_expert {
+        print(&format!("policy over expert {share:.3}"));
+    }
+    Ok(())
+}
+
+fn write_into_card(model: &PathBuf, evaluation: &Evaluation) -> anyhow::Result<()> {
+    let mut card = ModelCard::load(model)?;
+    card.provenance.commands.push(trail::command_line());
+    let mut results = card.provenance.results.as_object().cloned().unwrap_or_default();
+    results.insert("evaluation".to_owned(), serde_json::to_value(evaluation)?);
+    card.provenance.results = results.into();
+    card.save(model).map_err(Into::into)
+}

@@ -1,0 +1,116 @@
+//! `foresee pretrain`: an encoder out of frames, by a recipe.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use foresee_models::{FrameStore, PretrainOptions, RECIPES, Recipe, pretrain};
+
+use crate::progress::bar;
+use crate::words::{print, say};
+use crate::{stop, trail};
+
+/// Arguments of `foresee pretrain`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Recipe: a name of --list, or a TOML file
+    #[arg(required_unless_present = "list")]
+    recipe: Option<String>,
+    /// List the recipes.
+    #[arg(long)]
+    list: bool,
+    /// Logs, or folders of logs, that hold the frames (see foresee record); may be given more than once.
+    #[arg(long, value_name = "DIR|FILE", required_unless_present = "list")]
+    data: Vec<PathBuf>,
+    /// Folder of the run: checkpoint, metrics, reconstructions.
+    #[arg(long, value_name = "DIR", required_unless_present = "list")]
+    out: Option<PathBuf>,
+    /// Seed of every draw.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Shards of a batch, each on a thread of its own.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    threads: usize,
+    /// Samples of a shard that go through the network at a time.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    micro_batch: usize,
+    /// Train this many steps instead of the recipe's.
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Minutes between checkpoints.
+    #[arg(long, default_value_t = 2.0, value_name = "MINUTES")]
+    checkpoint_minutes: f64,
+    /// Go on from the folder's checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Trains until the recipe's steps are done, or Ctrl-C (which leaves a checkpoint to resume from).
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.list {
+        for (name, text) in RECIPES {
+            let recipe = Recipe::parse(name, text)?;
+            print(&format!("{name:<12} {}\n{:<12} {}", recipe.summary, "", recipe.paper));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let recipe = arguments.recipe.as_deref().context("name a recipe; see --list")?;
+    let folder = arguments.out.clone().context("--out DIR: name the folder of the run")?;
+    let stop = stop::flag()?;
+    let mut recipe = Recipe::load(recipe)?;
+    if let Some(steps) = arguments.steps {
+        recipe.optimiser.steps = steps;
+    }
+    let checkpoint_every = Duration::try_from_secs_f64(arguments.checkpoint_minutes * 60.0)
+        .with_context(|| format!("--checkpoint-minutes {}: give a positive number", arguments.checkpoint_minutes))?;
+    let store = FrameStore::from_logs(&arguments.data, recipe.data.stored_size)?;
+    for problem in store.problems() {
+        say(&format!("skipped: {problem}"));
+    }
+    say(&format!("{}: {} frames in {} clips", recipe.name, store.num_frames(), store.clips().len()));
+    let options = PretrainOptions {
+        recipe,
+        folder: folder.clone(),
+        seed: arguments.seed,
+        threads: arguments.threads,
+        micro_batch: arguments.micro_batch,
+        checkpoint_every,
+        resume: arguments.resume,
+    };
+    let progress_bar = bar(options.recipe.optimiser.steps as u64);
+    let mut observe = |progress: &foresee_models::PretrainProgress| {
+        progress_bar.set_position(progress.step);
+        let numbers = (progress.loss, progress.gradient_norm, progress.images_per_second);
+        progress_bar
+            .set_message(format!("loss {:.4}  gradient {:.3}  {:.0} images/s", numbers.0, numbers.1, numbers.2));
+        if progress_bar.is_hidden() && progress.step.is_multiple_of(100) {
+            say(&format!(
+                "step {}/{}  loss {:.4}  {:.0} images/s",
+                progress.step, progress.steps, numbers.0, numbers.2
+            ));
+        }
+    };
+    let outcome = pretrain(&options, &store, &mut observe, &stop)?;
+    progress_bar.finish_and_clear();
+    trail::leave(&folder, arguments.data.iter().map(PathBuf::as_path))?;
+    if arguments.json {
+        let loss = outcome.loss;
+        let json = serde_json::json!({
+            "checkpoint": outcome.checkpoint, "step": outcome.step, "loss": loss,
+            "steps_skipped": outcome.num_skipped, "finished": outcome.finished, "frames": store.num_frames(),
+        });
+        print(&serde_json::to_string_pretty(&json)?);
+    } else {
+        let state = if outcome.finished { "done" } else { "stopped; go on with --resume" };
+        print(&format!("{} after {} steps: {state}", outcome.checkpoint.display(), outcome.step));
+    }
+    Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}

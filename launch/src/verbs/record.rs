@@ -1,0 +1,118 @@
+//! `foresee record`: episodes of a task into MCAP logs, one file an episode: demonstrations for cloning, frames for pretraining.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use foresee_policies::{Behaviour, Disturbance, Keep, Progress, RecordOptions, Watch, record};
+use foresee_sim::{CameraOptions, Environment, Quality};
+
+use crate::progress::bar;
+use crate::words::print;
+use crate::{machine, places, stop, trail};
+
+/// Who acts.
+#[derive(Clone, Copy, ValueEnum)]
+enum Actor {
+    /// The task's scripted expert.
+    Expert,
+    /// Uniform random actions.
+    Random,
+    /// Smooth random actions: they wander further.
+    Smooth,
+}
+
+/// Arguments of `foresee record`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Task, such as dmc/reacher-easy; see foresee sim --list
+    task: String,
+    /// Folder for the episodes; what it holds already is counted, so that a stopped recording goes on.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Who acts.
+    #[arg(long, value_enum, default_value = "expert")]
+    actor: Actor,
+    /// Episodes that the folder shall hold.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    episodes: u32,
+    /// Seed of the first episode; the next ones count up.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Robot: its camera's size and its name.
+    #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
+    profile: String,
+    /// Camera of the model [default: the task's first]
+    #[arg(long, value_name = "NAME")]
+    camera: Option<String>,
+    /// Cut episodes off after this many control steps.
+    #[arg(long, value_name = "STEPS")]
+    max_steps: Option<u32>,
+    /// Write every this many control steps.
+    #[arg(long, default_value_t = 1, value_name = "STEPS")]
+    stride: u32,
+    /// Keep only episodes that end in success.
+    #[arg(long)]
+    successful: bool,
+    /// Disturb what is executed (the label stays clean), so that a clone sees how the expert comes back.
+    #[arg(long)]
+    disturb: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Records until the folder holds what was asked for, or Ctrl-C.
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let stop = stop::flag()?;
+    let profile = foresee_firmware_config::load(&arguments.profile)?;
+    let native = places::native();
+    let camera = match &arguments.camera {
+        Some(name) => name.clone(),
+        None => Environment::new(&arguments.task, &native)?.spec().camera.clone(),
+    };
+    let size = (profile.camera.width, profile.camera.height);
+    let options = RecordOptions {
+        task: arguments.task.clone(),
+        native,
+        folder: arguments.out.clone(),
+        robot: profile.robot,
+        camera: CameraOptions { name: camera, width: size.0, height: size.1, quality: Quality::Fast },
+        behaviour: match arguments.actor {
+            Actor::Expert => Behaviour::Expert,
+            Actor::Random => Behaviour::UniformRandom,
+            Actor::Smooth => Behaviour::SmoothRandom,
+        },
+        disturbance: if arguments.disturb { Disturbance::CLONING } else { Disturbance::NONE },
+        num_episodes: arguments.episodes,
+        first_seed: arguments.seed,
+        max_steps: arguments.max_steps,
+        stride: arguments.stride,
+        keep: if arguments.successful { Keep::Successful } else { Keep::All },
+        git_revision: machine::GIT_REVISION.to_owned(),
+    };
+    let progress_bar = bar(u64::from(arguments.episodes));
+    let mut observe = |progress| {
+        if let Progress::Recorded { num_held, episode, .. } = progress {
+            progress_bar.set_position(num_held as u64);
+            progress_bar.set_message(format!("seed {}, return {:.1}", episode.seed, episode.episode_return));
+        }
+    };
+    let report = record(&options, &mut Watch { observe: &mut observe, stop: &stop })?;
+    progress_bar.finish_and_clear();
+    trail::leave(&arguments.out, [])?;
+    if arguments.json {
+        print(&serde_json::to_string_pretty(&report)?);
+    } else {
+        let counts = (report.num_held, report.num_played, report.num_rejected, report.num_steps);
+        let folder = arguments.out.display();
+        print(&format!(
+            "{folder}: {} episodes; now {} played, {} not kept, {} steps written",
+            counts.0, counts.1, counts.2, counts.3
+        ));
+    }
+    Ok(if report.stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,138 @@
+//! `foresee train`: policies. One subcommand a method.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use foresee_policies::{
+    BcOptions, DemonstrationOptions, JointRange, PositionEncoding, Progress, Watch, fit_policy, load_demonstrations,
+};
+use foresee_runtime::Encoder;
+
+use crate::models::EncoderArguments;
+use crate::progress::bar;
+use crate::words::{print, say};
+use crate::{stop, trail};
+
+/// Arguments of `foresee train`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    method: Method,
+}
+
+#[derive(Subcommand)]
+enum Method {
+    /// Behaviour cloning: a small head on frozen features and joint state.
+    Bc(BcArguments),
+}
+
+#[derive(Args)]
+struct BcArguments {
+    /// Demonstrations: logs, or folders of logs (see foresee record); may be given more than once.
+    #[arg(long, value_name = "DIR|FILE", required = true)]
+    data: Vec<PathBuf>,
+    #[command(flatten)]
+    encoder: EncoderArguments,
+    /// Robot: its joints and their ranges.
+    #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
+    profile: String,
+    /// Folder for policy.safetensors.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Passes over the demonstrations.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    epochs: usize,
+    /// What each token is mapped to before the perceptron.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    token_width: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 1e-3, value_name = "RATE")]
+    learning_rate: f64,
+    /// Decoupled weight decay.
+    #[arg(long, default_value_t = 1e-4, value_name = "DECAY")]
+    weight_decay: f32,
+    /// Joint positions as they are (slides) instead of their sine and cosine (hinges).
+    #[arg(long)]
+    linear_positions: bool,
+    /// Seed of initial weights, validation split and order.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Most memory for features, in GiB.
+    #[arg(long, default_value_t = 8, value_name = "GIB")]
+    memory_gib: usize,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Trains until the epochs are done, or Ctrl-C (which keeps the best weights so far).
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.method {
+        Method::Bc(arguments) => act_bc(arguments),
+    }
+}
+
+fn act_bc(arguments: &BcArguments) -> anyhow::Result<ExitCode> {
+    let stop = stop::flag()?;
+    let profile = foresee_firmware_config::load(&arguments.profile)?;
+    let joints = profile.joints.iter();
+    let demonstrations = DemonstrationOptions {
+        sources: arguments.data.clone(),
+        joints: joints
+            .map(|joint| JointRange { name: joint.name.clone(), minimum: joint.minimum, maximum: joint.maximum })
+            .collect(),
+        max_bytes: arguments.memory_gib << 30,
+    };
+    let num_encoders = std::thread::available_parallelism().map_or(1, usize::from);
+    let encoders = (0..num_encoders)
+        .map(|_| arguments.encoder.open(&profile))
+        .collect::<anyhow::Result<Vec<Box<dyn Encoder>>>>()?;
+    let encode_bar = bar(0);
+    let mut observe = |progress| {
+        if let Progress::Encoded { num_logs, num_logs_total, num_frames } = progress {
+            encode_bar.set_length(num_logs_total as u64);
+            encode_bar.set_position(num_logs as u64);
+            encode_bar.set_message(format!("{num_frames} frames encoded"));
+        }
+    };
+    let samples = load_demonstrations(&demonstrations, encoders, &mut Watch { observe: &mut observe, stop: &stop })?;
+    encode_bar.finish_and_clear();
+    say(&format!("{} samples of {} episodes", samples.len(), samples.num_episodes()));
+    let options = BcOptions {
+        token_width: arguments.token_width,
+        position_encoding: if arguments.linear_positions { PositionEncoding::Linear } else { PositionEncoding::Angle },
+        num_epochs: arguments.epochs,
+        learning_rate: arguments.learning_rate,
+        weight_decay: arguments.weight_decay,
+        seed: arguments.seed,
+        ..BcOptions::default()
+    };
+    let epoch_bar = bar(arguments.epochs as u64);
+    let mut observe = |progress| {
+        if let Progress::Epoch(epoch) = progress {
+            epoch_bar.set_position(epoch.epoch as u64);
+            let line = format!(
+                "epoch {:>3}  train {:.5}  validation {:.5}",
+                epoch.epoch, epoch.train_loss, epoch.validation_loss
+            );
+            if epoch_bar.is_hidden() { say(&line) } else { epoch_bar.println(line) }
+        }
+    };
+    let checkpoint = fit_policy(&samples, &options, &mut Watch { observe: &mut observe, stop: &stop })?;
+    epoch_bar.finish_and_clear();
+    std::fs::create_dir_all(&arguments.out)?;
+    let path = arguments.out.join("policy.safetensors");
+    checkpoint.save(&path)?;
+    trail::leave(&arguments.out, arguments.data.iter().map(PathBuf::as_path))?;
+    if arguments.json {
+        let json = serde_json::json!({ "checkpoint": path, "samples": samples.len(), "epochs": checkpoint.epochs() });
+        print(&serde_json::to_string_pretty(&json)?);
+    } else {
+        print(&path.display().to_string());
+    }
+    Ok(ExitCode::SUCCESS)
+}
