@@ -1,4 +1,4 @@
-//! Stamps the git revision into the binary.
+//! Stamps the git revision and zenoh's version into the binary.
 
 use std::process::Command;
 
@@ -12,7 +12,9 @@ fn main() {
         },
     );
     println!("cargo::rustc-env=FORESEE_GIT_REVISION={revision}");
+    println!("cargo::rustc-env=FORESEE_ZENOH_VERSION={}", locked_version("zenoh"));
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../Cargo.lock");
     // The reflog grows with every commit and checkout.
     if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={log}");
@@ -22,4 +24,11 @@ fn main() {
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn locked_version(package: &str) -> String {
+    let lock = std::fs::read_to_string("../Cargo.lock").unwrap_or_default();
+    let mut lines = lock.lines().skip_while(|line| *line != format!("name = \"{package}\""));
+    let version = lines.nth(1).and_then(|line| line.strip_prefix("version = "));
+    version.unwrap_or("unknown").trim_matches('"').to_owned()
 }

@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use foresee_firmware_config::{Provider, ZenohProfile};
+use foresee_runtime::{ProviderProbe, ZenohLink, probe_providers};
 use serde::Serialize;
 
 use crate::places;
+use crate::words::print;
 
 /// Arguments of `foresee doctor`.
 #[derive(Args)]
@@ -53,61 +56,182 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     findings.extend(engines());
     findings.push(opencv());
     findings.push(zenoh());
-    print(arguments.json, &findings)?;
+    report(arguments.json, &findings)?;
     let lacks = findings.iter().any(|finding| finding.state == State::Lacks);
     Ok(ExitCode::from(u8::from(lacks)))
 }
 
-fn works(name: &'static str, version: Option<String>, detail: String) -> Finding {
-    Finding { name, state: State::Works, version, detail, fix: None }
+fn works(name: &'static str, version: &str, detail: String) -> Finding {
+    Finding { name, state: State::Works, version: Some(version.to_owned()), detail, fix: None }
 }
 
+fn lacks(name: &'static str, detail: String, fix: &str) -> Finding {
+    Finding { name, state: State::Lacks, version: None, detail, fix: Some(fix.to_owned()) }
+}
+
+#[cfg(feature = "sim")]
 fn simulator() -> Vec<Finding> {
-    Vec::new()
+    use foresee_sim::{Camera, CameraOptions, Environment, MUJOCO_VERSION, Quality, TASKS};
+
+    let library = loaded_library("libmujoco").unwrap_or_else(|| "linked in".to_owned());
+    let mujoco = works("MuJoCo", MUJOCO_VERSION, library);
+    let Some(first) = TASKS.first() else { return vec![mujoco] };
+    let environment = match Environment::new(first.name, &places::native()) {
+        Ok(environment) => environment,
+        Err(error) => return vec![mujoco, lacks("task assets", error.to_string(), "./launch/setup")],
+    };
+    let assets = works("task assets", "", format!("{} tasks; {}", TASKS.len(), places::native().display()));
+    let name = environment.spec().camera.clone();
+    let options = CameraOptions { name, width: 64, height: 64, quality: Quality::Fast };
+    let packages = "apt-get install -y --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri";
+    let rendering = match Camera::new(&environment, &options) {
+        Ok(_) => {
+            let library = loaded_library("libEGL").unwrap_or_else(|| "EGL".to_owned());
+            works("rendering", "", format!("headless, without a display; {library}"))
+        }
+        Err(error) => lacks("rendering", error.to_string(), packages),
+    };
+    vec![mujoco, assets, rendering]
+}
+
+#[cfg(not(feature = "sim"))]
+fn simulator() -> Vec<Finding> {
+    let detail = "a robot's build has no simulator".to_owned();
+    vec![Finding { name: "MuJoCo", state: State::NotBuilt, version: None, detail, fix: None }]
 }
 
 fn engines() -> Vec<Finding> {
-    let _ = places::onnxruntime(None);
-    Vec::new()
+    let probes = probe_providers(places::onnxruntime(None).as_deref());
+    let mut findings = Vec::new();
+    for probe in &probes {
+        let (_, version) = probe.engine.rsplit_once(' ').unwrap_or(("", &probe.engine));
+        let name = match probe.provider {
+            Provider::Tensorrt => "provider tensorrt",
+            Provider::Cuda => "provider cuda",
+            Provider::Cpu => "provider cpu",
+            Provider::Tract => "provider tract",
+        };
+        let library = probe.library.as_ref().map_or_else(String::new, |library| format!("; {}", library.display()));
+        let detail = format!("{}{library}", probe.detail);
+        let fix = match probe.provider {
+            _ if probe.is_ready => None,
+            Provider::Tensorrt => {
+                Some("an NVIDIA GPU with TensorRT, and ORT_DYLIB_PATH to an ONNX Runtime built for it")
+            }
+            Provider::Cuda => Some("an NVIDIA GPU with CUDA, and ORT_DYLIB_PATH to an ONNX Runtime built for it"),
+            Provider::Cpu => Some("./launch/setup, or ORT_DYLIB_PATH to a libonnxruntime.so"),
+            Provider::Tract => Some("build with the feature `tract`"),
+        };
+        let state = match probe.provider {
+            _ if probe.is_ready => State::Works,
+            Provider::Tensorrt | Provider::Cuda => State::Optional,
+            Provider::Cpu | Provider::Tract => State::Lacks,
+        };
+        findings.push(Finding { name, state, version: Some(version.to_owned()), detail, fix: fix.map(str::to_owned) });
+    }
+    findings.push(auto(&probes));
+    findings.push(shared_library("CUDA driver", "libcuda.so", "the driver of an NVIDIA GPU"));
+    findings.push(shared_library("TensorRT", "libnvinfer.so", "NVIDIA's TensorRT packages (JetPack has them)"));
+    findings
 }
 
-#[cfg(feature = "camera")]
-fn opencv() -> Finding {
-    Finding { name: "opencv", state: State::Lacks, version: None, detail: String::new(), fix: None }
+/// Which provider `--provider auto` takes in the default profile, and why.
+fn auto(probes: &[ProviderProbe]) -> Finding {
+    let providers =
+        foresee_firmware_config::load("desktop-sim").map(|profile| profile.inference.providers).unwrap_or_default();
+    let is_ready = |provider: &Provider| probes.iter().any(|probe| probe.provider == *provider && probe.is_ready);
+    let order = providers.iter().map(|provider| provider.name()).collect::<Vec<_>>().join(", ");
+    match providers.iter().find(|provider| is_ready(provider)) {
+        Some(taken) => {
+            works("--provider auto", "", format!("takes {}: the first of [{order}] that is ready", taken.name()))
+        }
+        None => lacks("--provider auto", format!("none of [{order}] is ready"), "./launch/setup"),
+    }
 }
 
-#[cfg(not(feature = "camera"))]
 fn opencv() -> Finding {
-    Finding {
-        name: "OpenCV",
-        state: State::NotBuilt,
-        version: None,
-        detail: "cameras and video files; the demo does not need it".to_owned(),
-        fix: Some("./launch/setup full && cargo build --release --workspace".to_owned()),
+    let fix = "./launch/setup full && cargo build --release --workspace";
+    match find_library("libopencv_core.so") {
+        Some((path, version)) if cfg!(feature = "camera") => works("OpenCV", &version, path),
+        Some((path, version)) => {
+            let detail = format!("{path}; this build has no cameras (the demo needs none)");
+            Finding {
+                name: "OpenCV",
+                state: State::NotBuilt,
+                version: Some(version),
+                detail,
+                fix: Some(fix.to_owned()),
+            }
+        }
+        None => {
+            let detail = "not installed; cameras and video files need it, the demo does not".to_owned();
+            Finding { name: "OpenCV", state: State::Optional, version: None, detail, fix: Some(fix.to_owned()) }
+        }
+    }
+}
+
+fn shared_library(name: &'static str, file: &str, fix: &str) -> Finding {
+    match find_library(file) {
+        Some((path, version)) => works(name, &version, path),
+        None => {
+            let detail = format!("no {file} in the system's library folders");
+            Finding { name, state: State::Optional, version: None, detail, fix: Some(fix.to_owned()) }
+        }
     }
 }
 
 fn zenoh() -> Finding {
-    works("zenoh", None, String::new())
+    let loopback =
+        ZenohProfile { listen: vec!["tcp/127.0.0.1:0".to_owned()], connect: Vec::new(), shared_memory: true };
+    match ZenohLink::open("doctor", &loopback).and_then(|link| link.close()) {
+        Ok(()) => {
+            works("zenoh", env!("FORESEE_ZENOH_VERSION"), "a session on loopback opened, with shared memory".to_owned())
+        }
+        Err(error) => lacks("zenoh", error.to_string(), "allow this process to listen on 127.0.0.1"),
+    }
 }
 
-#[expect(clippy::print_stdout, reason = "a verb's result goes to standard output")]
-fn print(json: bool, findings: &[Finding]) -> anyhow::Result<()> {
+/// A library of this process, by the start of its file name.
+#[cfg(feature = "sim")]
+fn loaded_library(start: &str) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let mut paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    paths.find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(start))).map(str::to_owned)
+}
+
+/// A library in the system's folders: path and the version in its longest name.
+fn find_library(start: &str) -> Option<(String, String)> {
+    let folders = [
+        "/usr/lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/local/lib",
+        "/usr/local/cuda/lib64",
+    ];
+    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
+    let names = files.map(|file| file.path().display().to_string());
+    let found = names.filter(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(start)));
+    let path = found.max_by_key(String::len)?;
+    let version = path.rsplit_once(".so.").map_or(String::new(), |(_, version)| version.to_owned());
+    Some((path, version))
+}
+
+fn report(json: bool, findings: &[Finding]) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(findings)?);
+        print(&serde_json::to_string_pretty(findings)?);
         return Ok(());
     }
     for finding in findings {
         let mark = match finding.state {
-            State::Works => "works    ",
-            State::Lacks => "LACKS    ",
-            State::Optional => "optional ",
+            State::Works => "works",
+            State::Lacks => "LACKS",
+            State::Optional => "optional",
             State::NotBuilt => "not built",
         };
         let version = finding.version.as_deref().unwrap_or_default();
-        println!("{mark}  {:<16} {version:<14} {}", finding.name, finding.detail);
+        print(&format!("{mark:<9}  {:<17}  {version:<8}  {}", finding.name, finding.detail));
         if let Some(fix) = &finding.fix {
-            println!("{:>11}{:<16} -> {fix}", "", "");
+            print(&format!("{:>40}mend: {fix}", ""));
         }
     }
     Ok(())
