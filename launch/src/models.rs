@@ -24,6 +24,13 @@ pub(crate) enum ProviderArgument {
     Tract,
 }
 
+impl ProviderArgument {
+    /// As it is written on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// Encoder, and what runs it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EncoderArguments {

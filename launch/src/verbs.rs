@@ -1,5 +1,6 @@
 //! The verbs: one file a verb, one line in the list.
 
+mod bench;
 mod doctor;
 #[cfg(feature = "sim")]
 mod eval;
@@ -9,11 +10,14 @@ mod export;
 mod pretrain;
 #[cfg(feature = "sim")]
 mod record;
+mod replay;
 mod run;
 #[cfg(feature = "sim")]
 mod sim;
 #[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "sim")]
+mod verify;
 
 use std::process::ExitCode;
 
@@ -44,6 +48,13 @@ pub(crate) enum Verb {
     /// Measure a camera policy beside the expert and random actions.
     #[cfg(feature = "sim")]
     Eval(eval::Arguments),
+    /// Play a log through the loop again and compare its commands to the last bit.
+    Replay(replay::Arguments),
+    /// Compare this build with what others recorded with the originals.
+    #[cfg(feature = "sim")]
+    Verify(verify::Arguments),
+    /// Measure speed as a ratio, side by side in one run.
+    Bench(bench::Arguments),
 }
 
 impl Verb {
@@ -64,6 +75,10 @@ impl Verb {
             Self::Export(arguments) => export::act(&arguments),
             #[cfg(feature = "sim")]
             Self::Eval(arguments) => eval::act(&arguments),
+            Self::Replay(arguments) => replay::act(&arguments),
+            #[cfg(feature = "sim")]
+            Self::Verify(arguments) => verify::act(&arguments),
+            Self::Bench(arguments) => bench::act(&arguments),
         }
     }
 }
