@@ -113,7 +113,8 @@ impl ControlLoop {
         })
     }
 
-    /// Takes the age of frames from another clock than the machine's; only a fixed pace asks for their age.
+    /// Takes the age of frames from another clock than the machine's; only a fixed pace asks for their age. With a driven clock
+    /// [`run`] waits for no period.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -257,7 +258,12 @@ pub fn run(
 ) -> Result<RunEnd, RuntimeError> {
     let camera = &control_loop.camera;
     let mut observation = Observation::blank(camera.width, camera.height, control_loop.action.values.len());
-    let mut metronome = Metronome::of(control_loop.pace);
+    let is_fixed = matches!(control_loop.pace, Pace::Fixed { .. });
+    // Replayed time is as fast as the log is read.
+    let mut metronome = match control_loop.clock {
+        Clock::Wall if is_fixed => Some(Metronome::new(control_loop.pace.period())),
+        _ => None,
+    };
     let ended = loop {
         if stop.load(Ordering::Relaxed) {
             break Ok(RunEnd::Stopped);
@@ -269,7 +275,7 @@ pub fn run(
             Err(error) => break Err(error),
         }
     };
-    if metronome.is_some() {
+    if is_fixed {
         let command = control_loop.filter.stop(control_loop.clock.now());
         let stopped = ends.actuator.send(observation.frame.sequence, command);
         return ended.and_then(|ended| stopped.map(|()| ended));
@@ -327,11 +333,8 @@ struct Metronome {
 }
 
 impl Metronome {
-    fn of(pace: Pace) -> Option<Self> {
-        match pace {
-            Pace::Lockstep { .. } => None,
-            Pace::Fixed { .. } => Some(Self { period: pace.period(), deadline: Instant::now() }),
-        }
+    fn new(period: Duration) -> Self {
+        Self { period, deadline: Instant::now() }
     }
 
     /// Waits until the next period begins. A loop that is late does not hurry to catch up.

@@ -28,6 +28,7 @@ mod raw_pixels;
 mod safety;
 mod statistics;
 mod time;
+mod watchdog;
 #[cfg(feature = "wire")]
 mod wire;
 #[cfg(feature = "zenoh")]
@@ -59,6 +60,7 @@ pub use raw_pixels::RawPixels;
 pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
 pub use statistics::{LatencyHistogram, LoopStatistics};
 pub use time::{Clock, Stamp};
+pub use watchdog::{LoopState, Watchdog, WatchdogSummary, WatchedActuator};
 #[cfg(feature = "wire")]
 pub use wire::EpisodePhase;
 #[cfg(feature = "zenoh")]

@@ -11,7 +11,7 @@ use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::joints::JointState;
 use crate::safety::SafeCommand;
-use crate::time::Stamp;
+use crate::time::{Clock, Stamp};
 use crate::wire::EpisodePhase;
 
 /// A command as it was executed.
@@ -38,6 +38,7 @@ pub struct LogSource {
     recorded: Vec<RecordedCommand>,
     last_sequence: Option<u64>,
     num_dropped: u64,
+    clock: Clock,
 }
 
 impl LogSource {
@@ -57,12 +58,18 @@ impl LogSource {
             recorded: Vec::new(),
             last_sequence: None,
             num_dropped: 0,
+            clock: Clock::driven(),
         })
     }
 
     /// What the log was made with.
     pub fn header(&self) -> &LogHeader {
         self.reader.header()
+    }
+
+    /// A clock that stands at the stamp of the frame last given: for the loop that is to see them as fresh as they were.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// The commands that were executed, of the part of the log that was played.
@@ -131,6 +138,7 @@ impl LogSource {
         let expected = self.last_sequence.map_or(frame.sequence, |last| last + 1);
         self.num_dropped += frame.sequence.saturating_sub(expected);
         self.last_sequence = Some(frame.sequence);
+        self.clock.advance(frame.stamp);
         observation.frame = frame;
         observation.joints.clone_from(&self.joints);
         SourceEvent::Observed
