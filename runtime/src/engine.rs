@@ -4,6 +4,7 @@
 //! the [`EngineReport`] says what became of each. A model is served only after it gave its card's golden output here.
 
 mod adapters;
+mod measure;
 #[cfg(feature = "ort")]
 mod onnxruntime;
 mod probe;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use foresee_firmware_config::Provider;
 
 use self::adapters::{OnnxEncoder, OnnxPolicy};
+pub use self::measure::{MeasureOptions, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
 use crate::card::{ModelCard, ModelKind, TensorCard, TensorData};
 use crate::encoder::{Encoder, EngineReport};
@@ -76,6 +78,8 @@ pub fn open_policy(
 trait InferenceSession: Send {
     /// Every slice has its tensor's number of values.
     fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), String>;
+    /// The engine's plainest call on the inputs of the last run: what serving is measured against.
+    fn run_bare(&mut self) -> Result<(), String>;
 }
 
 /// A session that has proved its model, and what it is.

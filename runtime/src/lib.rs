@@ -43,7 +43,10 @@ pub use command::Action;
 pub use control_loop::{ControlLoop, Ends, LoopEvent, RunEnd, Stage, TickReport, run};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
-pub use engine::{EngineOptions, ProviderChoice, ProviderProbe, open_encoder, open_policy, probe_providers};
+pub use engine::{
+    EngineOptions, MeasureOptions, ProviderChoice, ProviderProbe, ServingMeasure, measure_serving, open_encoder,
+    open_policy, probe_providers,
+};
 pub use error::RuntimeError;
 pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;

@@ -168,6 +168,11 @@ impl InferenceSession for OrtSession {
         }
         Ok(())
     }
+
+    fn run_bare(&mut self) -> Result<(), String> {
+        let inputs: Vec<_> = self.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
+        self.session.run(inputs).map(drop).map_err(|error| one_line(&error))
+    }
 }
 
 fn copy(from: &[f32], to: &mut [f32]) -> Result<(), String> {

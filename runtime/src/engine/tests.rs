@@ -26,7 +26,7 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn options(choice: ProviderChoice) -> EngineOptions {
+fn engine(choice: ProviderChoice) -> EngineOptions {
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/native/onnxruntime/lib/libonnxruntime.so");
     EngineOptions { choice, intra_threads: 1, library: Some(library) }
 }
@@ -146,7 +146,7 @@ fn both_engines_give_the_same_features_and_actions() {
     let joints = JointState { positions: vec![0.5, -1.0], velocities: vec![2.0, 0.25], ..JointState::default() };
     let mut results = Vec::new();
     for provider in [Provider::Tract, Provider::Cpu] {
-        let options = options(ProviderChoice::Exactly(provider));
+        let options = engine(ProviderChoice::Exactly(provider));
         let mut encoder = open_encoder(&encoder_path, &options).unwrap();
         assert_eq!((encoder.report().provider, encoder.report().reason.as_str()), (provider, "asked for"));
         let mut policy = open_policy(&policy_path, encoder.card(), &joint_names(), &options).unwrap();
@@ -176,7 +176,7 @@ fn auto_goes_down_the_list_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("encoder.onnx");
     write_encoder(&model);
-    let auto = options(ProviderChoice::Auto(vec![Provider::Cpu, Provider::Tract]));
+    let auto = engine(ProviderChoice::Auto(vec![Provider::Cpu, Provider::Tract]));
     let encoder = open_encoder(&model, &auto).unwrap();
     assert_eq!((encoder.report().provider, encoder.report().reason.as_str()), (Provider::Cpu, "first of the list"));
     assert!(encoder.report().engine.starts_with("onnxruntime 1."), "{}", encoder.report().engine);
@@ -196,7 +196,7 @@ fn a_provider_that_is_not_there_is_an_error() {
     let model = folder.path().join("encoder.onnx");
     write_encoder(&model);
     for provider in [Provider::Cuda, Provider::Tensorrt] {
-        match open_encoder(&model, &options(ProviderChoice::Exactly(provider))) {
+        match open_encoder(&model, &engine(ProviderChoice::Exactly(provider))) {
             Ok(encoder) => assert_eq!(encoder.report().provider, provider),
             Err(error) => {
                 let message = error.to_string();
@@ -205,7 +205,7 @@ fn a_provider_that_is_not_there_is_an_error() {
             }
         }
     }
-    let probes = probe_providers(options(ProviderChoice::Auto(Vec::new())).library.as_deref());
+    let probes = probe_providers(engine(ProviderChoice::Auto(Vec::new())).library.as_deref());
     let ready = |provider| probes.iter().any(|probe| probe.provider == provider && probe.is_ready);
     assert!(ready(Provider::Cpu) && ready(Provider::Tract), "{probes:?}");
 }
@@ -216,7 +216,7 @@ fn check(spoil: impl Fn(&Path, ModelCard), expected: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("encoder.onnx");
         spoil(&model, write_encoder(&model));
-        let error = open_encoder(&model, &options(ProviderChoice::Exactly(provider))).err();
+        let error = open_encoder(&model, &engine(ProviderChoice::Exactly(provider))).err();
         let message = error.map(|error| error.to_string()).unwrap_or_default();
         for part in expected {
             assert!(message.contains(part), "{provider:?}: {message:?} lacks {part:?}");
@@ -272,7 +272,7 @@ fn a_policy_goes_with_its_encoder_and_joints_alone() {
     let (encoder_path, policy_path) = (folder.path().join("encoder.onnx"), folder.path().join("policy.onnx"));
     let encoder = write_encoder(&encoder_path);
     write_policy(&policy_path, &encoder);
-    let tract = options(ProviderChoice::Exactly(Provider::Tract));
+    let tract = engine(ProviderChoice::Exactly(Provider::Tract));
     let check = |encoder: &ModelCard, names: &[String], expected: &str| {
         let message = open_policy(&policy_path, encoder, names, &tract).err().unwrap().to_string();
         assert!(message.contains(expected), "{message}");
@@ -282,4 +282,19 @@ fn a_policy_goes_with_its_encoder_and_joints_alone() {
     check(&encoder, &["wrist".to_owned(), "shoulder".to_owned()], "the profile has wrist, shoulder");
     let message = open_encoder(&policy_path, &tract).err().unwrap().to_string();
     assert!(message.contains("is the card of a policy, and an encoder is wanted"), "{message}");
+}
+
+#[test]
+fn serving_is_measured_on_either_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("encoder.onnx");
+    write_encoder(&model);
+    let frame = crate::frame::Frame::black(32, 24, foresee_firmware_config::PixelEncoding::Bgr8);
+    for provider in [Provider::Tract, Provider::Cpu] {
+        let options = MeasureOptions { num_rounds: 3, num_runs: 5 };
+        let measure = measure_serving(&model, &frame, &engine(ProviderChoice::Exactly(provider)), options).unwrap();
+        assert_eq!(measure.engine.provider, provider);
+        assert!(measure.bare_micros > 0.0 && measure.frame_to_features_micros > 0.0, "{measure:?}");
+        assert!(measure.ratio_to_bare_session.is_finite());
+    }
 }

@@ -73,10 +73,7 @@ impl InferenceSession for TractSession {
             let mut view = Arc::make_mut(tensor).try_as_plain_ram_mut().map_err(|error| one_line(&error))?;
             copy(values, view.as_slice_mut().map_err(|error| one_line(&error))?)?;
         }
-        let cards = self.graph_inputs.iter();
-        let given: TVec<TValue> =
-            cards.filter_map(|card_idx| self.inputs.get(*card_idx)).cloned().map(TValue::from_const).collect();
-        let computed = self.state.run(given).map_err(|error| one_line(&error))?;
+        let computed = self.evaluate()?;
         for (value, card_idx) in computed.iter().zip(&self.graph_outputs) {
             if let Some(output) = outputs.get_mut(*card_idx) {
                 let view = value.try_as_plain_ram().map_err(|error| one_line(&error))?;
@@ -84,6 +81,19 @@ impl InferenceSession for TractSession {
             }
         }
         Ok(())
+    }
+
+    fn run_bare(&mut self) -> Result<(), String> {
+        self.evaluate().map(drop)
+    }
+}
+
+impl TractSession {
+    fn evaluate(&mut self) -> Result<TVec<TValue>, String> {
+        let cards = self.graph_inputs.iter();
+        let given: TVec<TValue> =
+            cards.filter_map(|card_idx| self.inputs.get(*card_idx)).cloned().map(TValue::from_const).collect();
+        self.state.run(given).map_err(|error| one_line(&error))
     }
 }
 
