@@ -40,6 +40,14 @@ impl OnnxEncoder {
     }
 }
 
+impl OnnxEncoder {
+    /// The engine's plainest call on the last input.
+    pub(super) fn run_bare(&mut self) -> Result<(), RuntimeError> {
+        let inference = |problem| RuntimeError::Inference { model: self.card.name.clone(), problem };
+        self.session.run_bare().map_err(inference)
+    }
+}
+
 impl Encoder for OnnxEncoder {
     fn card(&self) -> &ModelCard {
         &self.card
