@@ -210,7 +210,9 @@ mod tests {
             writer.flush().unwrap();
             let bytes = fs::read(&path).unwrap();
             assert_eq!(open_strictly(&bytes), entry_idx + 1);
-            assert_eq!(read(&path).unwrap(), (entries[..=entry_idx].to_vec(), None));
+            let (read, truncation) = read(&path).unwrap();
+            assert_eq!(read, entries[..=entry_idx]);
+            assert!(truncation.unwrap().contains("not closed"));
         }
         drop(writer);
         let bytes = fs::read(&path).unwrap();

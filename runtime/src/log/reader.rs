@@ -17,6 +17,8 @@ use crate::joints::JointState;
 use crate::time::Stamp;
 use crate::wire::{self, EpisodePhase, NamedCommand, NamedJoints};
 
+const NOT_CLOSED: &str = "it was not closed: its writer was killed, and what it had not yet flushed is missing";
+
 /// One message of a log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogEntry {
@@ -175,6 +177,8 @@ impl LogReader {
                 let decoded = decode(topic, header.sequence, &data);
                 decoded.map(Some).map_err(|problem| Stop::Bad { topic: topic.name(), problem })
             }
+            // The tail that stands while a log is written has no checksum; a closed one has.
+            Record::DataEnd(end) if end.data_section_crc == 0 => Err(Stop::Cut(NOT_CLOSED.to_owned())),
             Record::DataEnd(_) => Err(Stop::End),
             _ => Ok(None),
         }

@@ -1,11 +1,27 @@
-//! The file under a log: whatever was flushed is followed by a valid end of file, which the next flush overwrites.
+//! The file under a log: a valid MCAP file at every instant, whenever the process is killed.
+//!
+//! ```text
+//! committed data | padding record ................................ | data end, footer, magic
+//! ```
+//!
+//! New data is written into the body of the padding record, which every reader passes over, with the header of a shorter
+//! padding record behind it. Only then are the nine bytes of the old header overwritten: with those the data is there. A larger
+//! file is made in the same way: first the end of file at its new place, then the header of a longer padding record. The
+//! padding is a hole that takes no room on the disk, and is gone once the log is closed.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-/// A data-end record and a footer without summary (both without checksum), and the closing magic: any MCAP reader opens a
-/// file that ends so.
+/// Opcode and length.
+const HEADER_BYTES: usize = 9;
+/// The first of the opcodes that MCAP leaves to applications, and that readers must pass over.
+const PADDING: u8 = 0x80;
+/// How much longer than needed a file is made.
+const SLACK_BYTES: u64 = 4 << 20;
+const TAIL_BYTES: u64 = TAIL.len() as u64;
+
+/// A data-end record and a footer without summary (both without checksum), and the closing magic.
 const TAIL: [u8; 50] = {
     let mut tail = [0; 50];
     tail[0] = mcap::records::op::DATA_END;
@@ -20,42 +36,67 @@ const TAIL: [u8; 50] = {
     tail
 };
 
-/// Collects what is written and puts it into the file in one call at each flush, with the tail behind it.
+/// Collects what is written and commits it to the file at each flush.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: File,
-    /// Bytes of the file that stay; the tail lies behind them.
+    /// Bytes of data in the file; padding and tail lie behind them.
     committed: u64,
-    /// What was written since, and room for the tail.
+    /// Bytes of the file, with its tail.
+    end: u64,
+    /// What was written since the last commit.
     pending: Vec<u8>,
 }
 
 impl Sink {
+    /// On an empty file.
     pub(super) fn new(file: File) -> Self {
-        Self { file, committed: 0, pending: Vec::new() }
+        Self { file, committed: 0, end: 0, pending: Vec::new() }
     }
 
-    /// Puts what is pending into the file as its very end: the writer has written its own tail.
+    /// Commits what is pending as the very end of the file: the writer has written its own tail.
     pub(super) fn close(mut self) -> io::Result<()> {
-        self.commit(&[])?;
+        self.commit()?;
+        self.file.set_len(self.committed)?;
         self.file.sync_all()
     }
 
-    /// A kill between two calls finds the file whole; one in the middle of the write itself leaves a cut chunk at the end.
-    fn commit(&mut self, tail: &[u8]) -> io::Result<()> {
-        let length = self.pending.len();
-        self.pending.extend_from_slice(tail);
-        let written = self.file.write_all_at(&self.pending, self.committed);
-        self.pending.truncate(length);
-        if let Err(error) = written {
-            // The disk may be full: cut back to what was whole. If that fails too, the cut chunk is the reader's to pass over.
-            let _ = self.file.set_len(self.committed).and_then(|()| self.file.write_all_at(&TAIL, self.committed));
-            return Err(error);
+    fn commit(&mut self) -> io::Result<()> {
+        let num_bytes = self.pending.len() as u64;
+        let Some((header, body)) = self.pending.split_first_chunk::<HEADER_BYTES>() else { return Ok(()) };
+        if self.end == 0 {
+            // The first few bytes of a log, before anything is recorded.
+            let mut whole = self.pending.clone();
+            whole.extend_from_slice(&TAIL);
+            self.file.write_all_at(&whole, 0)?;
+            self.end = whole.len() as u64;
+        } else {
+            let needed = self.committed + num_bytes + HEADER_BYTES as u64 + TAIL_BYTES;
+            if needed > self.end {
+                let end = needed + SLACK_BYTES;
+                self.file.write_all_at(&TAIL, end - TAIL_BYTES)?;
+                self.file.write_all_at(&padding_header(self.committed, end), self.committed)?;
+                self.end = end;
+            }
+            let behind = self.committed + num_bytes;
+            let mut hidden = Vec::with_capacity(body.len() + HEADER_BYTES);
+            hidden.extend_from_slice(body);
+            hidden.extend_from_slice(&padding_header(behind, self.end));
+            self.file.write_all_at(&hidden, self.committed + HEADER_BYTES as u64)?;
+            self.file.write_all_at(header, self.committed)?;
         }
-        self.committed += length as u64;
+        self.committed += num_bytes;
         self.pending.clear();
-        self.file.set_len(self.committed + tail.len() as u64)
+        Ok(())
     }
+}
+
+/// The header of a padding record that reaches from `from` to the tail of a file that is `end` bytes long.
+fn padding_header(from: u64, end: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [PADDING; HEADER_BYTES];
+    let length = end.saturating_sub(from + HEADER_BYTES as u64 + TAIL_BYTES);
+    header[1..].copy_from_slice(&length.to_le_bytes());
+    header
 }
 
 impl Write for Sink {
@@ -65,7 +106,7 @@ impl Write for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() { Ok(()) } else { self.commit(&TAIL) }
+        self.commit()
     }
 }
 
@@ -77,5 +118,55 @@ impl Seek for Sink {
             SeekFrom::Current(0) | SeekFrom::End(0) => Ok(end),
             _ => Err(io::Error::new(io::ErrorKind::Unsupported, "a log is written front to back")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The states of the file between the writes of a commit, as a kill would leave them.
+    #[test]
+    fn the_file_is_whole_between_any_two_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.mcap");
+        let record = |opcode: u8, length: usize| {
+            let mut bytes = vec![opcode];
+            bytes.extend_from_slice(&(length as u64).to_le_bytes());
+            bytes.resize(9 + length, 7);
+            bytes
+        };
+        let mut sink = Sink::new(File::create(&path).unwrap());
+        sink.write_all(mcap::MAGIC).unwrap();
+        // A header record of two empty texts.
+        sink.write_all(&[1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        sink.flush().unwrap();
+        for length in [0, 1, 50, 5000, 6 << 20, 3] {
+            let before = std::fs::read(&path).unwrap();
+            sink.write_all(&record(0x90, length)).unwrap();
+            let pending = sink.pending.clone();
+            // As far as the writes into the padding came, nothing is seen of them.
+            if let Some(room) = (sink.end - TAIL_BYTES).checked_sub(sink.committed + pending.len() as u64 + 9)
+                && room > 0
+            {
+                for cut in [1, pending.len() / 2, pending.len()] {
+                    let mut killed = before.clone();
+                    let at = sink.committed as usize + HEADER_BYTES;
+                    let written = &pending[HEADER_BYTES.min(pending.len())..cut.max(HEADER_BYTES)];
+                    killed[at..at + written.len()].copy_from_slice(written);
+                    assert_eq!(count(&killed), count(&before));
+                }
+            }
+            sink.flush().unwrap();
+            assert_eq!(count(&std::fs::read(&path).unwrap()), count(&before) + 1);
+        }
+    }
+
+    /// Records of opcode 0x90 in a file that must be whole.
+    fn count(bytes: &[u8]) -> usize {
+        let records = mcap::read::LinearReader::new(bytes).unwrap().map(|record| record.unwrap().opcode());
+        let opcodes: Vec<u8> = records.collect();
+        assert_eq!(opcodes.last(), Some(&mcap::records::op::FOOTER));
+        opcodes.iter().filter(|opcode| **opcode == 0x90).count()
     }
 }
