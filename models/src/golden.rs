@@ -7,6 +7,8 @@
 mod file;
 mod layouts;
 mod methods;
+mod propagation;
+mod units;
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +22,12 @@ const KINDS: &[(&str, Verifier)] = &[
     ("croco_rope", methods::verify),
     ("croco", methods::verify),
     ("cropmae", methods::verify),
+    ("labelprop", propagation::verify),
     ("mae", methods::verify),
     ("rsp", methods::verify),
     ("siammae", methods::verify),
     ("tobo", methods::verify),
+    ("units", units::verify),
 ];
 
 /// Endings of files that go with another.

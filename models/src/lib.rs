@@ -10,6 +10,7 @@ mod error;
 mod export;
 mod frames;
 mod golden;
+mod labels;
 mod mask;
 mod method;
 mod optimiser;
@@ -18,6 +19,7 @@ mod positions;
 mod pretrain;
 mod random;
 mod recipe;
+mod scores;
 mod step;
 mod views;
 mod weights;
@@ -28,11 +30,18 @@ pub use error::ModelsError;
 pub use export::{ExportOptions, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
 pub use golden::{GoldenCheck, GoldenReport, verify_golden};
+pub use labels::{
+    PropagatedFrame, PropagationRecipe, Protocol, VideoFeatures, key_points, label_pixels, propagate_labels,
+};
 pub use optimiser::{AdamW, learning_rate};
 pub use parameters::{Parameter, ParameterSpec, Parameters, Start, parameter_specs};
-pub use positions::sin_cos_table;
+pub use positions::{Stretch, interpolate_positions, sin_cos_table};
 pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, pretrain, save_reconstructions};
 pub use recipe::{
     BlockKind, DataRecipe, DecoderRecipe, EncoderRecipe, EncodingRecipe, LatentRecipe, MaskRule, MemoryRecipe,
     OptimiserRecipe, Positions, QueriesRecipe, RECIPES, Recipe, TermRecipe, TokensRecipe, ViewsKind, ViewsRecipe,
+};
+pub use scores::{
+    BinaryMask, KeyPoints, ScoreStatistics, boundary, boundary_accuracy, class_overlaps, correct_key_points,
+    joint_boxes, mean_of_numbers, region_similarity, score_statistics,
 };

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use self::decode::run_term;
 use self::latent::run_latent;
-pub(crate) use self::latent::{Latent, read_values};
+pub(crate) use self::latent::{Latent, balanced_kl, read_values, straight_through};
 use crate::blocks::{StackShape, run_blocks};
 use crate::error::ModelsError;
 use crate::mask::Mask;

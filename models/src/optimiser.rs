@@ -98,11 +98,15 @@ impl Step {
 /// (MAE's `adjust_learning_rate`; the first update has rate 0).
 pub fn learning_rate(recipe: &OptimiserRecipe, num_updates: u64) -> f64 {
     let peak = recipe.base_learning_rate * recipe.batch_size as f64 / 256.0;
-    let [done, warm_up, steps] = [num_updates as f64, recipe.warm_up_steps as f64, recipe.steps as f64];
+    scheduled_rate(peak, [recipe.warm_up_steps as f64, recipe.steps as f64], num_updates as f64)
+}
+
+/// The same in any unit of time: `done` out of `steps` of which `warm_up` rise.
+pub(crate) fn scheduled_rate(peak: f64, [warm_up, steps]: [f64; 2], done: f64) -> f64 {
     if done < warm_up {
         return peak * done / warm_up;
     }
-    let share = ((done - warm_up) / (steps - warm_up).max(1.0)).min(1.0);
+    let share = if steps > warm_up { ((done - warm_up) / (steps - warm_up)).min(1.0) } else { 1.0 };
     peak * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
 }
 

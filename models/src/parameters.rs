@@ -113,6 +113,11 @@ impl Parameters {
         }
     }
 
+    /// Exactly these tensors.
+    pub(crate) fn from_entries(entries: impl IntoIterator<Item = (String, Parameter)>) -> Self {
+        Self { entries: entries.into_iter().collect() }
+    }
+
     /// By name, in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Parameter)> {
         self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter))

@@ -64,3 +64,67 @@ pub fn sin_cos_table([rows, columns]: [usize; 2], dim: usize, num_class_tokens: 
     }
     table
 }
+
+/// How a position table is stretched to another grid; both are bicubic (a = -0.75, edges repeated).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stretch {
+    /// To exactly the grid's size (MAE's and RSP's `interpolate_pos_embed`).
+    ToSize,
+    /// By the scale (size + 0.1) / grid (DINO's `interpolate_pos_encoding`), which samples at slightly other places.
+    DinoScale,
+}
+
+/// A table `[num_class_tokens + grid * grid, dim]` stretched to `rows` x `columns`; rows of class tokens stay. Nothing when the table
+/// is not of a square grid.
+pub fn interpolate_positions(
+    table: &[f32],
+    (dim, num_class_tokens): (usize, usize),
+    ([rows, columns], stretch): ([usize; 2], Stretch),
+) -> Option<Vec<f32>> {
+    let (class_rows, patches) = table.split_at_checked(num_class_tokens * dim)?;
+    let grid = (patches.len() / dim.max(1)).isqrt();
+    if grid == 0 || grid * grid * dim != patches.len() {
+        return None;
+    }
+    if [rows, columns] == [grid, grid] {
+        return Some(table.to_vec());
+    }
+    let [down, across] = [rows, columns].map(|size| cubic_taps(grid, size, stretch));
+    let mut stretched = class_rows.to_vec();
+    for (row_taps, column_taps) in down.iter().flat_map(|row| across.iter().map(move |column| (row, column))) {
+        let mut sums = vec![0.0_f32; dim];
+        for (&(row, row_weight), &(column, column_weight)) in
+            row_taps.iter().flat_map(|row| column_taps.iter().map(move |column| (row, column)))
+        {
+            let start = (row * grid + column) * dim;
+            let source = patches.get(start..start + dim).unwrap_or_default();
+            sums.iter_mut().zip(source).for_each(|(sum, value)| *sum += row_weight * column_weight * value);
+        }
+        stretched.extend(sums);
+    }
+    Some(stretched)
+}
+
+/// For each target place, four source places and their weights; coordinates in f32 as PyTorch has them.
+fn cubic_taps(num_source: usize, num_target: usize, stretch: Stretch) -> Vec<[(usize, f32); 4]> {
+    const A: f32 = -0.75;
+    let near = |t: f32| ((A + 2.0) * t - (A + 3.0)) * t * t + 1.0;
+    let far = |t: f32| ((A * t - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A;
+    let step = match stretch {
+        Stretch::ToSize => num_source as f32 / num_target as f32,
+        Stretch::DinoScale => (1.0 / ((num_target as f64 + 0.1) / num_source as f64)) as f32,
+    };
+    let last = num_source as i64 - 1;
+    let taps = |target: usize| {
+        let place = step * (target as f32 + 0.5) - 0.5;
+        let base = place.floor();
+        let t = place - base;
+        let weights = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
+        let mut offset = base as i64 - 2;
+        weights.map(|weight| {
+            offset += 1;
+            (offset.clamp(0, last) as usize, weight)
+        })
+    };
+    (0..num_target).map(taps).collect()
+}

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::activation::{gelu, relu, softmax};
-use burn::tensor::module::{layer_norm, linear};
+use burn::tensor::activation::{relu, softmax};
+use burn::tensor::module::linear;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::error::ModelsError;
@@ -89,7 +89,7 @@ impl Weights {
         let [_, _, dim] = x.dims();
         let weight = self.get(&format!("{name}.weight"), [dim])?;
         let bias = self.get(&format!("{name}.bias"), [dim])?;
-        Ok(layer_norm(x, weight, Some(bias), NORM_EPSILON))
+        Ok(layer_norm(x, weight, bias))
     }
 
     /// `outer(GELU(inner(x)))` with the exact GELU.
@@ -109,6 +109,16 @@ impl Weights {
         let hidden = relu(self.linear(&format!("{name}.0"), hidden, x)?);
         self.linear(&format!("{name}.2"), outputs, hidden)
     }
+}
+
+/// Normalises over the last dimension with the biased variance and epsilon 1e-6.
+pub(crate) fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>) -> Tensor<D> {
+    burn::tensor::module::layer_norm(x, weight, Some(bias), NORM_EPSILON)
+}
+
+/// `x * 0.5 * (1 + erf(x / sqrt 2))`.
+pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    burn::tensor::activation::gelu(x)
 }
 
 /// `x W^T + b` as one matrix product over all rows of `x`.

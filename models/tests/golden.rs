@@ -23,6 +23,18 @@ fn mae_and_rsp_are_exact() {
 }
 
 #[test]
+fn schedules_tables_propagation_and_scores_are_exact() {
+    let units =
+        ["schedule/", "sincos/", "position_interpolation/", "adamw/", "kl/above", "st.z", "ln.grad_x", "gelu.y"];
+    let labels =
+        ["label_propagation/lp.soft", "label_propagation/vw.preds", "davis/J", "davis/F", "vip/miou", "jhmdb/pck"];
+    let units = units.map(|name| format!("units_tiny/{name}"));
+    let labels = labels.map(|name| format!("labelprop_tiny/{name}"));
+    let wanted: Vec<&str> = units.iter().chain(&labels).map(String::as_str).collect();
+    check("golden", &wanted);
+}
+
+#[test]
 fn the_other_methods_are_exact() {
     check("golden-wave1", &["cropmae_tiny/", "siammae_tiny/", "tobo_tiny/", "croco_tiny/", "croco_rope_tiny/"]);
 }

@@ -1,0 +1,249 @@
+//! Label propagation: labels of a first frame carried through a video by the likeness of patch features, in both published protocols.
+
+use std::collections::VecDeque;
+
+/// The settings of one protocol.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PropagationRecipe {
+    /// Which rules.
+    pub protocol: Protocol,
+    /// Sources kept for each query.
+    pub num_nearest: usize,
+    /// Frames before the present one that labels come from, besides the first.
+    pub num_last_frames: usize,
+    /// In patches; none means everywhere.
+    pub radius: Option<usize>,
+    /// Of the likeness.
+    pub temperature: f32,
+}
+
+/// The two protocols in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// DINO's, RSP's for DAVIS: square window, also on the first frame; weights `exp(cosine / temperature)` of the nearest, normalised.
+    SquareWindow,
+    /// Videowalk's, CropMAE's for JHMDB and VIP: disc, not on the first frame; softmax over the nearest; before the video's start
+    /// the first frame stands in for the missing ones.
+    Disc,
+}
+
+/// Patch features of one video, `[T, rows * columns, dim]`.
+#[derive(Clone, Copy, Debug)]
+pub struct VideoFeatures<'a> {
+    /// Row-major values, not normalised.
+    pub values: &'a [f32],
+    /// Patches down.
+    pub rows: usize,
+    /// Patches across.
+    pub columns: usize,
+    /// Values of one patch.
+    pub dim: usize,
+}
+
+/// What one frame got.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PropagatedFrame {
+    /// `[rows * columns, C]`.
+    pub labels: Vec<f32>,
+    /// The weights of the nearest sources, strongest first, `[rows * columns][num_nearest]`.
+    pub weights: Vec<Vec<f32>>,
+}
+
+/// Propagates `first` `[rows * columns, C]` to every frame of the video: frame 0 gives the first labels themselves.
+pub fn propagate_labels(
+    features: VideoFeatures<'_>,
+    (first, num_classes): (&[f32], usize),
+    recipe: PropagationRecipe,
+) -> Vec<PropagatedFrame> {
+    let num_patches = features.rows * features.columns;
+    let frames: Vec<Vec<f32>> = features
+        .values
+        .chunks_exact((num_patches * features.dim).max(1))
+        .map(|frame| unit_rows(frame, features.dim))
+        .collect();
+    let mut results: Vec<PropagatedFrame> = Vec::with_capacity(frames.len());
+    let mut recent: VecDeque<usize> = match recipe.protocol {
+        Protocol::SquareWindow => VecDeque::new(),
+        Protocol::Disc => (0..recipe.num_last_frames).map(|_| 0).collect(),
+    };
+    for (frame_idx, frame) in frames.iter().enumerate() {
+        let sources: Vec<usize> = std::iter::once(0).chain(recent.iter().copied()).collect();
+        let asks = frame_idx > 0 || recipe.protocol == Protocol::Disc;
+        let mut result = PropagatedFrame::default();
+        if asks {
+            let step = Step { features, recipe, frames: &frames, sources: &sources };
+            for query in 0..num_patches {
+                let nearest = step.nearest(frame, query);
+                let labels_of = |source: usize| results.get(source).map_or(first, |result| result.labels.as_slice());
+                result.labels.extend(step.mix(&nearest, (labels_of, num_classes)));
+                result.weights.push(nearest.into_iter().map(|near| near.weight).collect());
+            }
+        }
+        if frame_idx == 0 {
+            result.labels = first.to_vec();
+        }
+        results.push(result);
+        let enters = frame_idx > 0 || recipe.protocol == Protocol::Disc;
+        if enters {
+            recent.push_back(frame_idx);
+            if recent.len() > recipe.num_last_frames {
+                recent.pop_front();
+            }
+        }
+    }
+    results
+}
+
+/// A source patch that a query looks at.
+#[derive(Clone, Copy, Debug)]
+struct Near {
+    source: usize,
+    patch: usize,
+    weight: f32,
+}
+
+struct Step<'a> {
+    features: VideoFeatures<'a>,
+    recipe: PropagationRecipe,
+    frames: &'a [Vec<f32>],
+    sources: &'a [usize],
+}
+
+impl Step<'_> {
+    /// The nearest sources of a patch with their normalised weights, strongest first.
+    fn nearest(&self, frame: &[f32], query: usize) -> Vec<Near> {
+        let dim = self.features.dim;
+        let query_row = frame.get(query * dim..(query + 1) * dim).unwrap_or_default();
+        let mut all = Vec::new();
+        for (slot, &source) in self.sources.iter().enumerate() {
+            let Some(source_frame) = self.frames.get(source) else { continue };
+            for (patch, row) in source_frame.chunks_exact(dim).enumerate() {
+                let is_free = self.recipe.protocol == Protocol::Disc && slot == 0;
+                if is_free || self.is_inside(query, patch) {
+                    let cosine: f32 = row.iter().zip(query_row).map(|(a, b)| a * b).sum();
+                    all.push(Near { source, patch, weight: cosine / self.recipe.temperature });
+                }
+            }
+        }
+        all.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        let last_kept = all.get(self.recipe.num_nearest.saturating_sub(1)).map(|near| near.weight);
+        match (self.recipe.protocol, last_kept) {
+            // Ties with the last one stay, as in the reference.
+            (Protocol::SquareWindow, Some(least)) => all.retain(|near| near.weight >= least),
+            _ => all.truncate(self.recipe.num_nearest),
+        }
+        let largest = all.first().map_or(0.0, |near| near.weight);
+        all.iter_mut().for_each(|near| near.weight = (near.weight - largest).exp());
+        let total: f32 = all.iter().map(|near| near.weight).sum();
+        all.iter_mut().for_each(|near| near.weight /= total);
+        all
+    }
+
+    fn mix<'l>(&self, nearest: &[Near], (labels_of, num_classes): (impl Fn(usize) -> &'l [f32], usize)) -> Vec<f32> {
+        let mut mixed = vec![0.0; num_classes];
+        for near in nearest {
+            let start = near.patch * num_classes;
+            let labels = labels_of(near.source).get(start..start + num_classes).unwrap_or_default();
+            mixed.iter_mut().zip(labels).for_each(|(sum, label)| *sum += near.weight * label);
+        }
+        mixed
+    }
+
+    fn is_inside(&self, query: usize, patch: usize) -> bool {
+        let Some(radius) = self.recipe.radius else { return true };
+        let columns = self.features.columns;
+        let [down, across] = [(query / columns).abs_diff(patch / columns), (query % columns).abs_diff(patch % columns)];
+        match self.recipe.protocol {
+            Protocol::SquareWindow => down <= radius && across <= radius,
+            Protocol::Disc => down * down + across * across < radius * radius,
+        }
+    }
+}
+
+/// Soft labels `[rows * columns, C]` to one label a pixel, `[rows * scale, columns * scale]`: bilinear, each class stretched to 0..1
+/// (DINO's `norm_mask`), the largest wins. The stretched maps `[C, H, W]` come with it.
+pub fn label_pixels(labels: &[f32], [rows, columns, num_classes]: [usize; 3], scale: usize) -> (Vec<u8>, Vec<f32>) {
+    let [down, across] = [rows, columns].map(|size| linear_taps(size, scale));
+    let mut maps = Vec::with_capacity(num_classes * rows * columns * scale * scale);
+    for class in 0..num_classes {
+        let at = |row: usize, column: usize| {
+            labels.get((row * columns + column) * num_classes + class).copied().unwrap_or(0.0)
+        };
+        let start = maps.len();
+        for (row_taps, column_taps) in down.iter().flat_map(|row| across.iter().map(move |column| (row, column))) {
+            let line = |row: usize| {
+                let [(first, first_weight), (second, second_weight)] = *column_taps;
+                at(row, first) * first_weight + at(row, second) * second_weight
+            };
+            let [(first, first_weight), (second, second_weight)] = *row_taps;
+            maps.push(line(first) * first_weight + line(second) * second_weight);
+        }
+        if let Some(map) = maps.get_mut(start..) {
+            stretch(map);
+        }
+    }
+    let num_pixels = rows * columns * scale * scale;
+    let best = |pixel: usize| {
+        let mut best = (0, f32::NEG_INFINITY);
+        for (class, map) in maps.chunks_exact(num_pixels.max(1)).enumerate() {
+            let value = map.get(pixel).copied().unwrap_or(0.0);
+            if value > best.1 {
+                best = (class as u8, value);
+            }
+        }
+        best.0
+    };
+    ((0..num_pixels).map(best).collect(), maps)
+}
+
+/// Where each class of `[rows * columns, C]` is (x, y in patches): the mean of its strongest patches by their weight; -1, -1 when it is
+/// nowhere (JHMDB, in videowalk's code; class 0 is ground and left out).
+pub fn key_points(labels: &[f32], [columns, num_classes]: [usize; 2], num_strongest: usize) -> Vec<[f64; 2]> {
+    let point = |class: usize| {
+        let column: Vec<f32> = labels.iter().skip(class).step_by(num_classes).copied().collect();
+        let mut order: Vec<usize> = (0..column.len()).collect();
+        order.sort_by(|&a, &b| column.get(b).unwrap_or(&0.0).total_cmp(column.get(a).unwrap_or(&0.0)));
+        order.truncate(num_strongest);
+        let weight = |patch: usize| f64::from(column.get(patch).copied().unwrap_or(0.0));
+        let total: f64 = order.iter().map(|&patch| weight(patch)).sum();
+        if column.iter().sum::<f32>() == 0.0 {
+            return [-1.0; 2];
+        }
+        let mean = |place: fn(usize, usize) -> usize| {
+            order.iter().map(|&patch| weight(patch) / total * place(patch, columns) as f64).sum::<f64>()
+        };
+        [mean(|patch, columns| patch % columns), mean(|patch, columns| patch / columns)]
+    };
+    (1..num_classes).map(point).collect()
+}
+
+/// Rows of length 1.
+fn unit_rows(frame: &[f32], dim: usize) -> Vec<f32> {
+    let unit = |row: &[f32]| {
+        let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
+        row.iter().map(|value| value / norm).collect::<Vec<f32>>()
+    };
+    frame.chunks_exact(dim.max(1)).flat_map(unit).collect()
+}
+
+/// Bilinear taps for an enlargement by a whole factor, `align_corners` off.
+fn linear_taps(num_source: usize, scale: usize) -> Vec<[(usize, f32); 2]> {
+    let taps = |target: usize| {
+        let place = ((target as f32 + 0.5) / scale as f32 - 0.5).max(0.0);
+        let first = place as usize;
+        let share = place - first as f32;
+        [(first, 1.0 - share), ((first + 1).min(num_source - 1), share)]
+    };
+    (0..num_source * scale).map(taps).collect()
+}
+
+/// To 0..1, if anything is above 0.
+fn stretch(map: &mut [f32]) {
+    let largest = map.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if largest <= 0.0 {
+        return;
+    }
+    let smallest = map.iter().copied().fold(f32::INFINITY, f32::min);
+    let range = largest - smallest;
+    map.iter_mut().for_each(|value| *value = (*value - smallest) / range);
+}
