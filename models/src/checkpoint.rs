@@ -129,20 +129,25 @@ impl Checkpoint {
 /// [`ModelsError::Runtime`] when the file cannot be written.
 pub fn save_tensors(path: &Path, tensors: &NamedTensors, facts: &[(String, String)]) -> Result<(), ModelsError> {
     let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
+    let file = tensors_to_bytes(tensors, facts).map_err(fail)?;
+    Ok(write_atomically(path, &file)?)
+}
+
+/// A safetensors file of f32 tensors with text facts.
+pub(crate) fn tensors_to_bytes(tensors: &NamedTensors, facts: &[(String, String)]) -> Result<Vec<u8>, String> {
     let to_bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> =
         tensors.iter().map(|(name, (shape, values))| (name, shape, to_bytes(values))).collect();
     let mut views = Vec::with_capacity(bytes.len());
     for (name, shape, bytes) in &bytes {
-        let view = TensorView::new(Dtype::F32, (*shape).clone(), bytes).map_err(|error| fail(error.to_string()))?;
+        let view = TensorView::new(Dtype::F32, (*shape).clone(), bytes).map_err(|error| error.to_string())?;
         views.push((name.as_str(), view));
     }
     let facts: HashMap<String, String> = facts.iter().cloned().collect();
-    let file = safetensors::serialize(views, Some(facts)).map_err(|error| fail(error.to_string()))?;
-    Ok(write_atomically(path, &file)?)
+    safetensors::serialize(views, Some(facts)).map_err(|error| error.to_string())
 }
 
-/// Reads the f32 tensors and the facts of a safetensors file; f64 and f16 become f32, others are refused.
+/// Reads the tensors and the facts of a safetensors file; f64, f16 and bf16 become f32, others are refused.
 ///
 /// # Errors
 /// [`ModelsError::Checkpoint`] when it is not one, [`ModelsError::File`] when it cannot be read.
@@ -170,7 +175,25 @@ fn read_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
     match view.dtype() {
         Dtype::F32 => Some(data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
         Dtype::F64 => Some(data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect()),
+        Dtype::F16 => Some(data.as_chunks::<2>().0.iter().map(|bytes| half(u16::from_le_bytes(*bytes))).collect()),
+        Dtype::BF16 => {
+            let wide = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            Some(data.as_chunks::<2>().0.iter().map(wide).collect())
+        }
         _ => None,
+    }
+}
+
+/// IEEE half to single precision.
+pub(crate) fn half(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let exponent = i32::from((bits >> 10) & 0x1f);
+    let fraction = f32::from(bits & 0x3ff) / 1024.0;
+    match exponent {
+        0 => sign * fraction * 2.0_f32.powi(-14),
+        31 if fraction == 0.0 => sign * f32::INFINITY,
+        31 => f32::NAN,
+        _ => sign * (1.0 + fraction) * 2.0_f32.powi(exponent - 15),
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use foresee_runtime::{EncoderInput, Features};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, load_tensors};
 use crate::error::ModelsError;
+use crate::import::WEIGHTS_FORMAT;
 use crate::method::{encode, read_values};
 use crate::parameters::Parameters;
 use crate::recipe::{EncoderRecipe, Recipe};
@@ -18,13 +19,41 @@ pub struct TrainedEncoder {
     weights: Weights,
 }
 
-/// The encoder of a checkpoint.
+/// The encoder of a checkpoint or of imported weights.
 ///
 /// # Errors
 /// [`ModelsError`] when the file is not a checkpoint.
 pub fn load_encoder(checkpoint: &Path) -> Result<TrainedEncoder, ModelsError> {
-    let checkpoint = Checkpoint::load(checkpoint)?;
-    Ok(TrainedEncoder::new(&checkpoint.recipe, &checkpoint.parameters))
+    let weights = EncoderWeights::load(checkpoint)?;
+    Ok(TrainedEncoder::new(&weights.recipe, &weights.parameters))
+}
+
+/// An encoder's weights with the recipe that they are of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderWeights {
+    /// The method; only its encoder and normalisation matter here.
+    pub recipe: Recipe,
+    /// At least the encoder's.
+    pub parameters: Parameters,
+    /// The seed that it was trained with, if it was trained here.
+    pub seed: Option<u64>,
+}
+
+impl EncoderWeights {
+    /// From a checkpoint of `foresee pretrain` or a file of `foresee import`.
+    ///
+    /// # Errors
+    /// [`ModelsError`] when the file is neither.
+    pub fn load(path: &Path) -> Result<Self, ModelsError> {
+        let (tensors, facts) = load_tensors(path)?;
+        if facts.get("format").is_none_or(|format| format != WEIGHTS_FORMAT) {
+            let Checkpoint { recipe, parameters, place, .. } = Checkpoint::load(path)?;
+            return Ok(Self { recipe, parameters, seed: Some(place.seed) });
+        }
+        let recipe = Recipe::parse(&path.display().to_string(), facts.get("recipe").map_or("", String::as_str))?;
+        let parameters = Parameters::encoder_from_tensors(&recipe, tensors)?;
+        Ok(Self { recipe, parameters, seed: None })
+    }
 }
 
 impl TrainedEncoder {

@@ -8,8 +8,7 @@ use foresee_runtime::{
     Provenance, TensorCard, TensorData, sha256_file, write_model,
 };
 
-use crate::checkpoint::Checkpoint;
-use crate::encoder::TrainedEncoder;
+use crate::encoder::{EncoderWeights, TrainedEncoder};
 use crate::error::ModelsError;
 use crate::frames::preprocessing_card;
 use crate::parameters::Parameters;
@@ -24,7 +23,7 @@ const GOLDEN_SEED: u64 = 20_261_120;
 /// How to export.
 #[derive(Clone, Debug)]
 pub struct ExportOptions {
-    /// What `foresee pretrain` wrote.
+    /// What `foresee pretrain` or `foresee import` wrote.
     pub checkpoint: PathBuf,
     /// The `.onnx` to write; the card goes beside it.
     pub output: PathBuf,
@@ -40,15 +39,15 @@ pub struct ExportOptions {
 /// # Errors
 /// [`ModelsError`] when the checkpoint is none or the files cannot be written; nothing is left half-written.
 pub fn export(options: &ExportOptions) -> Result<ModelCard, ModelsError> {
-    let checkpoint = Checkpoint::load(&options.checkpoint)?;
-    let encoder = &checkpoint.recipe.encoder;
-    let bytes = encoder_graph(encoder, &checkpoint.parameters, &options.name)?.to_bytes();
-    let golden = golden(&checkpoint)?;
+    let weights = EncoderWeights::load(&options.checkpoint)?;
+    let encoder = &weights.recipe.encoder;
+    let bytes = encoder_graph(encoder, &weights.parameters, &options.name)?.to_bytes();
+    let golden = golden(&weights)?;
     let file_name = options.output.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let recipe = serde_json::to_value(&checkpoint.recipe).map_err(|error| ModelsError::Training(error.to_string()))?;
+    let recipe = serde_json::to_value(&weights.recipe).map_err(|error| ModelsError::Training(error.to_string()))?;
     let mut provenance = Provenance { recipe, ..options.provenance.clone() };
     if provenance.seeds.is_empty() {
-        provenance.seeds = vec![checkpoint.place.seed];
+        provenance.seeds.extend(weights.seed);
     }
     write_model(&options.output, &bytes)?;
     let card = ModelCard {
@@ -62,11 +61,7 @@ pub fn export(options: &ExportOptions) -> Result<ModelCard, ModelsError> {
             tensor_card("tokens", &[1, encoder.num_patches(), encoder.dim]),
             tensor_card("cls", &[1, encoder.dim]),
         ],
-        preprocessing: Some(preprocessing_card(
-            encoder.image_size,
-            checkpoint.recipe.data.mean,
-            checkpoint.recipe.data.std,
-        )),
+        preprocessing: Some(preprocessing_card(encoder.image_size, weights.recipe.data.mean, weights.recipe.data.std)),
         joints: Vec::new(),
         encoder_sha256: None,
         golden,
@@ -210,12 +205,12 @@ fn transposed(parameters: &Parameters, name: &str) -> Result<Vec<f32>, ModelsErr
 }
 
 /// A fixed input of standard normal values, and what the training framework makes of it.
-fn golden(checkpoint: &Checkpoint) -> Result<Golden, ModelsError> {
-    let encoder = &checkpoint.recipe.encoder;
+fn golden(weights: &EncoderWeights) -> Result<Golden, ModelsError> {
+    let encoder = &weights.recipe.encoder;
     let size = encoder.image_size;
     let data = normals(&mut generator(GOLDEN_SEED, Stream::Preview, [0, 0]), 3 * size * size);
     let input = EncoderInput { height: size, width: size, data };
-    let trained = TrainedEncoder::new(&checkpoint.recipe, &checkpoint.parameters);
+    let trained = TrainedEncoder::new(&weights.recipe, &weights.parameters);
     let features = trained.features(std::slice::from_ref(&input))?.pop();
     let features = features.ok_or_else(|| ModelsError::Training("the encoder gave nothing".to_string()))?;
     let tokens = TensorData::new(&[1, features.num_tokens, features.dim], &features.tokens);

@@ -5,11 +5,15 @@
 
 mod blocks;
 mod checkpoint;
+mod cost;
 mod encoder;
 mod error;
 mod export;
 mod frames;
+mod fused;
 mod golden;
+mod import;
+mod kernels;
 mod labels;
 mod mask;
 mod method;
@@ -25,11 +29,13 @@ mod views;
 mod weights;
 
 pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tensors};
-pub use encoder::{TrainedEncoder, load_encoder};
+pub use cost::{RecipeCost, recipe_cost};
+pub use encoder::{EncoderWeights, TrainedEncoder, load_encoder};
 pub use error::ModelsError;
 pub use export::{ExportOptions, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
 pub use golden::{GoldenCheck, GoldenReport, verify_golden};
+pub use import::{ImportOptions, ImportReport, import};
 pub use labels::{
     PropagatedFrame, PropagationRecipe, Protocol, VideoFeatures, key_points, label_pixels, propagate_labels,
 };

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::checkpoint::NamedTensors;
 use crate::error::ModelsError;
 use crate::positions::sin_cos_table;
 use crate::random::{Stream, generator, normals};
@@ -83,13 +84,28 @@ impl Parameters {
     ///
     /// # Errors
     /// [`ModelsError::Tensor`] for the first that is missing, extra, of another shape or not finite.
-    pub fn from_tensors(
+    pub fn from_tensors(recipe: &Recipe, tensors: NamedTensors) -> Result<Self, ModelsError> {
+        Self::from_some_tensors(recipe, parameter_specs(recipe), tensors)
+    }
+
+    /// The encoder's weights alone; what belongs to decoders is left out.
+    ///
+    /// # Errors
+    /// As [`Parameters::from_tensors`].
+    pub fn encoder_from_tensors(recipe: &Recipe, mut tensors: NamedTensors) -> Result<Self, ModelsError> {
+        let specs = encoder_specs(recipe);
+        tensors.retain(|name, _| specs.iter().any(|spec| spec.name == *name));
+        Self::from_some_tensors(recipe, specs, tensors)
+    }
+
+    fn from_some_tensors(
         recipe: &Recipe,
-        mut tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+        specs: Vec<ParameterSpec>,
+        mut tensors: NamedTensors,
     ) -> Result<Self, ModelsError> {
         let fail = |name: &str, problem: String| ModelsError::Tensor { name: name.to_string(), problem };
         let mut entries = BTreeMap::new();
-        for spec in parameter_specs(recipe) {
+        for spec in specs {
             let frozen = spec.start == Start::SinCos;
             let (shape, values) = match tensors.remove(&spec.name) {
                 Some(tensor) => tensor,
@@ -165,7 +181,8 @@ pub(crate) fn mask_token_name(decoder: &str) -> String {
     if decoder == "decoder" { "mask_token".to_string() } else { format!("{decoder}_mask_token") }
 }
 
-fn encoder_specs(recipe: &Recipe) -> Vec<ParameterSpec> {
+/// The encoder's tensors alone.
+pub(crate) fn encoder_specs(recipe: &Recipe) -> Vec<ParameterSpec> {
     let encoder = &recipe.encoder;
     let dim = encoder.dim;
     let mut specs = Vec::new();

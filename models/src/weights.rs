@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::activation::{relu, softmax};
+use burn::tensor::activation::relu;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::error::ModelsError;
+use crate::fused::{self, gelu, scaled_softmax};
 use crate::parameters::Parameters;
 use crate::positions::Rotation;
 
@@ -113,12 +114,7 @@ impl Weights {
 
 /// Normalises over the last dimension with the biased variance and epsilon 1e-6.
 pub(crate) fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>) -> Tensor<D> {
-    burn::tensor::module::layer_norm(x, weight, Some(bias), NORM_EPSILON)
-}
-
-/// `x * 0.5 * (1 + erf(x / sqrt 2))`.
-pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    burn::tensor::activation::gelu(x)
+    fused::layer_norm(x, (weight, bias), NORM_EPSILON)
 }
 
 /// `x W^T + b` as one matrix product over all rows of `x`.
@@ -154,8 +150,7 @@ pub(crate) fn attend([q, k, v]: [Tensor<3>; 3], heads: usize, rotations: Option<
         Some([of_queries, of_keys]) => (of_queries.turn(split(q)), of_keys.turn(split(k))),
         None => (split(q), split(k)),
     };
-    let scaled = q.mul_scalar(1.0 / (head_dim as f64).sqrt());
-    let scores = scaled.matmul(k.swap_dims(2, 3));
-    let mixed = softmax(scores, 3).matmul(split(v));
+    let scores = q.matmul(k.swap_dims(2, 3));
+    let mixed = scaled_softmax(scores, 1.0 / (head_dim as f32).sqrt()).matmul(split(v));
     mixed.swap_dims(1, 2).reshape([num_samples, num_queries, dim])
 }

@@ -6,12 +6,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::file::{GoldenFile, GoldenTensor};
 use super::{GoldenReport, Subject, worst_difference};
 use crate::error::ModelsError;
+use crate::fused::gelu;
 use crate::method::{LatentDraw, balanced_kl, read_values, straight_through};
 use crate::optimiser::{AdamW, HostGradients, scheduled_rate};
 use crate::parameters::{Parameter, Parameters};
 use crate::positions::{Stretch, interpolate_positions, sin_cos_table};
 use crate::recipe::{LatentRecipe, OptimiserRecipe, Recipe};
-use crate::weights::{gelu, layer_norm};
+use crate::weights::layer_norm;
 
 /// Values of single functions: absolute.
 const VALUE: f64 = 5e-6;

@@ -1,0 +1,438 @@
+//! Reads the pickles of PyTorch checkpoints as plain data. Nothing in them is ever looked up or called: tensors and containers are
+//! known by name, an `argparse.Namespace` is read as a dictionary, and any other callable is refused by name.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Instructions that a pickle may have; a checkpoint of a thousand tensors needs some ten thousand.
+const MAX_STEPS: usize = 20_000_000;
+/// Depth of containers in containers that is looked into.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// A value of a pickle. Containers are shared, as pickles refer back to them.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Text(Rc<str>),
+    Bytes,
+    Tuple(Rc<[Value]>),
+    List(Rc<RefCell<Vec<Value>>>),
+    /// In order; also a `Namespace`.
+    Dict(Rc<RefCell<Vec<(Value, Value)>>>),
+    /// A callable or class that is known, by what it makes.
+    Known(Known),
+    /// Where a tensor's numbers lie.
+    Storage(Storage),
+    Tensor(Tensor),
+}
+
+/// What is known by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Tensor,
+    Parameter,
+    Dict,
+    Namespace,
+    /// Data that is not looked at, such as a device or a set.
+    Opaque,
+    StorageType(ElementType),
+}
+
+/// How numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ElementType {
+    F64,
+    F32,
+    F16,
+    Bf16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U8,
+}
+
+impl ElementType {
+    pub(super) fn num_bytes(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 => 2,
+            Self::I8 | Self::U8 => 1,
+        }
+    }
+}
+
+/// A file of numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Storage {
+    pub(super) key: String,
+    pub(super) element: ElementType,
+}
+
+/// A view of a storage.
+#[derive(Clone, Debug)]
+pub(super) struct Tensor {
+    pub(super) storage: Storage,
+    /// Elements.
+    pub(super) offset: usize,
+    pub(super) shape: Vec<usize>,
+    /// Elements.
+    pub(super) strides: Vec<usize>,
+}
+
+/// Callables that are known: module, name, what it makes.
+const KNOWN: &[(&str, &str, Known)] = &[
+    ("torch._utils", "_rebuild_tensor_v2", Known::Tensor),
+    ("torch._utils", "_rebuild_parameter", Known::Parameter),
+    ("collections", "OrderedDict", Known::Dict),
+    ("argparse", "Namespace", Known::Namespace),
+    ("torch", "device", Known::Opaque),
+    ("builtins", "set", Known::Opaque),
+    ("__builtin__", "set", Known::Opaque),
+    ("torch", "DoubleStorage", Known::StorageType(ElementType::F64)),
+    ("torch", "FloatStorage", Known::StorageType(ElementType::F32)),
+    ("torch", "HalfStorage", Known::StorageType(ElementType::F16)),
+    ("torch", "BFloat16Storage", Known::StorageType(ElementType::Bf16)),
+    ("torch", "LongStorage", Known::StorageType(ElementType::I64)),
+    ("torch", "IntStorage", Known::StorageType(ElementType::I32)),
+    ("torch", "ShortStorage", Known::StorageType(ElementType::I16)),
+    ("torch", "CharStorage", Known::StorageType(ElementType::I8)),
+    ("torch", "ByteStorage", Known::StorageType(ElementType::U8)),
+    ("torch", "BoolStorage", Known::StorageType(ElementType::U8)),
+];
+
+/// Reads one pickle from the front of `bytes`: its value and how many bytes it took.
+///
+/// # Errors
+/// What is wrong, in one line; a callable that is not known is named.
+pub(super) fn read_pickle(bytes: &[u8]) -> Result<(Value, usize), String> {
+    let mut machine = Machine { bytes, place: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    for _ in 0..MAX_STEPS {
+        if let Some(value) = machine.step()? {
+            return Ok((value, machine.place));
+        }
+    }
+    Err(format!("a pickle of more than {MAX_STEPS} instructions"))
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    place: usize,
+    stack: Vec<Value>,
+    marks: Vec<usize>,
+    memo: HashMap<u64, Value>,
+}
+
+impl Machine<'_> {
+    /// One instruction; the value at the end.
+    fn step(&mut self) -> Result<Option<Value>, String> {
+        let instruction = self.take(1)?.first().copied().unwrap_or(0);
+        match instruction {
+            b'.' => return self.pop().map(Some),
+            // PROTO, FRAME.
+            0x80 => _ = self.take(1)?,
+            0x95 => _ = self.take(8)?,
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.since_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            b'N' => self.stack.push(Value::None),
+            0x88 | 0x89 => self.stack.push(Value::Bool),
+            b'J' | b'K' | b'M' | 0x8a | 0x8b | b'I' | b'L' => self.integer(instruction)?,
+            b'G' => {
+                self.take(8)?;
+                self.stack.push(Value::Float);
+            }
+            b'F' => {
+                self.line()?;
+                self.stack.push(Value::Float);
+            }
+            b'X' | 0x8c | 0x8d | b'V' | b'U' | b'T' => self.text(instruction)?,
+            b'B' | b'C' | 0x8e => self.byte_string(instruction)?,
+            b')' | b't' | 0x85 | 0x86 | 0x87 => self.tuple(instruction)?,
+            b']' | b'l' | b'a' | b'e' => self.list(instruction)?,
+            b'}' | b'd' | b's' | b'u' => self.dict(instruction)?,
+            // Sets hold nothing that is looked at.
+            0x8f => self.stack.push(Value::List(Rc::default())),
+            0x90 => drop(self.since_mark()?),
+            b'q' | b'r' | 0x94 | b'p' | b'h' | b'j' | b'g' => self.memory(instruction)?,
+            b'c' | 0x93 => self.global(instruction)?,
+            b'R' | 0x81 => self.call()?,
+            b'b' => self.build()?,
+            b'Q' => self.persistent()?,
+            other => return Err(format!("a pickle instruction {other:#04x} that checkpoints do not have")),
+        }
+        Ok(None)
+    }
+
+    fn integer(&mut self, instruction: u8) -> Result<(), String> {
+        let value = match instruction {
+            b'J' => i64::from(i32::from_le_bytes(self.array()?)),
+            b'K' => i64::from(u8::from_le_bytes(self.array()?)),
+            b'M' => i64::from(u16::from_le_bytes(self.array()?)),
+            0x8a => {
+                let count = usize::from(u8::from_le_bytes(self.array()?));
+                long(self.take(count)?)
+            }
+            0x8b => {
+                let count = u32::from_le_bytes(self.array()?) as usize;
+                long(self.take(count)?)
+            }
+            // Protocol 0: "I01" is true; a long ends with L.
+            _ => self.line()?.trim_end_matches('L').parse().map_err(|_| "an integer that is none".to_string())?,
+        };
+        self.stack.push(Value::Int(value));
+        Ok(())
+    }
+
+    fn text(&mut self, instruction: u8) -> Result<(), String> {
+        let text: Rc<str> = if instruction == b'V' {
+            self.line()?.into()
+        } else {
+            let count = match instruction {
+                0x8c | b'U' => usize::from(u8::from_le_bytes(self.array()?)),
+                0x8d => usize::try_from(u64::from_le_bytes(self.array()?)).unwrap_or(usize::MAX),
+                _ => u32::from_le_bytes(self.array()?) as usize,
+            };
+            String::from_utf8_lossy(self.take(count)?).into()
+        };
+        self.stack.push(Value::Text(text));
+        Ok(())
+    }
+
+    fn byte_string(&mut self, instruction: u8) -> Result<(), String> {
+        let count = match instruction {
+            b'C' => usize::from(u8::from_le_bytes(self.array()?)),
+            0x8e => usize::try_from(u64::from_le_bytes(self.array()?)).unwrap_or(usize::MAX),
+            _ => u32::from_le_bytes(self.array()?) as usize,
+        };
+        self.take(count)?;
+        self.stack.push(Value::Bytes);
+        Ok(())
+    }
+
+    fn tuple(&mut self, instruction: u8) -> Result<(), String> {
+        let values = match instruction {
+            b')' => Vec::new(),
+            b't' => self.since_mark()?,
+            _ => {
+                let count = usize::from(instruction - 0x84);
+                let start = self.stack.len().checked_sub(count).ok_or_else(underflow)?;
+                self.stack.split_off(start)
+            }
+        };
+        self.stack.push(Value::Tuple(values.into()));
+        Ok(())
+    }
+
+    fn list(&mut self, instruction: u8) -> Result<(), String> {
+        let values = match instruction {
+            b']' => Vec::new(),
+            b'a' => vec![self.pop()?],
+            _ => self.since_mark()?,
+        };
+        if matches!(instruction, b']' | b'l') {
+            self.stack.push(Value::List(Rc::new(RefCell::new(values))));
+            return Ok(());
+        }
+        match self.top()? {
+            Value::List(list) => list.borrow_mut().extend(values),
+            _ => return Err("something appended to what is no list".to_string()),
+        }
+        Ok(())
+    }
+
+    fn dict(&mut self, instruction: u8) -> Result<(), String> {
+        let values = match instruction {
+            b'}' => Vec::new(),
+            b's' => {
+                let value = self.pop()?;
+                vec![self.pop()?, value]
+            }
+            _ => self.since_mark()?,
+        };
+        let (pairs, rest) = values.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err("a dictionary with a key and no value".to_string());
+        }
+        let pairs = pairs.iter().map(|[key, value]| (key.clone(), value.clone()));
+        if matches!(instruction, b'}' | b'd') {
+            self.stack.push(Value::Dict(Rc::new(RefCell::new(pairs.collect()))));
+            return Ok(());
+        }
+        match self.top()? {
+            Value::Dict(dict) => dict.borrow_mut().extend(pairs),
+            _ => return Err("a key set in what is no dictionary".to_string()),
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self, instruction: u8) -> Result<(), String> {
+        let slot = match instruction {
+            b'q' | b'h' => u64::from(u8::from_le_bytes(self.array()?)),
+            b'r' | b'j' => u64::from(u32::from_le_bytes(self.array()?)),
+            0x94 => self.memo.len() as u64,
+            _ => self.line()?.parse().map_err(|_| "a memo slot that is no number".to_string())?,
+        };
+        if matches!(instruction, b'h' | b'j' | b'g') {
+            let value = self.memo.get(&slot).cloned().ok_or_else(|| "a memo slot that is empty".to_string())?;
+            self.stack.push(value);
+        } else {
+            let value = self.top()?;
+            self.memo.insert(slot, value);
+        }
+        Ok(())
+    }
+
+    fn global(&mut self, instruction: u8) -> Result<(), String> {
+        let [module, name] = if instruction == b'c' {
+            [self.line()?, self.line()?]
+        } else {
+            let name = self.pop()?;
+            match (self.pop()?, name) {
+                (Value::Text(module), Value::Text(name)) => [module.to_string(), name.to_string()],
+                _ => return Err("a global without a name".to_string()),
+            }
+        };
+        let known = KNOWN.iter().find(|(known_module, known_name, _)| *known_module == module && *known_name == name);
+        let (_, _, known) = known.ok_or_else(|| {
+            format!("it wants to call {module}.{name}, which is no part of a checkpoint and is refused")
+        })?;
+        self.stack.push(Value::Known(*known));
+        Ok(())
+    }
+
+    fn call(&mut self) -> Result<(), String> {
+        let arguments = self.pop()?;
+        let callee = self.pop()?;
+        let (Value::Known(known), Value::Tuple(arguments)) = (callee, arguments) else {
+            return Err("a call of what is no known callable".to_string());
+        };
+        let value = match known {
+            Known::Tensor => Value::Tensor(rebuild_tensor(&arguments)?),
+            Known::Parameter => arguments.first().cloned().ok_or_else(underflow)?,
+            Known::Dict => Value::Dict(Rc::new(RefCell::new(pairs_of(arguments.first())))),
+            Known::Namespace => Value::Dict(Rc::default()),
+            Known::Opaque => Value::None,
+            Known::StorageType(_) => return Err("a call of a storage type".to_string()),
+        };
+        self.stack.push(value);
+        Ok(())
+    }
+
+    /// State of an object: a `Namespace` or an ordered dictionary with attributes takes it as its own pairs.
+    fn build(&mut self) -> Result<(), String> {
+        let state = self.pop()?;
+        if let (Value::Dict(object), Value::Dict(state)) = (self.top()?, state)
+            && !Rc::ptr_eq(&object, &state)
+        {
+            // Attributes such as `_metadata` of a state dictionary are no tensors; they do no harm.
+            object.borrow_mut().extend(state.borrow().iter().cloned());
+        }
+        Ok(())
+    }
+
+    /// `("storage", type, key, device, number of elements, ..)`.
+    fn persistent(&mut self) -> Result<(), String> {
+        let Value::Tuple(parts) = self.pop()? else { return Err("a persistent id that is no tuple".to_string()) };
+        let [Value::Text(kind), Value::Known(Known::StorageType(element)), Value::Text(key), ..] = &*parts else {
+            return Err("a persistent id that is no storage".to_string());
+        };
+        if &**kind != "storage" {
+            return Err(format!("a persistent id of kind {kind}"));
+        }
+        self.stack.push(Value::Storage(Storage { key: key.to_string(), element: *element }));
+        Ok(())
+    }
+
+    fn take(&mut self, count: usize) -> Result<&[u8], String> {
+        let end = self.place.checked_add(count).ok_or_else(truncated)?;
+        let bytes = self.bytes.get(self.place..end).ok_or_else(truncated)?;
+        self.place = end;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        self.take(N)?.try_into().map_err(|_| truncated())
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let rest = self.bytes.get(self.place..).unwrap_or_default();
+        let count = rest.iter().position(|byte| *byte == b'\n').ok_or_else(truncated)?;
+        let line = String::from_utf8_lossy(self.take(count)?).into_owned();
+        self.take(1)?;
+        Ok(line)
+    }
+
+    fn pop(&mut self) -> Result<Value, String> {
+        self.stack.pop().ok_or_else(underflow)
+    }
+
+    fn top(&self) -> Result<Value, String> {
+        self.stack.last().cloned().ok_or_else(underflow)
+    }
+
+    fn since_mark(&mut self) -> Result<Vec<Value>, String> {
+        let mark = self.marks.pop().ok_or_else(underflow)?;
+        if mark > self.stack.len() {
+            return Err(underflow());
+        }
+        Ok(self.stack.split_off(mark))
+    }
+}
+
+/// `(storage, offset, shape, strides, ..)`.
+fn rebuild_tensor(arguments: &[Value]) -> Result<Tensor, String> {
+    let [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..] = arguments
+    else {
+        return Err("a tensor that is not made of a storage, an offset, a shape and strides".to_string());
+    };
+    let number = |value: &Value| match value {
+        Value::Int(number) => usize::try_from(*number).map_err(|_| "a tensor with a negative size".to_string()),
+        _ => Err("a tensor whose size is no number".to_string()),
+    };
+    let offset = number(&Value::Int(*offset))?;
+    let shape: Vec<usize> = shape.iter().map(number).collect::<Result<_, _>>()?;
+    let strides: Vec<usize> = strides.iter().map(number).collect::<Result<_, _>>()?;
+    if shape.len() != strides.len() || shape.len() > 8 {
+        return Err("a tensor whose shape and strides differ in length".to_string());
+    }
+    Ok(Tensor { storage: storage.clone(), offset, shape, strides })
+}
+
+/// Pairs out of a list of pairs.
+fn pairs_of(argument: Option<&Value>) -> Vec<(Value, Value)> {
+    let pair = |value: &Value| match value {
+        Value::Tuple(pair) => Some((pair.first()?.clone(), pair.get(1)?.clone())),
+        Value::List(pair) => Some((pair.borrow().first()?.clone(), pair.borrow().get(1)?.clone())),
+        _ => None,
+    };
+    match argument {
+        Some(Value::List(list)) => list.borrow().iter().filter_map(pair).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A little-endian two's complement number; one that does not fit is not looked at anyway.
+fn long(bytes: &[u8]) -> i64 {
+    let sign = if bytes.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
+    let mut wide = [sign; 8];
+    wide.iter_mut().zip(bytes).for_each(|(wide, byte)| *wide = *byte);
+    i64::from_le_bytes(wide)
+}
+
+fn underflow() -> String {
+    "a pickle that takes more than it has".to_string()
+}
+
+fn truncated() -> String {
+    "a pickle that breaks off".to_string()
+}

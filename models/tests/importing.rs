@@ -1,0 +1,92 @@
+//! Official checkpoint files in, without running anything that they hold.
+
+use std::path::{Path, PathBuf};
+
+use foresee_models::{ImportOptions, ImportReport, ModelsError, NamedTensors, import, load_encoder, load_tensors};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn read(name: &str, output: Option<PathBuf>) -> Result<ImportReport, ModelsError> {
+    import(&ImportOptions { file: fixture(name), output, heads: Some(3), ..ImportOptions::default() })
+}
+
+#[test]
+fn each_official_layout_is_read_and_its_method_known() {
+    let check = |name: &str, method: &str, num_tensors: usize| {
+        let report = read(name, None).expect(name);
+        assert!(report.fits(), "{report:#?}");
+        assert_eq!((report.method.as_str(), report.num_tensors), (method, num_tensors), "{name}");
+        let encoder = &report.recipe.encoder;
+        assert_eq!([encoder.image_size, encoder.patch_size, encoder.dim, encoder.depth], [32, 8, 48, 2], "{name}");
+    };
+    check("import/rsp_tiny.pth", "rsp", 94);
+    check("import/mae_tiny_legacy.pth", "mae", 62);
+    check("import/mae_tiny_encoder.pth", "encoder", 30);
+}
+
+#[test]
+fn values_arrive_and_the_encoder_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("weights.safetensors");
+    read("import/mae_tiny_legacy.pth", Some(output.clone())).expect("imports");
+    let (ours, _) = load_tensors(&output).expect("reads");
+    let golden = load_golden();
+    for (name, tensor) in &ours {
+        assert_eq!(Some(tensor), golden.get(&format!("model.{name}")), "{name}");
+    }
+    load_encoder(&output).expect("runs");
+}
+
+fn load_golden() -> NamedTensors {
+    let bytes = std::fs::read(fixture("golden/mae_tiny.safetensors")).expect("the golden file");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("whole");
+    let weights = file.tensors().into_iter().filter(|(name, _)| name.starts_with("model."));
+    let read = |view: safetensors::tensor::TensorView<'_>| {
+        let values = view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four")));
+        (view.shape().to_vec(), values.collect())
+    };
+    weights.map(|(name, view)| (name, read(view))).collect()
+}
+
+#[test]
+fn another_grid_stretches_the_tables() {
+    let options = ImportOptions {
+        file: fixture("import/rsp_tiny.pth"),
+        image_size: Some(48),
+        heads: Some(3),
+        ..ImportOptions::default()
+    };
+    let report = import(&options).expect("imports");
+    assert!(report.fits(), "{report:#?}");
+    assert_eq!(report.stretched, ["decoder_pos_embed", "pos_embed"]);
+}
+
+#[test]
+fn bad_files_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |bytes: &[u8], wanted: &str| {
+        let file = folder.path().join("bad.pth");
+        std::fs::write(&file, bytes).expect("written");
+        let error = import(&ImportOptions { file, ..ImportOptions::default() }).expect_err(wanted).to_string();
+        assert!(error.contains(wanted) && !error.contains('\n'), "{error}");
+    };
+    let legacy = std::fs::read(fixture("import/mae_tiny_legacy.pth")).expect("the file");
+    let zip = std::fs::read(fixture("import/rsp_tiny.pth")).expect("the file");
+    check(b"hello", "neither a zip");
+    check(&legacy[..legacy.len() / 2], "breaks off");
+    check(&zip[..zip.len() / 2], "zip directory is broken");
+    // A legacy file whose object calls os.system.
+    let starts = legacy.windows(2).enumerate().filter(|(_, window)| *window == b"\x80\x02");
+    let (object, _) = starts.into_iter().nth(3).expect("the fourth pickle is the object");
+    let mut evil = legacy[..object].to_vec();
+    evil.extend_from_slice(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.");
+    check(&evil, "os.system");
+    // Every prefix is refused without a panic.
+    for end in (0..zip.len()).step_by(7919) {
+        let file = folder.path().join("cut.pth");
+        std::fs::write(&file, &zip[..end]).expect("written");
+        assert!(import(&ImportOptions { file, ..ImportOptions::default() }).is_err(), "{end}");
+    }
+}
