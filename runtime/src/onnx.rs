@@ -74,25 +74,25 @@ impl OnnxGraph {
     /// Makes `value` the f32 output `name`.
     pub fn add_output(&mut self, name: &str, value: &OnnxValue, shape: &[OnnxDim]) {
         self.graph.output.push(value_info(name, shape));
-        self.push_node("Identity", &[value], Vec::new(), vec![name.to_string()]);
+        self.push_node("Identity", (&[value], vec![name.to_string()]), Vec::new());
     }
 
     /// An f32 initialiser, row-major. `values` must hold the product of `shape`.
     pub fn add_constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> OnnxValue {
         let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.push_initialiser(name, shape, DATA_FLOAT, raw_data)
+        self.push_initialiser(name, shape, (DATA_FLOAT, raw_data))
     }
 
     /// An i64 initialiser of one dimension, such as a shape or axes.
     pub fn add_indices(&mut self, name: &str, values: &[i64]) -> OnnxValue {
         let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.push_initialiser(name, &[values.len()], DATA_INT64, raw_data)
+        self.push_initialiser(name, &[values.len()], (DATA_INT64, raw_data))
     }
 
     /// Any operator with one output.
     pub fn add_node(&mut self, operator: &str, inputs: &[&OnnxValue], attributes: Vec<OnnxAttribute>) -> OnnxValue {
         let output = self.fresh_name(operator);
-        self.push_node(operator, inputs, attributes, vec![output.clone()]);
+        self.push_node(operator, (inputs, vec![output.clone()]), attributes);
         OnnxValue(output)
     }
 
@@ -207,7 +207,7 @@ impl OnnxGraph {
         let sizes_value = self.fresh_indices("sizes", sizes);
         let first = self.fresh_name("Split");
         let names: Vec<String> = (0..sizes.len()).map(|piece_idx| format!("{first}_{piece_idx}")).collect();
-        self.push_node("Split", &[x, &sizes_value], vec![OnnxAttribute::Int("axis", axis)], names.clone());
+        self.push_node("Split", (&[x, &sizes_value], names.clone()), vec![OnnxAttribute::Int("axis", axis)]);
         names.into_iter().map(OnnxValue).collect()
     }
 
@@ -262,9 +262,8 @@ impl OnnxGraph {
     fn push_node(
         &mut self,
         operator: &str,
-        inputs: &[&OnnxValue],
+        (inputs, outputs): (&[&OnnxValue], Vec<String>),
         attributes: Vec<OnnxAttribute>,
-        outputs: Vec<String>,
     ) {
         let node = NodeProto {
             input: inputs.iter().map(|value| value.0.clone()).collect(),
@@ -276,7 +275,7 @@ impl OnnxGraph {
         self.graph.node.push(node);
     }
 
-    fn push_initialiser(&mut self, name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> OnnxValue {
+    fn push_initialiser(&mut self, name: &str, shape: &[usize], (data_type, raw_data): (i32, Vec<u8>)) -> OnnxValue {
         let dims = shape.iter().map(|&size| to_i64(size)).collect();
         self.graph.initializer.push(TensorProto { dims, data_type, name: name.to_string(), raw_data });
         OnnxValue(name.to_string())
