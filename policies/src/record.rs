@@ -3,24 +3,19 @@
 //! A file bears its final name only when it is whole, so a folder can be counted by its names, and a recording that was
 //! stopped or killed goes on where it was.
 
+mod stage;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::{
-    CommandTopic, Episode, EpisodePhase, Frame, JointState, LogHeader, LogWriter, Stamp, write_atomically,
-};
-use foresee_sim::{Camera, CameraOptions, Environment, MUJOCO_VERSION, Quality};
-use rand::Rng;
-use rand::rngs::StdRng;
+use foresee_runtime::write_atomically;
+use foresee_sim::{CameraOptions, Quality};
 use serde::{Deserialize, Serialize};
 
-use crate::actor::{OrnsteinUhlenbeck, SmoothRandom, StateActor, UniformRandom, finite_range, seeded};
+use self::stage::Stage;
 use crate::error::PoliciesError;
-use crate::experts::expert_for;
 use crate::progress::{Progress, Watch};
-use crate::statistics::EpisodeResult;
 
 /// What a folder of recordings was made with: [`RecordOptions`] but for the number of episodes.
 const MANIFEST: &str = "recording.json";
@@ -64,9 +59,9 @@ pub struct RecordOptions {
 pub enum Behaviour {
     /// The task's scripted expert; its undisturbed actions are written as `expert_command`.
     Expert,
-    /// [`UniformRandom`].
+    /// [`crate::UniformRandom`].
     UniformRandom,
-    /// [`SmoothRandom`].
+    /// [`crate::SmoothRandom`].
     SmoothRandom,
 }
 
@@ -113,7 +108,7 @@ pub struct RecordReport {
     pub num_played: usize,
     /// Of those, the ones not kept.
     pub num_rejected: usize,
-    /// Steps written now.
+    /// Steps written now, in the episodes that were kept.
     pub num_steps: u64,
     /// Whether it was asked to stop before all was there.
     pub stopped: bool,
@@ -149,7 +144,7 @@ pub fn record(options: &RecordOptions, watch: &mut Watch<'_>) -> Result<RecordRe
         report.num_held += usize::from(kept);
         report.num_rejected += usize::from(!kept);
         report.num_played += 1;
-        report.num_steps += u64::from(episode.num_steps);
+        report.num_steps += if kept { u64::from(episode.num_steps.div_ceil(options.stride)) } else { 0 };
         watch.tell(Progress::Recorded { num_held: report.num_held, num_wanted, episode, kept });
     }
     report.stopped = report.num_held < num_wanted && watch.stopped();
@@ -276,141 +271,4 @@ fn difference(wanted: &serde_json::Value, found: &serde_json::Value) -> Option<S
     let (key, value) = keys.iter().find(|(key, value)| found.get(key) != Some(value))?;
     let other = found.get(key).map_or_else(|| "nothing".to_owned(), ToString::to_string);
     Some(format!("were made with {key} = {other}, not {value}; give the same options or another folder"))
-}
-
-/// Everything that playing needs, set up once.
-struct Stage<'a> {
-    options: &'a RecordOptions,
-    environment: Environment,
-    camera: Camera,
-    actor: Box<dyn StateActor>,
-    names: Vec<String>,
-    frame: Frame,
-    joints: JointState,
-    wanted: Vec<f64>,
-    executed: Vec<f64>,
-}
-
-/// How one episode is disturbed.
-struct Disturbed {
-    generator: StdRng,
-    noise: OrnsteinUhlenbeck,
-    start: SmoothRandom,
-    num_start_steps: u32,
-}
-
-impl<'a> Stage<'a> {
-    fn new(options: &'a RecordOptions) -> Result<Self, PoliciesError> {
-        let mut environment = Environment::new(&options.task, &options.native)?;
-        environment.reset(options.first_seed)?;
-        let camera = Camera::new(&environment, &options.camera)?;
-        let actor: Box<dyn StateActor> = match options.behaviour {
-            Behaviour::Expert => expert_for(&environment)?,
-            Behaviour::UniformRandom => Box::new(UniformRandom::new()),
-            Behaviour::SmoothRandom => Box::new(SmoothRandom::new()),
-        };
-        let names = environment.actuator_names();
-        Ok(Self {
-            options,
-            actor,
-            frame: Frame::black(options.camera.width, options.camera.height, PixelEncoding::Rgb8),
-            joints: JointState::zeros(names.len()),
-            wanted: vec![0.0; names.len()],
-            executed: vec![0.0; names.len()],
-            names,
-            environment,
-            camera,
-        })
-    }
-
-    /// Plays the episode of `seed` into the log `path`; `None` when asked to stop.
-    fn play(&mut self, seed: u64, path: &Path, watch: &Watch<'_>) -> Result<Option<EpisodeResult>, PoliciesError> {
-        self.environment.reset(seed)?;
-        self.actor.reset(seed);
-        let mut disturbed = Disturbed::draw(&self.options.disturbance, seed);
-        let max_steps = self.options.max_steps.unwrap_or(u32::MAX);
-        let mut episode = Episode { seed, task: self.options.task.clone(), ..Episode::default() };
-        let mut log = LogWriter::create(path, &self.log_header(seed))?;
-        log.write_episode(self.stamp(), EpisodePhase::Started, &episode)?;
-        loop {
-            if watch.stopped() {
-                return Ok(None);
-            }
-            self.choose(episode.num_steps, &mut disturbed)?;
-            if episode.num_steps.is_multiple_of(self.options.stride) {
-                self.write_step(&mut log, episode.num_steps)?;
-            }
-            let transition = self.environment.step(&self.executed)?;
-            episode.episode_return += transition.reward;
-            episode.num_steps += 1;
-            episode.success = transition.success;
-            if transition.is_last() || episode.num_steps >= max_steps {
-                break;
-            }
-        }
-        log.write_episode(self.stamp(), EpisodePhase::Ended, &episode)?;
-        log.finish()?;
-        let Episode { episode_return, num_steps, success, .. } = episode;
-        Ok(Some(EpisodeResult { seed, episode_return, num_steps, success }))
-    }
-
-    /// Decides what is wanted and what is executed.
-    fn choose(&mut self, step: u32, disturbed: &mut Disturbed) -> Result<(), PoliciesError> {
-        self.actor.act(&self.environment, &mut self.wanted)?;
-        if step < disturbed.num_start_steps {
-            return disturbed.start.act(&self.environment, &mut self.executed);
-        }
-        let noise = disturbed.noise.next(self.wanted.len(), &mut disturbed.generator);
-        let actions = self.executed.iter_mut().zip(&self.wanted).zip(noise).zip(&self.environment.spec().actions);
-        for (((executed, wanted), noise), spec) in actions {
-            let (minimum, maximum) = finite_range(spec.minimum, spec.maximum);
-            *executed = (wanted + noise * 0.5 * (maximum - minimum)).clamp(minimum, maximum);
-        }
-        Ok(())
-    }
-
-    fn write_step(&mut self, log: &mut LogWriter, step: u32) -> Result<(), PoliciesError> {
-        self.camera.render_frame(&mut self.environment, &mut self.frame)?;
-        self.frame.sequence = u64::from(step);
-        self.environment.write_joint_state(&mut self.joints);
-        let stamp = self.frame.stamp;
-        log.write_frame(&self.frame)?;
-        log.write_joints(&self.names, &self.joints)?;
-        log.write_command(CommandTopic::JointCommand, &self.names, (stamp, &self.executed))?;
-        if self.options.behaviour == Behaviour::Expert {
-            log.write_command(CommandTopic::ExpertCommand, &self.names, (stamp, &self.wanted))?;
-        }
-        Ok(())
-    }
-
-    fn stamp(&self) -> Stamp {
-        Stamp::from_seconds(self.environment.physics().time_seconds())
-    }
-
-    fn log_header(&self, seed: u64) -> LogHeader {
-        let manifest = serde_json::to_string(&self.options.manifest()).unwrap_or_default();
-        let facts = [("recording", manifest), ("seed", seed.to_string()), ("mujoco", MUJOCO_VERSION.to_string())];
-        LogHeader {
-            robot: self.options.robot.clone(),
-            joints: self.names.clone(),
-            git_revision: self.options.git_revision.clone(),
-            facts: facts.map(|(key, value)| (key.to_owned(), value)).into(),
-            ..LogHeader::default()
-        }
-    }
-}
-
-impl Disturbed {
-    fn draw(disturbance: &Disturbance, seed: u64) -> Self {
-        // Another stream than the actor's own of the same seed.
-        let mut generator = seeded(!seed);
-        let level = disturbance.noise * generator.random::<f64>();
-        let begins_at_random = generator.random::<f64>() < disturbance.random_start_share;
-        let most = disturbance.max_random_start_steps;
-        let num_start_steps = if begins_at_random && most > 0 { generator.random_range(1..=most) } else { 0 };
-        let mut start = SmoothRandom::new();
-        start.reset(!seed);
-        let noise = OrnsteinUhlenbeck::new(level, disturbance.noise_correlation_steps);
-        Self { generator, noise, start, num_start_steps }
-    }
 }

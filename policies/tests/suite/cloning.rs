@@ -1,12 +1,12 @@
 //! From recordings through a real encoder to a served policy.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foresee_firmware_config::{DeviceProfile, Provider};
 use foresee_policies::{
-    BcOptions, DemonstrationOptions, ExportNotes, JointRange, PoliciesError, RecordOptions, Samples, VisualEvaluation,
-    VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy, load_demonstrations,
+    BcOptions, DemonstrationOptions, ExportNotes, JointRange, PoliciesError, Progress, RecordOptions, Samples,
+    VisualEvaluation, VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy, load_demonstrations,
 };
 use foresee_runtime::{
     CARD_FORMAT, Encoder, EngineOptions, Golden, ModelCard, ModelKind, OnnxDim, OnnxGraph, PreprocessingCard,
@@ -91,7 +91,12 @@ fn load_with(options: &DemonstrationOptions, encoder: &Path, num_encoders: usize
     load_demonstrations(options, (0..num_encoders).map(open).collect(), &mut watch)
 }
 
-fn evaluate(encoder: &Path, policy: &Path, plan: EpisodePlan, num_workers: usize) -> VisualOutcome {
+/// Stops after `num_wanted` episodes.
+fn evaluate(
+    [encoder, policy]: [&Path; 2],
+    plan: EpisodePlan,
+    (num_workers, num_wanted): (usize, usize),
+) -> VisualOutcome {
     let (native, profile, engine) = (native(), profile(), engine());
     let evaluation = VisualEvaluation {
         task: "dmc/reacher-easy",
@@ -104,8 +109,13 @@ fn evaluate(encoder: &Path, policy: &Path, plan: EpisodePlan, num_workers: usize
         plan,
         num_workers,
     };
-    let mut watch = Watch { observe: &mut |_| (), stop: &AtomicBool::new(false) };
-    evaluate_visual(&evaluation, &mut watch).expect("played")
+    let stop = AtomicBool::new(false);
+    let mut observe = |progress| {
+        if let Progress::Played { num_played, .. } = progress {
+            stop.store(num_played >= num_wanted, Ordering::Relaxed);
+        }
+    };
+    evaluate_visual(&evaluation, &mut Watch { observe: &mut observe, stop: &stop }).expect("played")
 }
 
 #[test]
@@ -130,11 +140,12 @@ fn a_clone_of_recordings_is_exported_and_served_the_same_by_any_number_of_worker
     assert!(losses.last() < Some(&0.02), "{losses:?}");
 
     let plan = EpisodePlan { first_seed: 500, num_episodes: 2 };
-    let outcome = evaluate(&encoder, &policy, plan, 2);
+    let outcome = evaluate([&encoder, &policy], plan, (2, 9));
     assert_eq!(outcome.episodes.iter().map(|episode| episode.seed).collect::<Vec<_>>(), [500, 501]);
     assert_eq!(outcome.encoder.provider, Provider::Tract);
     assert_eq!(outcome.statistics.total.len(), 2000);
-    assert_eq!(evaluate(&encoder, &policy, plan, 1).episodes, outcome.episodes);
+    let plan = EpisodePlan { num_episodes: 50, ..plan };
+    assert_eq!(evaluate([&encoder, &policy], plan, (1, 2)).episodes, outcome.episodes);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Experts, recordings, cloning and evaluation on the real simulator.
 
+#![expect(clippy::expect_used, reason = "these helpers run in tests alone")]
+
 #[cfg(feature = "train")]
 mod cloning;
 
@@ -123,6 +125,21 @@ fn a_recording_that_was_stopped_goes_on_to_the_same_episodes() {
     assert!(!half.exists());
     assert!(entries_of(whole.path()) == entries_of(parts.path()));
     assert_eq!(run(&options).expect("recorded").num_played, 0);
+}
+
+#[test]
+fn a_stride_leaves_steps_out_and_counts_what_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = RecordOptions { stride: 7, num_episodes: 2, ..recording(folder.path()) };
+    assert_eq!(run(&options).expect("recorded").num_steps, 10);
+    for (_, entries) in entries_of(folder.path()) {
+        let steps = entries.iter().filter_map(|entry| match entry {
+            LogEntry::Frame(frame) => Some((frame.sequence, frame.stamp.nanos)),
+            _ => None,
+        });
+        let expected = (0..5).map(|frame_idx| (7 * frame_idx, 7 * frame_idx * 20_000_000));
+        assert_eq!(steps.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
 }
 
 #[test]
