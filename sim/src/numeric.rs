@@ -31,6 +31,26 @@ pub(crate) fn in_frame(vector: [f64; 3], frame: [f64; 9]) -> [f64; 3] {
     })
 }
 
+/// `scipy.spatial.transform.Rotation.from_matrix(frame).as_quat()` of a row-major rotation: x, y, z, w.
+pub(crate) fn quaternion_xyzw(frame: [f64; 9]) -> [f64; 4] {
+    let at = |row: usize, column: usize| frame[3 * row + column];
+    let trace = at(0, 0) + at(1, 1) + at(2, 2);
+    let decisions = [at(0, 0), at(1, 1), at(2, 2), trace];
+    let largest = (1..4).fold(0, |best, index| if decisions[index] > decisions[best] { index } else { best });
+    let mut quaternion = [0.0; 4];
+    if largest == 3 {
+        quaternion = [at(2, 1) - at(1, 2), at(0, 2) - at(2, 0), at(1, 0) - at(0, 1), 1.0 + trace];
+    } else {
+        let (first, second, third) = (largest, (largest + 1) % 3, (largest + 2) % 3);
+        quaternion[first] = 1.0 - trace + 2.0 * at(first, first);
+        quaternion[second] = at(second, first) + at(first, second);
+        quaternion[third] = at(third, first) + at(first, third);
+        quaternion[3] = at(third, second) - at(second, third);
+    }
+    let norm = quaternion.iter().fold(0.0, |sum, value| sum + value * value).sqrt();
+    quaternion.map(|value| value / norm)
+}
+
 /// The mean of a few values, summed from first to last.
 pub(crate) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let number = values.len() as f64;

@@ -203,13 +203,6 @@ impl Physics {
         (0..num_steps).for_each(|_| self.data.step());
     }
 
-    /// Puts the free object of a Meta-World scene, which follows the arm's nine joints, at rest in a place.
-    pub(crate) fn place_free_object(&mut self, position: [f64; 3]) {
-        self.data.qpos_mut()[9..12].copy_from_slice(&position);
-        self.data.qvel_mut()[9..15].fill(0.0);
-        self.data.forward();
-    }
-
     /// Lets every weld hold the bodies' present frames together, rather than those of the model's default pose.
     pub(crate) fn relax_welds(&mut self) {
         let welds = self.model().eq_type().iter().map(|kind| *kind == MjtEq::mjEQ_WELD).collect::<Vec<_>>();

@@ -8,6 +8,9 @@ use crate::reward::{Sigmoid, Tolerance};
 /// Three offsets of the hand and the effort of closing the gripper, each in [-1, 1].
 pub(super) type Action = [f64; 4];
 
+/// Metres within which the pads count as around an object.
+const PAD_MARGIN: f64 = 0.05;
+
 /// Which value of an action closes the gripper.
 pub(super) const EFFORT_INDEX: usize = 3;
 
@@ -72,6 +75,8 @@ pub(super) struct Arm {
     pads: [BodyId; 2],
     pad_geoms: [GeomId; 2],
     finger_ends: [SiteId; 2],
+    /// Where the fingers' velocities are: right, left.
+    finger_dofs: [usize; 2],
     /// Where the goal is.
     pub(super) target: [f64; 3],
     /// Where the object was when the episode began.
@@ -90,6 +95,24 @@ pub(super) struct Caging {
     pub(super) xz_threshold: f64,
     pub(super) desired_effort: f64,
     pub(super) density: Density,
+}
+
+/// How tightly [`Arm::pinching`] is shaped around an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pinch {
+    pub(super) object: [f64; 3],
+    pub(super) object_radius: f64,
+    pub(super) xz_margin: f64,
+    pub(super) grip: Grip,
+}
+
+/// What counts as gripping.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Grip {
+    /// The effort of closing the gripper.
+    Effort,
+    /// Pads within this distance of the object's middle.
+    Pads { margin: f64 },
 }
 
 /// What is mixed into the caging reward.
@@ -111,6 +134,10 @@ impl Arm {
             pads: [physics.body("leftpad")?, physics.body("rightpad")?],
             pad_geoms: [physics.geom("leftpad_geom")?, physics.geom("rightpad_geom")?],
             finger_ends: [physics.site("rightEndEffector")?, physics.site("leftEndEffector")?],
+            finger_dofs: [
+                physics.dof_address(physics.joint("r_close")?),
+                physics.dof_address(physics.joint("l_close")?),
+            ],
             target: [0.0; 3],
             object_start: [0.0; 3],
             start: [0.0; 3],
@@ -129,6 +156,12 @@ impl Arm {
     pub(super) fn opening(&self, physics: &Physics) -> f64 {
         let [right, left] = self.claws.map(|claw| physics.xpos(claw));
         (norm(&difference(right, left)) / 0.1).clamp(0.0, 1.0)
+    }
+
+    /// How fast [`Self::opening`] grows, per second.
+    pub(super) fn opening_speed(&self, physics: &Physics) -> f64 {
+        let [right, left] = self.finger_dofs.map(|dof| physics.qvel()[dof]);
+        (left - right) / 0.1
     }
 
     /// The middle between the fingers' ends.
@@ -154,16 +187,22 @@ impl Arm {
 
     /// How well the gripper is around the object and closes on it (`_gripper_caging_reward`).
     pub(super) fn caging(&self, physics: &Physics, action: &Action, shape: &Caging) -> f64 {
+        self.caging_from(physics, action, (shape, self.object_start))
+    }
+
+    /// As [`Self::caging`], of an object that began elsewhere than the task's main one.
+    pub(super) fn caging_from(&self, physics: &Physics, action: &Action, object: (&Caging, [f64; 3])) -> f64 {
+        let (shape, object_start) = object;
         let sideways = self.pads(physics).map(|pad| {
             let threshold = shape.pad_success_threshold;
-            let margin = ((pad[1] - self.object_start[1]).abs() - threshold).abs();
+            let margin = ((pad[1] - object_start[1]).abs() - threshold).abs();
             let bounds = Tolerance::within(shape.object_radius, threshold);
             long_tail(bounds, margin).of((pad[1] - shape.object[1]).abs())
         });
         let caging_y = hamacher(sideways[0], sideways[1]);
         let centre = self.centre(physics);
         let flat = |left: [f64; 3], right: [f64; 3]| norm(&[left[0] - right[0], left[2] - right[2]]);
-        let margin = flat(self.object_start, self.start) - shape.xz_threshold;
+        let margin = flat(object_start, self.start) - shape.xz_threshold;
         let caging_xz = near(shape.xz_threshold, margin).of(flat(centre, shape.object));
         let caging = hamacher(caging_y, caging_xz);
         let closed = action[EFFORT_INDEX].max(0.0).min(shape.desired_effort) / shape.desired_effort;
@@ -172,9 +211,33 @@ impl Arm {
             Density::Sparse => both,
             Density::High => (both + caging) / 2.0,
             Density::Medium => {
-                let from_start = norm(&difference(self.object_start, self.start));
+                let from_start = norm(&difference(object_start, self.start));
                 let reach = near(shape.object_reach_radius, (from_start - shape.object_reach_radius).abs());
                 (both + reach.of(norm(&difference(shape.object, centre)))) / 2.0
+            }
+        }
+    }
+
+    /// How well the pads are around the object, left and right told apart, and grip it.
+    pub(super) fn pinching(&self, physics: &Physics, action: &Action, shape: &Pinch) -> f64 {
+        let [left, right] = self.pads(physics).map(|pad| pad[1]);
+        // The original keeps no copy of the pads' first places: its margins come from the present ones.
+        let sides = [shape.object[1] - right, left - shape.object[1]].map(|offset| {
+            let margin = (offset.abs() - PAD_MARGIN).abs();
+            move |upper: f64| long_tail(Tolerance::within(shape.object_radius, upper), margin).of(offset)
+        });
+        let around = hamacher(sides[0](PAD_MARGIN), sides[1](PAD_MARGIN));
+        let flat = |left: [f64; 3], right: [f64; 3]| norm(&[left[0] - right[0], left[2] - right[2]]);
+        let margin = flat(self.object_start, self.start) - shape.xz_margin;
+        let caging = hamacher(around, near(shape.xz_margin, margin).of(flat(self.centre(physics), shape.object)));
+        match shape.grip {
+            Grip::Effort => {
+                let closed = action[EFFORT_INDEX].clamp(0.0, 1.0);
+                (hamacher(caging, if caging > 0.97 { closed } else { 0.0 }) + caging) / 2.0
+            }
+            Grip::Pads { margin } => {
+                let gripping = hamacher(sides[0](margin), sides[1](margin));
+                (caging + if caging > 0.95 { gripping } else { 0.0 }) / 2.0
             }
         }
     }
@@ -210,4 +273,45 @@ pub(super) fn plus(left: [f64; 3], right: [f64; 3]) -> [f64; 3] {
 /// Distance in the plane of the table.
 pub(super) fn flat_distance(left: [f64; 3], right: [f64; 3]) -> f64 {
     norm(&[left[0] - right[0], left[1] - right[1]])
+}
+
+/// Distance in space.
+pub(super) fn distance(left: [f64; 3], right: [f64; 3]) -> f64 {
+    norm(&difference(left, right))
+}
+
+/// Distance with each axis stretched.
+pub(super) fn scaled_distance(left: [f64; 3], right: [f64; 3], scale: [f64; 3]) -> f64 {
+    let [x, y, z] = difference(left, right);
+    norm(&[x * scale[0], y * scale[1], z * scale[2]])
+}
+
+/// 1 within `radius`, falling off like a bell over `margin`.
+pub(super) fn gaussian(radius: f64, margin: f64) -> Tolerance {
+    Tolerance::within(0.0, radius).margin(margin)
+}
+
+/// Height that the hand should keep at a distance from an object: a funnel that opens beyond `threshold`.
+pub(super) fn floor_height(radius: f64, threshold: f64) -> f64 {
+    if radius > threshold { 0.04 * (radius - threshold).ln() + 0.4 } else { 0.0 }
+}
+
+/// 1 for the ideal rotation of the first object, 0 from `width` off.
+pub(super) fn quaternion_reward(look: &Look, ideal: [f64; 4], width: f64) -> f64 {
+    let found = look.object_quaternion();
+    let error = norm(&std::array::from_fn::<_, 4, _>(|index| found[index] - ideal[index]));
+    (1.0 - error / width).max(0.0)
+}
+
+/// How far a point inside a box is from the corner `zero` to the corner `one`: 0 to 1, and 1 outside of the box.
+pub(super) fn prism(point: [f64; 3], zero: [f64; 3], one: [f64; 3]) -> f64 {
+    let inside = |axis: usize| {
+        let (low, high) = (zero[axis].min(one[axis]), zero[axis].max(one[axis]));
+        (low..=high).contains(&point[axis])
+    };
+    if !(inside(0) && inside(1) && inside(2)) {
+        return 1.0;
+    }
+    let part = |axis: usize| (point[axis] - zero[axis]) / (one[axis] - zero[axis]);
+    part(0) * part(1) * part(2)
 }

@@ -2,8 +2,8 @@
 
 use crate::error::SimError;
 use crate::metaworld::{
-    Action, Arm, Caging, Density, Look, Manipulation, Scene, Verdict, flat_distance, make, move_to, near, one_object,
-    plus,
+    Action, Arm, Caging, Density, Look, Manipulation, Scene, TABLE, Verdict, flat_distance, make, move_to, near,
+    one_object, plus, quaternion_reward,
 };
 use crate::numeric::{difference, norm};
 use crate::physics::{Assets, BodyId, Physics, SiteId};
@@ -13,7 +13,7 @@ const SCENE: Scene = Scene {
     model: "sawyer_assembly_peg.xml",
     success: "the wrench's ring is around the peg; of an episode: in its last state",
     hand_start: [0.0, 0.6_f32 as f64, 0.2_f32 as f64],
-    hand_space: [[-0.5, 0.40, 0.05], [0.5, 1.0, 0.5]],
+    hand_space: TABLE,
     goal_space: [[-0.1, 0.75, 0.1], [0.1, 0.85, 0.1]],
     layout_space: &[[0.0, 0.0], [0.6, 0.6], [0.02, 0.02], [-0.1, 0.1], [0.75, 0.85], [0.1, 0.1]],
 };
@@ -37,13 +37,6 @@ struct Assembly {
     nut_centre: SiteId,
     peg: BodyId,
     peg_top: SiteId,
-}
-
-fn quaternion_reward(look: &Look) -> f64 {
-    let ideal = [0.707, 0.0, 0.0, 0.707];
-    let found = look.object_quaternion();
-    let error = norm(&std::array::from_fn::<_, 4, _>(|index| found[index] - ideal[index]));
-    (1.0 - error / 0.4).max(0.0)
 }
 
 fn place_reward(centre: [f64; 3], target: [f64; 3]) -> (f64, bool) {
@@ -93,7 +86,7 @@ impl Manipulation for Assembly {
         };
         let grabbing = arm.caging(physics, &look.action, &shape);
         let (placing, success) = place_reward(physics.site_xpos(self.nut_centre), arm.target);
-        let reward = (2.0 * grabbing + 6.0 * placing) * quaternion_reward(look);
+        let reward = (2.0 * grabbing + 6.0 * placing) * quaternion_reward(look, [0.707, 0.0, 0.0, 0.707], 0.4);
         Verdict { reward: if success { 10.0 } else { reward }, success }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::SimError;
 use crate::metaworld::{
-    Action, Arm, Look, Manipulation, Scene, Verdict, flat_distance, make, move_to, near, one_object, plus,
+    Action, Arm, Look, Manipulation, Scene, TABLE, Verdict, flat_distance, make, move_to, near, one_object, plus,
 };
 use crate::numeric::{difference, norm};
 use crate::physics::{Assets, BodyId, Physics, SiteId};
@@ -12,8 +12,8 @@ const SCENE: Scene = Scene {
     model: "sawyer_drawer.xml",
     success: "the handle is within 3 cm of the goal; of an episode: in its last state",
     hand_start: [0.0, 0.6_f32 as f64, 0.2_f32 as f64],
-    hand_space: [[-0.5, 0.40, 0.05], [0.5, 1.0, 0.5]],
-    goal_space: [[-0.5, 0.40, 0.05], [0.5, 1.0, 0.5]],
+    hand_space: TABLE,
+    goal_space: TABLE,
     layout_space: &[[-0.1, 0.1], [0.9, 0.9], [0.0, 0.0]],
 };
 /// Metres that the drawer opens.

@@ -2,8 +2,8 @@
 
 use crate::error::SimError;
 use crate::metaworld::{
-    Action, Arm, Caging, Density, Look, Manipulation, Scene, Verdict, flat_distance, make, move_to, near, plus,
-    two_objects,
+    Action, Arm, Caging, Density, Look, Manipulation, Scene, TABLE, Verdict, flat_distance, make, move_to, near, plus,
+    quaternion_reward, two_objects,
 };
 use crate::numeric::{difference, norm};
 use crate::physics::{Assets, BodyId, JointId, Physics, SiteId};
@@ -13,7 +13,7 @@ const SCENE: Scene = Scene {
     model: "sawyer_hammer.xml",
     success: "the nail is driven in by more than 9 cm; of an episode: in its last state",
     hand_start: [0.0, 0.4, 0.2],
-    hand_space: [[-0.5, 0.40, 0.05], [0.5, 1.0, 0.5]],
+    hand_space: TABLE,
     goal_space: [[0.2399, 0.7399, 0.109], [0.2401, 0.7401, 0.111]],
     layout_space: &[[-0.1, 0.1], [0.4, 0.5], [0.0, 0.0]],
 };
@@ -37,12 +37,6 @@ struct Hammer {
     nail_slide: JointId,
     block: BodyId,
     goal: SiteId,
-}
-
-fn quaternion_reward(look: &Look) -> f64 {
-    let found = look.object_quaternion();
-    let error = norm(&[found[0] - 1.0, found[1], found[2], found[3]]);
-    (1.0 - error / 0.4).max(0.0)
 }
 
 impl Manipulation for Hammer {
@@ -79,7 +73,7 @@ impl Manipulation for Hammer {
         let head = plus(hammer, [0.16, 0.06, 0.0]);
         let hitting = near(0.02, 0.2).of(norm(&difference(arm.target, head)));
         let placing = 0.1 * f64::from(head[2] > 0.02) + 0.9 * hitting;
-        let reward = (2.0 * grabbing + 6.0 * placing) * quaternion_reward(look);
+        let reward = (2.0 * grabbing + 6.0 * placing) * quaternion_reward(look, [1.0, 0.0, 0.0, 0.0], 0.4);
         let success = physics.joint_qpos_values(self.nail_slide)[0] > 0.09;
         Verdict { reward: if success && reward > 5.0 { 10.0 } else { reward }, success }
     }

@@ -56,6 +56,14 @@ pub(super) trait Manipulation: Send {
 
     /// What the scripted expert does.
     fn expert(&self, look: &Look) -> Action;
+
+    /// Takes over what the original keeps of an episode's first observation, which may be of the layout before.
+    fn recall(&mut self, _first: &Look) {}
+
+    /// What the original's expert adds to the object's place inside the observation that it is given, and that is recorded.
+    fn expert_shift(&self) -> [f64; 3] {
+        [0.0; 3]
+    }
 }
 
 /// One object's position and rotation.
@@ -226,9 +234,7 @@ impl<T: Manipulation> Task for SawyerTask<T> {
         joints.positions.push(self.arm.opening(physics));
         let hand = self.arm.hand().0;
         let [_, _, _, x, y, z] = physics.data().object_velocity(MjtObjBase::mjOBJ_BODY, hand, false);
-        // The two fingers slide in opposite directions, seventh and eighth after the arm's joints.
-        let fingers = physics.qvel().get(7..9).map_or(0.0, |fingers| fingers[1] - fingers[0]);
-        joints.velocities.extend([x, y, z, fingers / 0.1]);
+        joints.velocities.extend([x, y, z, self.arm.opening_speed(physics)]);
         true
     }
 
@@ -263,9 +269,20 @@ pub struct RecordedRow<'a> {
 
 /// A task that can be asked for observation, reward, success and expert action of recorded states.
 pub trait RecordedStates {
-    /// Lays the scene out as recorded. The first observation is taken over: the original makes it before it brings poses up
-    /// to date, so it is no function of the state.
-    fn begin(&mut self, physics: &mut Physics, constants: &EpisodeConstants, observation: &[f64]);
+    /// Lays the scene out as recorded and puts its first state. The first observation is taken over where it is as it was
+    /// made: the original makes it before it brings poses up to date, so it is no function of the state.
+    ///
+    /// # Errors
+    /// [`SimError::BufferSize`].
+    fn begin(
+        &mut self,
+        physics: &mut Physics,
+        constants: &EpisodeConstants,
+        first: (RecordedRow<'_>, &[f64]),
+    ) -> Result<(), SimError>;
+
+    /// What the original's expert adds to the object's place in every observation that it acts on.
+    fn expert_shift(&self) -> [f64; 3];
 
     /// Puts a state that an action led to, and makes its observation and reward.
     ///
@@ -275,16 +292,32 @@ pub trait RecordedStates {
 }
 
 impl<T: Manipulation> RecordedStates for SawyerTask<T> {
-    fn begin(&mut self, physics: &mut Physics, constants: &EpisodeConstants, observation: &[f64]) {
+    fn begin(
+        &mut self,
+        physics: &mut Physics,
+        constants: &EpisodeConstants,
+        (row, observation): (RecordedRow<'_>, &[f64]),
+    ) -> Result<(), SimError> {
         physics.reset();
         self.lay_out(physics, &constants.layout);
         self.arm.target = constants.target;
         self.arm.object_start = constants.object_start;
         self.arm.start = constants.start;
-        for (value, recorded) in self.look.observation.iter_mut().zip(observation) {
-            *value = *recorded;
+        self.move_mocap(physics, row.mocap);
+        physics.set_state(row.qpos, row.qvel)?;
+        self.observe_first(physics);
+        if self.rules.expert_shift() == [0.0; 3] {
+            for (value, recorded) in self.look.observation.iter_mut().zip(observation) {
+                *value = *recorded;
+            }
+            self.previous.copy_from_slice(&self.look.observation[..MOMENT]);
         }
-        self.previous.copy_from_slice(&self.look.observation[..MOMENT]);
+        self.rules.recall(&self.look);
+        Ok(())
+    }
+
+    fn expert_shift(&self) -> [f64; 3] {
+        self.rules.expert_shift()
     }
 
     fn put(&mut self, physics: &mut Physics, row: RecordedRow<'_>, action: &[f64]) -> Result<(), SimError> {

@@ -63,6 +63,11 @@ impl Physics {
         self.data().geom_xpos()[geom.0]
     }
 
+    /// Rotation of a geom's frame, row major.
+    pub fn geom_xmat(&self, geom: GeomId) -> [f64; 9] {
+        self.data().geom_xmat()[geom.0]
+    }
+
     /// World position of a site, metres.
     pub fn site_xpos(&self, site: SiteId) -> [f64; 3] {
         self.data().site_xpos()[site.0]
