@@ -25,7 +25,7 @@ pub(crate) mod walker;
 use crate::error::SimError;
 use crate::mjcf::Mjcf;
 use crate::physics::{Assets, ModelSource, Physics, Textures, read_text};
-use crate::verify::Inexactness;
+use crate::verify::{Inexactness, REWARD_TOLERANCE};
 
 /// Where the suite's MJCF lies below the folder of native parts.
 pub(crate) const SUITE_FOLDER: &str = "dm_control/suite";
@@ -70,16 +70,19 @@ pub(crate) fn inexactness(task: &str) -> Option<Inexactness> {
             reason: "numpy's vectorised log1p of the touch sensors rounds the last bit otherwise than libm's",
             state: 0.0,
             observation: 1e-14,
+            reward: REWARD_TOLERANCE,
         }),
         "quadruped" => Some(Inexactness {
             reason: "numpy's vectorised arcsinh and tanh of forces and ranges round the last bit otherwise than libm's",
             state: 0.0,
             observation: 1e-14,
+            reward: REWARD_TOLERANCE,
         }),
         "manipulator" => Some(Inexactness {
             reason: "numpy's vectorised arctan2, which places an object in the hand, rounds the last bit otherwise than libm's",
             state: 1e-9,
             observation: 1e-9,
+            reward: REWARD_TOLERANCE,
         }),
         _ => None,
     }

@@ -52,7 +52,7 @@ use std::path::Path;
 use crate::error::SimError;
 use crate::physics::{Assets, Physics};
 use crate::task::TaskParts;
-use crate::verify::Inexactness;
+use crate::verify::{Inexactness, REWARD_TOLERANCE};
 use arm::{
     Action, Arm, Caging, Density, Grip, Look, Pinch, Verdict, distance, flat_distance, floor_height, gaussian,
     hamacher, long_tail, move_to, near, plus, prism, quaternion_reward, scaled_distance,
@@ -95,11 +95,27 @@ fn load(native: &Path, scene: &Scene) -> Result<Physics, SimError> {
     Ok(physics)
 }
 
-/// How far Meta-World's tasks may be off as functions of a state.
+/// What of a task is not reproduced in every bit as a function of a state: the original ran on MuJoCo 3.3.0.
 pub(crate) fn inexactness(task: &str) -> Option<Inexactness> {
-    task.starts_with("metaworld/").then_some(Inexactness {
-        reason: "compared as functions of states that another MuJoCo (3.3.0) recorded",
-        state: 0.0,
-        observation: 1e-12,
-    })
+    match task.strip_prefix("metaworld/")? {
+        "door-close" | "door-open" => Some(Inexactness {
+            reason: "the handle is a mesh, whose frame MuJoCo 3.3.0 compiles otherwise",
+            state: 0.0,
+            observation: 1e-7,
+            reward: 1e-6,
+        }),
+        "lever-pull" => Some(Inexactness {
+            reason: "the lever is a mesh, whose frame MuJoCo 3.3.0 compiles otherwise",
+            state: 0.0,
+            observation: 1e-3,
+            reward: REWARD_TOLERANCE,
+        }),
+        "peg-insert-side" => Some(Inexactness {
+            reason: "the reward's margin is measured to where the peg had settled, on MuJoCo 3.3.0, before it was placed",
+            state: 0.0,
+            observation: 0.0,
+            reward: 1e-2,
+        }),
+        _ => None,
+    }
 }

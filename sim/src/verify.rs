@@ -37,6 +37,12 @@ pub struct Inexactness {
     pub state: f64,
     /// Largest absolute difference in an observation.
     pub observation: f64,
+    /// Largest absolute difference in a reward.
+    pub reward: f64,
+}
+
+impl Inexactness {
+    const NONE: Self = Self { reason: "", state: 0.0, observation: 0.0, reward: REWARD_TOLERANCE };
 }
 
 /// What a directory of reference episodes showed.
@@ -79,20 +85,19 @@ impl TaskReport {
     }
 
     fn judge(&mut self) {
-        let inexactness = crate::dmc::inexactness(&self.task).or(crate::metaworld::inexactness(&self.task));
-        let allowed = inexactness.map_or([0.0; 2], |inexactness| [inexactness.state, inexactness.observation]);
+        let known = crate::dmc::inexactness(&self.task).or(crate::metaworld::inexactness(&self.task));
+        let allowed = known.unwrap_or(Inexactness::NONE);
         let failure = match self {
             _ if self.reason.is_some() => self.reason.take(),
             _ if self.rows == 0 => Some("the file holds no states".to_string()),
-            _ if self.worst_state > allowed[0] => Some("the state differs".to_string()),
-            _ if self.worst_observation > allowed[1] => Some("the observation differs".to_string()),
-            _ if self.worst_reward > REWARD_TOLERANCE => Some("the reward differs".to_string()),
+            _ if self.worst_state > allowed.state => Some("the state differs".to_string()),
+            _ if self.worst_observation > allowed.observation => Some("the observation differs".to_string()),
+            _ if self.worst_reward > allowed.reward => Some("the reward differs".to_string()),
             _ => None,
         };
         self.passed = failure.is_none();
-        let exact = self.worst_state == 0.0 && self.worst_observation == 0.0;
-        let known = inexactness.filter(|_| !exact).map(|inexactness| inexactness.reason.to_string());
-        self.reason = failure.or(known);
+        let exact = self.worst_state == 0.0 && self.worst_observation == 0.0 && self.worst_reward <= REWARD_TOLERANCE;
+        self.reason = failure.or(known.filter(|_| !exact).map(|known| known.reason.to_string()));
     }
 }
 

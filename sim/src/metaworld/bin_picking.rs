@@ -40,7 +40,7 @@ fn floor_at(radius: f64) -> f64 {
 /// The cube as if it lay more in the middle, so that the fingers do not meet the rim.
 fn centred(cube: [f64; 3]) -> [f64; 3] {
     let [x, y, z] = plus(cube, [0.0, 0.0, 0.03]);
-    [x, y.min(0.725).max(0.675), z]
+    [x, y.clamp(0.675, 0.725), z]
 }
 
 impl Manipulation for BinPicking {

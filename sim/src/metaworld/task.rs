@@ -87,6 +87,8 @@ pub(super) struct SawyerTask<T> {
     scene: &'static Scene,
     arm: Arm,
     rules: T,
+    /// Places of bodies and sites as the scene's file has them.
+    places: [Vec<[f64; 3]>; 2],
     previous: [f64; MOMENT],
     look: Look,
     verdict: Verdict,
@@ -95,7 +97,9 @@ pub(super) struct SawyerTask<T> {
 impl<T: Manipulation> SawyerTask<T> {
     pub(super) fn new(physics: &Physics, scene: &'static Scene, rules: T) -> Result<Self, SimError> {
         let look = Look { observation: [0.0; 39], action: [0.0; 4] };
-        Ok(Self { scene, arm: Arm::new(physics)?, rules, previous: [0.0; MOMENT], look, verdict: Verdict::default() })
+        let places = [physics.model().body_pos().to_vec(), physics.model().site_pos().to_vec()];
+        let (previous, verdict) = ([0.0; MOMENT], Verdict::default());
+        Ok(Self { scene, arm: Arm::new(physics)?, rules, places, previous, look, verdict })
     }
 
     fn draw_layout(&self, random: &mut RandomState) -> Result<Vec<f64>, SimError> {
@@ -111,6 +115,10 @@ impl<T: Manipulation> SawyerTask<T> {
     }
 
     fn lay_out(&mut self, physics: &mut Physics, layout: &[f64]) {
+        // An episode must not depend on the layout before it, which the hand could meet on its way.
+        let [bodies, sites] = &self.places;
+        physics.model_mut().body_pos_mut().copy_from_slice(bodies);
+        physics.model_mut().site_pos_mut().copy_from_slice(sites);
         for _ in 0..NUM_HAND_STEPS {
             self.move_mocap(physics, self.scene.hand_start);
             physics.set_control(&[-1.0, 1.0]);

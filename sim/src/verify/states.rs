@@ -77,13 +77,6 @@ pub(super) fn compare_seed(
         if step + 1 < episode.actions.shape[0] {
             observation[4..7].iter_mut().zip(shift).for_each(|(value, shift)| *value += shift);
         }
-        if step == 5 {
-            for (i, (a, b)) in observation.iter().zip(row_of(&episode.observations, step + 1)).enumerate() {
-                if a != b {
-                    eprintln!("{i} ours {a} ref {b}");
-                }
-            }
-        }
         let observation = difference(&observation, row_of(&episode.observations, step + 1));
         report.worst_observation = report.worst_observation.max(observation);
         let expected = [episode.rewards.values[step], episode.successes.values[step]];
