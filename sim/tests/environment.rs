@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use foresee_sim::{Environment, PhysicsWarning, SimError, TASKS};
+use foresee_sim::{Assets, Environment, PhysicsWarning, SimError, TASKS, Textures};
 
 fn native() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/native")
@@ -74,15 +74,17 @@ fn success_is_the_fingertip_in_the_target() {
 /// An environment that was used gives the same episode for a seed as a new one, and every task keeps its promises.
 #[test]
 fn every_task_is_repeatable_and_within_its_spec() {
+    let native = native();
+    let assets = Assets { native: &native, textures: Textures::Small };
     for entry in TASKS {
-        let mut used = Environment::new(entry.name, &native()).unwrap();
+        let mut used = Environment::with_assets(entry.name, assets).unwrap();
         let spec = used.spec().clone();
         assert!(!spec.observations.is_empty() && spec.max_steps > 0, "{spec:?}");
         let action: Vec<f64> = spec.actions.iter().map(|action| 0.3 * action.maximum.min(1.0)).collect();
         let highest = if entry.name.starts_with("metaworld/") { 10.0 } else { 1.0 };
         let mut trajectory = Vec::new();
         for repeat in 0..2 {
-            let mut fresh = Environment::new(entry.name, &native()).unwrap();
+            let mut fresh = Environment::with_assets(entry.name, assets).unwrap();
             let environment = if repeat == 0 { &mut fresh } else { &mut used };
             environment.reset(if repeat == 0 { 7 } else { 8 }).unwrap();
             environment.step(&action).unwrap();
