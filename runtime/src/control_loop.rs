@@ -77,6 +77,8 @@ pub struct ControlLoop {
     features: Features,
     action: Action,
     failure: Option<RuntimeError>,
+    /// The newest stamp of this episode.
+    newest: Stamp,
 }
 
 impl ControlLoop {
@@ -110,6 +112,7 @@ impl ControlLoop {
             features: Features::zeros(0, 0),
             action,
             failure: None,
+            newest: Stamp::default(),
         })
     }
 
@@ -125,6 +128,7 @@ impl ControlLoop {
     pub fn reset(&mut self) {
         self.policy.reset();
         self.filter.reset();
+        self.newest = Stamp::default();
     }
 
     /// Answers an observation; the answer is [`ControlLoop::command`]. There always is one: a stage that fails is data for the safety filter.
@@ -136,6 +140,7 @@ impl ControlLoop {
             report.verdict = self.filter.hold(stamp, Hold::StaleFrame).verdict();
             return report;
         }
+        self.newest = stamp;
         if let Err((stage, error)) = self.decide(observation, &mut report) {
             report.failed = Some(stage);
             self.failure = Some(error);
@@ -163,8 +168,11 @@ impl ControlLoop {
         self.encoder.as_ref()
     }
 
-    /// The frame is older than the pace allows. Simulated time does not age.
+    /// The frame is older than one before it, or than the pace allows. Simulated time does not age.
     fn is_stale(&self, stamp: Stamp) -> bool {
+        if stamp < self.newest {
+            return true;
+        }
         match self.pace {
             Pace::Lockstep { .. } => false,
             Pace::Fixed { max_frame_age_millis, .. } => {

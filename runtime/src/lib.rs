@@ -16,6 +16,7 @@ mod encoder;
 mod ends;
 mod engine;
 mod error;
+mod faults;
 mod files;
 mod frame;
 mod joints;
@@ -48,6 +49,7 @@ pub use engine::{
     open_policy, probe_providers,
 };
 pub use error::RuntimeError;
+pub use faults::{FaultRow, run_faults};
 pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
 pub use joints::JointState;

@@ -52,7 +52,7 @@ pub enum Hold {
     WrongLength,
     /// A stage before the filter failed.
     StageFailed,
-    /// The frame was older than the profile allows, or none came in time.
+    /// The frame was older than the profile allows or than one before it, or none came in time.
     StaleFrame,
     /// The loop stops: the last command of all.
     Stopped,
@@ -104,9 +104,27 @@ impl SafetyFilter {
             }
             Some(action) => action,
         };
+        self.limit(stamp, &action.values)
+    }
+
+    /// Another filter's command, held to what this one gave last: the two differ once one of them has stopped the joints.
+    pub(crate) fn follow(&mut self, command: &SafeCommand) -> &SafeCommand {
+        if let Some(why) = command.verdict.held {
+            return self.hold(command.stamp, why);
+        }
+        self.limit(command.stamp, &command.values);
+        let Verdict { num_clamped, num_rate_limited, .. } = command.verdict;
+        let verdict = &mut self.previous.verdict;
+        verdict.num_clamped = verdict.num_clamped.max(num_clamped);
+        verdict.num_rate_limited = verdict.num_rate_limited.max(num_rate_limited);
+        &self.previous
+    }
+
+    /// Range and rate, for finite values, one a joint.
+    fn limit(&mut self, stamp: Stamp, values: &[f64]) -> &SafeCommand {
         let elapsed = self.elapsed(stamp).as_secs_f64();
         let mut verdict = Verdict::default();
-        for ((joint, safe), wanted) in self.joints.iter().zip(&mut self.previous.values).zip(&action.values) {
+        for ((joint, safe), wanted) in self.joints.iter().zip(&mut self.previous.values).zip(values) {
             let largest_change = joint.max_rate_per_second * elapsed;
             let clamped = bound(*wanted, joint.minimum, joint.maximum);
             let limited = bound(clamped, *safe - largest_change, *safe + largest_change);

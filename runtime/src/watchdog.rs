@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use foresee_firmware_config::{DeviceProfile, Pace};
 
-use crate::command::Action;
 use crate::ends::Actuator;
 use crate::error::RuntimeError;
 use crate::safety::{SafeCommand, SafetyFilter};
@@ -61,7 +60,6 @@ struct Shared {
     actuator: Box<dyn Actuator + Send>,
     /// Knows what was last executed, which after a stop the loop's own filter does not.
     filter: SafetyFilter,
-    action: Action,
     clock: Clock,
     patience: Duration,
     state: LoopState,
@@ -89,7 +87,6 @@ impl Watchdog {
         let shared = Arc::new(Mutex::new(Shared {
             actuator,
             filter: SafetyFilter::new(&profile.joints, profile.pace.period()),
-            action: Action { values: Vec::with_capacity(profile.joints.len()) },
             clock,
             patience,
             state: LoopState::Starting,
@@ -189,16 +186,13 @@ impl Shared {
             self.summary.num_refused += 1;
             return Ok(());
         }
-        self.action.values.clear();
-        self.action.values.extend_from_slice(command.values());
         self.sequence = sequence;
         // A command that only holds tells that the loop lives, and not that it sees.
         if command.verdict().held.is_none() {
             self.last_fresh = Instant::now();
             self.state = LoopState::Normal;
         }
-        let safe = self.filter.filter(command.stamp(), Some(&self.action));
-        self.actuator.send(sequence, safe)
+        self.actuator.send(sequence, self.filter.follow(command))
     }
 
     fn look(&mut self) {
@@ -224,6 +218,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Action;
     use crate::safety::Hold;
 
     type Sent = (Vec<f64>, Option<Hold>);

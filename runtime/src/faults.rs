@@ -1,0 +1,337 @@
+//! The fault matrix: the loop with its watchdog on the machine's own clock, one fault at a time, and a judge at the joints.
+//!
+//! Everything between source and actuator is what serves a robot. Each row runs normally, then under its fault, then
+//! normally again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace, PixelEncoding};
+use serde::{Deserialize, Serialize};
+
+use crate::card::ModelCard;
+use crate::command::Action;
+use crate::control_loop::{ControlLoop, Ends, run};
+use crate::encoder::{Encoder, EncoderInput, EngineReport, Features};
+use crate::ends::{Actuator, FrameSource, Observation, SourceEvent};
+use crate::error::RuntimeError;
+use crate::joints::JointState;
+use crate::policy::Policy;
+use crate::raw_pixels::RawPixels;
+use crate::safety::SafeCommand;
+use crate::time::{Clock, Stamp};
+use crate::watchdog::Watchdog;
+
+const PERIOD: Duration = Duration::from_millis(20);
+const MAX_FRAME_AGE: Duration = Duration::from_millis(100);
+const WARM_UP: Duration = Duration::from_millis(300);
+const FAULT: Duration = Duration::from_millis(500);
+const RECOVERY: Duration = Duration::from_millis(500);
+/// What a row may take beyond the frame's age: the watchdog's look, and a machine with other work.
+const GRACE: Duration = Duration::from_millis(40);
+
+/// The faults, in the order of the matrix. One line a fault.
+const FAULTS: &[(&str, Fault)] = &[
+    ("frames of an old stamp", Fault::StaleStamps),
+    ("frames out of order", Fault::OutOfOrder),
+    ("frames of a wrong size", Fault::WrongSize),
+    ("frames cut short", Fault::CutFrames),
+    ("camera gone and back", Fault::CameraGone),
+    ("encoder fails", Fault::EncoderFails),
+    ("encoder hangs", Fault::EncoderHangs),
+    ("encoder is slow", Fault::EncoderSlow),
+    ("features are NaN", Fault::FeaturesNan),
+    ("policy gives NaN", Fault::PolicyNan),
+    ("policy gives too few values", Fault::PolicyShort),
+    ("policy leaves the range", Fault::PolicyOutOfRange),
+];
+
+/// One row of the matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultRow {
+    /// The fault.
+    pub name: String,
+    /// From the fault to the first command that was held, stopped or clamped for it.
+    pub safe_action_millis: Option<f64>,
+    /// From the end of the fault to the first command that was neither.
+    pub recovered_millis: Option<f64>,
+    /// Commands that were not finite, out of range, or changed faster than allowed.
+    pub unsafe_commands: u64,
+    /// Commands in all.
+    pub num_commands: u64,
+    /// Safe in time, recovered, and nothing unsafe.
+    pub passed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    StaleStamps,
+    OutOfOrder,
+    WrongSize,
+    CutFrames,
+    CameraGone,
+    EncoderFails,
+    EncoderHangs,
+    EncoderSlow,
+    FeaturesNan,
+    PolicyNan,
+    PolicyShort,
+    PolicyOutOfRange,
+}
+
+/// Runs every row, all at once: about a second and a half. The joints are those of `profile`, at a fixed pace of 50 Hz and
+/// with frames of at most 100 ms.
+///
+/// # Errors
+/// [`RuntimeError`] when a loop or its watchdog cannot be started.
+pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError> {
+    let camera = CameraProfile { width: 64, height: 48, encoding: PixelEncoding::Rgb8, ..profile.camera.clone() };
+    let pace =
+        Pace::Fixed { rate_hertz: 1.0 / PERIOD.as_secs_f64(), max_frame_age_millis: MAX_FRAME_AGE.as_millis() as u64 };
+    let profile = DeviceProfile { camera, pace, ..profile.clone() };
+    std::thread::scope(|scope| {
+        let spawn = |(name, fault): &(&str, Fault)| {
+            let (name, fault, profile) = ((*name).to_owned(), *fault, &profile);
+            let row = move || run_row(&name, fault, profile);
+            std::thread::Builder::new().name("foresee-fault".to_owned()).spawn_scoped(scope, row)
+        };
+        let broken = |problem: &str| RuntimeError::End { name: "faults".to_owned(), problem: problem.to_owned() };
+        let rows: Vec<_> = FAULTS.iter().map(spawn).collect();
+        let join = |row: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| {
+            let row = row.map_err(|error| broken(&format!("no thread: {error}")))?;
+            row.join().unwrap_or_else(|_| Err(broken("a row panicked")))
+        };
+        rows.into_iter().map(join).collect()
+    })
+}
+
+fn run_row(name: &str, fault: Fault, profile: &DeviceProfile) -> Result<FaultRow, RuntimeError> {
+    let injection = Arc::new(Injection { fault, is_on: AtomicBool::new(false) });
+    let (judge, sent) = Judge::new(profile);
+    let (watchdog, mut actuator) = Watchdog::start(Box::new(judge), profile, Clock::Wall)?;
+    let encoder = FaultyEncoder { sound: RawPixels::new(24, 32), injection: Arc::clone(&injection) };
+    let policy = FaultyPolicy { num_joints: profile.joints.len(), injection: Arc::clone(&injection) };
+    let mut control_loop = ControlLoop::new(Box::new(encoder), Box::new(policy), profile)?;
+    let mut source = FaultySource { injection: Arc::clone(&injection), sequence: 0, began: Instant::now() };
+    let stop = AtomicBool::new(false);
+    let (began, ended) = std::thread::scope(|scope| {
+        let conductor = scope.spawn(|| {
+            std::thread::sleep(WARM_UP);
+            let began = Instant::now();
+            injection.is_on.store(true, Ordering::SeqCst);
+            std::thread::sleep(FAULT);
+            injection.is_on.store(false, Ordering::SeqCst);
+            let ended = Instant::now();
+            std::thread::sleep(RECOVERY);
+            stop.store(true, Ordering::SeqCst);
+            (began, ended)
+        });
+        let ends = Ends { source: &mut source, actuator: &mut actuator };
+        let ran = run(ends, &mut control_loop, &stop, &mut |_| Ok(()));
+        // The conductor only sleeps and counts time; it does not panic.
+        conductor.join().map_or_else(|_| Err(ran.is_err()), Ok).map_err(|_| broken_row(name))
+    })?;
+    watchdog.finish()?;
+    let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(judge_row(name, &sent, (began, ended)))
+}
+
+fn broken_row(name: &str) -> RuntimeError {
+    RuntimeError::End { name: "faults".to_owned(), problem: format!("the row `{name}` broke") }
+}
+
+fn judge_row(name: &str, sent: &[Sent], (began, ended): (Instant, Instant)) -> FaultRow {
+    let millis = |from: Instant, at: Instant| at.saturating_duration_since(from).as_secs_f64() * 1e3;
+    let safe = sent.iter().find(|sent| sent.at >= began && !sent.is_free).map(|sent| millis(began, sent.at));
+    let recovered = sent.iter().find(|sent| sent.at >= ended && sent.is_free).map(|sent| millis(ended, sent.at));
+    let unsafe_commands = sent.iter().filter(|sent| !sent.is_safe).count() as u64;
+    let limit = (MAX_FRAME_AGE + PERIOD + GRACE).as_secs_f64() * 1e3;
+    let in_time = safe.is_some_and(|millis| millis <= limit);
+    FaultRow {
+        name: name.to_owned(),
+        safe_action_millis: safe,
+        recovered_millis: recovered,
+        unsafe_commands,
+        num_commands: sent.len() as u64,
+        passed: in_time && recovered.is_some() && unsafe_commands == 0,
+    }
+}
+
+#[derive(Debug)]
+struct Injection {
+    fault: Fault,
+    is_on: AtomicBool,
+}
+
+impl Injection {
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault && self.is_on.load(Ordering::SeqCst)
+    }
+}
+
+/// A camera at the loop's rate.
+struct FaultySource {
+    injection: Arc<Injection>,
+    sequence: u64,
+    began: Instant,
+}
+
+impl FrameSource for FaultySource {
+    fn next(&mut self, observation: &mut Observation, timeout: Duration) -> Result<SourceEvent, RuntimeError> {
+        if self.injection.is(Fault::CameraGone) {
+            std::thread::sleep(timeout);
+            return Ok(SourceEvent::TimedOut);
+        }
+        let brightness = (self.began.elapsed().as_secs_f64() * 6.0).sin() * 100.0 + 128.0;
+        let frame = &mut observation.frame;
+        (frame.width, frame.height) = (64, 48);
+        frame.data.resize(64 * 48 * 3, 0);
+        frame.data.fill(brightness as u8);
+        frame.stamp = Clock::Wall.now();
+        (frame.sequence, self.sequence) = (self.sequence, self.sequence + 1);
+        let back = |stamp: Stamp, by: Duration| Stamp { nanos: stamp.nanos.saturating_sub(by.as_nanos() as u64) };
+        match self.injection.fault {
+            _ if !self.injection.is_on.load(Ordering::SeqCst) => {}
+            Fault::StaleStamps => frame.stamp = back(frame.stamp, 3 * MAX_FRAME_AGE),
+            Fault::OutOfOrder if self.sequence.is_multiple_of(2) => frame.stamp = back(frame.stamp, MAX_FRAME_AGE / 2),
+            Fault::WrongSize => (frame.width, frame.height) = (48, 64),
+            Fault::CutFrames => frame.data.truncate(1000),
+            _ => {}
+        }
+        observation.joints.stamp = observation.frame.stamp;
+        Ok(SourceEvent::Observed)
+    }
+
+    fn num_dropped(&self) -> u64 {
+        0
+    }
+}
+
+struct FaultyEncoder {
+    sound: RawPixels,
+    injection: Arc<Injection>,
+}
+
+impl Encoder for FaultyEncoder {
+    fn card(&self) -> &ModelCard {
+        self.sound.card()
+    }
+
+    fn report(&self) -> &EngineReport {
+        self.sound.report()
+    }
+
+    fn encode(&mut self, input: &EncoderInput, features: &mut Features) -> Result<(), RuntimeError> {
+        match self.injection.fault {
+            _ if !self.injection.is_on.load(Ordering::SeqCst) => {}
+            Fault::EncoderFails => {
+                let problem = "on purpose".to_owned();
+                return Err(RuntimeError::Inference { model: self.card().name.clone(), problem });
+            }
+            Fault::EncoderHangs => {
+                while self.injection.is(Fault::EncoderHangs) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Fault::EncoderSlow => std::thread::sleep(2 * MAX_FRAME_AGE),
+            _ => {}
+        }
+        self.sound.encode(input, features)?;
+        if self.injection.is(Fault::FeaturesNan) {
+            features.cls.fill(f32::NAN);
+        }
+        Ok(())
+    }
+}
+
+/// The image's brightness as a command, for every joint.
+struct FaultyPolicy {
+    num_joints: usize,
+    injection: Arc<Injection>,
+}
+
+impl Policy for FaultyPolicy {
+    fn reset(&mut self) {}
+
+    fn act(&mut self, features: &Features, _joints: &JointState, action: &mut Action) -> Result<(), RuntimeError> {
+        let brightness = features.cls.iter().sum::<f32>() / features.cls.len().max(1) as f32;
+        action.values.clear();
+        action.values.resize(self.num_joints, f64::from(brightness));
+        match self.injection.fault {
+            _ if !self.injection.is_on.load(Ordering::SeqCst) => {}
+            Fault::PolicyNan => action.values.fill(f64::NAN),
+            Fault::PolicyShort => action.values.truncate(self.num_joints.saturating_sub(1)),
+            Fault::PolicyOutOfRange => action.values.fill(1e6),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A command as it reached the joints.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Instant,
+    /// Neither held nor clamped.
+    is_free: bool,
+    is_safe: bool,
+}
+
+/// The joints: looks at every command.
+struct Judge {
+    limits: Vec<(f64, f64, f64)>,
+    last: Option<(Stamp, Vec<f64>)>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+}
+
+impl Judge {
+    fn new(profile: &DeviceProfile) -> (Self, Arc<Mutex<Vec<Sent>>>) {
+        let limits = profile.joints.iter().map(|joint| (joint.minimum, joint.maximum, joint.max_rate_per_second));
+        let sent = Arc::<Mutex<Vec<Sent>>>::default();
+        (Self { limits: limits.collect(), last: None, sent: Arc::clone(&sent) }, sent)
+    }
+
+    fn is_safe(&self, command: &SafeCommand) -> bool {
+        // A stop may be as sudden as it must.
+        let is_stop = command.verdict().held.is_some();
+        let values = command.values().iter().zip(&self.limits).enumerate();
+        command.values().len() == self.limits.len()
+            && values.into_iter().all(|(joint_idx, (value, (minimum, maximum, rate)))| {
+                let elapsed = self.last.as_ref().map_or(PERIOD, |(stamp, _)| command.stamp().since(*stamp));
+                let before = self.last.as_ref().and_then(|(_, values)| values.get(joint_idx)).copied().unwrap_or(0.0);
+                let allowed = rate * elapsed.min(2 * PERIOD).as_secs_f64() + 1e-9;
+                value.is_finite()
+                    && (minimum..=maximum).contains(&value)
+                    && (is_stop || (value - before).abs() <= allowed)
+            })
+    }
+}
+
+impl Actuator for Judge {
+    fn send(&mut self, _sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
+        let verdict = command.verdict();
+        let is_free = verdict.held.is_none() && verdict.num_clamped == 0;
+        let sent = Sent { at: Instant::now(), is_free, is_safe: self.is_safe(command) };
+        self.last = Some((command.stamp(), command.values().to_vec()));
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_made_safe_and_recovered_from() {
+        let profile = foresee_firmware_config::load("desktop-sim").unwrap();
+        let joints = profile.joints.iter().cloned();
+        let joints = joints.map(|joint| foresee_firmware_config::JointProfile { max_rate_per_second: 20.0, ..joint });
+        let profile = DeviceProfile { joints: joints.collect(), ..profile };
+        for row in run_faults(&profile).unwrap() {
+            assert_eq!(row.unsafe_commands, 0, "{row:?}");
+            assert!(row.safe_action_millis.is_some() && row.recovered_millis.is_some(), "{row:?}");
+        }
+    }
+}
