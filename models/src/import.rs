@@ -4,6 +4,7 @@
 mod archive;
 mod pickle;
 mod shapes;
+mod values;
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,8 @@ use foresee_runtime::write_atomically;
 use serde::Serialize;
 
 use self::archive::Archive;
-use self::pickle::{ElementType, MAX_DEPTH, Tensor, Value};
 use self::shapes::recipe_of;
+use self::values::{ElementType, MAX_DEPTH, Tensor, Value};
 use crate::checkpoint::{NamedTensors, half, load_tensors, tensors_to_bytes};
 use crate::error::ModelsError;
 use crate::parameters::{Start, encoder_specs, parameter_specs};

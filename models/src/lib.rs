@@ -3,6 +3,7 @@
 //! Depends on `foresee-runtime` for frames, logs, preprocessing, cards and the ONNX writer; knows nothing of policies or
 //! simulators. What leaves this crate is an ONNX file and its card.
 
+mod bench;
 mod blocks;
 mod checkpoint;
 mod cost;
@@ -28,6 +29,7 @@ mod step;
 mod views;
 mod weights;
 
+pub use bench::{BenchOptions, BenchReport, bench_pretrain};
 pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tensors};
 pub use cost::{RecipeCost, recipe_cost};
 pub use encoder::{EncoderWeights, TrainedEncoder, load_encoder};

@@ -1,7 +1,6 @@
 //! A pretraining method as data: views, what is hidden of each, the encoder, named decoders, weighted terms, optimiser.
 //!
-//! A recipe is TOML with strict keys, parsed once by [`Recipe::parse`] and checked by one [`Recipe::validate`]; inner code never
-//! checks again. Adding a method is adding a file to `recipes/` and a line to [`RECIPES`].
+//! TOML with strict keys, parsed and checked once. Adding a method is adding a file to `recipes/` and a line to [`RECIPES`].
 
 mod validate;
 
@@ -17,6 +16,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("mae", include_str!("../recipes/mae.toml")),
     ("mae-64", include_str!("../recipes/mae-64.toml")),
     ("rsp", include_str!("../recipes/rsp.toml")),
+    ("rsp-64", include_str!("../recipes/rsp-64.toml")),
     ("siam-mae", include_str!("../recipes/siam-mae.toml")),
     ("crop-mae", include_str!("../recipes/crop-mae.toml")),
     ("croco", include_str!("../recipes/croco.toml")),

@@ -1,5 +1,7 @@
 //! Against golden vectors that the methods' official code computed.
 
+#![expect(clippy::expect_used, reason = "helpers of tests may panic as tests do")]
+
 use std::path::Path;
 
 use foresee_models::verify_golden;

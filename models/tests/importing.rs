@@ -1,5 +1,7 @@
 //! Official checkpoint files in, without running anything that they hold.
 
+#![expect(clippy::expect_used, reason = "helpers of tests may panic as tests do")]
+
 use std::path::{Path, PathBuf};
 
 use foresee_models::{ImportOptions, ImportReport, ModelsError, NamedTensors, import, load_encoder, load_tensors};

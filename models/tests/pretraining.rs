@@ -1,13 +1,15 @@
 //! A small encoder from frames to an ONNX file: the loss falls, a stopped run goes on bit for bit, the file computes what was trained.
 
+#![expect(clippy::expect_used, reason = "helpers of tests may panic as tests do")]
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_models::{
-    Checkpoint, ExportOptions, FrameStore, PretrainOptions, PretrainProgress, Recipe, Shrink, export, load_encoder,
-    pretrain,
+    BenchOptions, Checkpoint, ExportOptions, FrameStore, PretrainOptions, PretrainProgress, RECIPES, Recipe, Shrink,
+    bench_pretrain, export, load_encoder, pretrain,
 };
 use foresee_runtime::{EncoderInput, Frame, ModelCard, Provenance};
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, Tensor, tvec};
@@ -170,4 +172,28 @@ fn bad_recipes_name_the_key_and_the_value() {
 
 fn toml_of(recipe: &Recipe) -> String {
     toml::to_string(recipe).expect("writes")
+}
+
+#[test]
+fn every_recipe_takes_a_step_and_its_loss_is_finite() {
+    for (name, _) in RECIPES {
+        let mut recipe = Recipe::load(name).expect(name);
+        recipe.encoder.image_size = 4 * recipe.encoder.patch_size;
+        recipe.encoder.depth = 1;
+        recipe.decoders.values_mut().for_each(|decoder| decoder.depth = 1);
+        recipe.encodings.iter_mut().for_each(|encoding| encoding.mask_ratio = encoding.mask_ratio.min(0.75));
+        recipe.optimiser.batch_size = 2;
+        recipe.optimiser.steps = 2;
+        recipe.optimiser.warm_up_steps = 1;
+        recipe.data.stored_size = 32;
+        let folder = tempfile::tempdir().expect("a folder");
+        let losses = losses(&options(recipe, folder.path()), &drifting_squares(60), None);
+        assert!(losses.len() == 2 && losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
+    }
+}
+
+#[test]
+fn a_bench_times_whole_steps() {
+    let report = bench_pretrain(&BenchOptions { recipe: tiny(2), threads: 2, micro_batch: 8, steps: 3 }).expect("runs");
+    assert!(report.shortest_seconds > 0.0 && report.median_seconds >= report.shortest_seconds, "{report:?}");
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::pickle::{ElementType, Storage, Value, read_pickle};
+use super::pickle::read_pickle;
+use super::values::{ElementType, Storage, Value};
 
 /// Storages with other keys than these are not there.
 pub(super) struct Archive<'a> {

@@ -5,106 +5,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::values::{KNOWN, Known, Storage, Tensor, Value};
+
 /// Instructions that a pickle may have; a checkpoint of a thousand tensors needs some ten thousand.
 const MAX_STEPS: usize = 20_000_000;
-/// Depth of containers in containers that is looked into.
-pub(super) const MAX_DEPTH: usize = 64;
-
-/// A value of a pickle. Containers are shared, as pickles refer back to them.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    None,
-    Bool,
-    Int(i64),
-    Float,
-    Text(Rc<str>),
-    Bytes,
-    Tuple(Rc<[Value]>),
-    List(Rc<RefCell<Vec<Value>>>),
-    /// In order; also a `Namespace`.
-    Dict(Rc<RefCell<Vec<(Value, Value)>>>),
-    /// A callable or class that is known, by what it makes.
-    Known(Known),
-    /// Where a tensor's numbers lie.
-    Storage(Storage),
-    Tensor(Tensor),
-}
-
-/// What is known by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
-    Tensor,
-    Parameter,
-    Dict,
-    Namespace,
-    /// Data that is not looked at, such as a device or a set.
-    Opaque,
-    StorageType(ElementType),
-}
-
-/// How numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ElementType {
-    F64,
-    F32,
-    F16,
-    Bf16,
-    I64,
-    I32,
-    I16,
-    I8,
-    U8,
-}
-
-impl ElementType {
-    pub(super) fn num_bytes(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::Bf16 | Self::I16 => 2,
-            Self::I8 | Self::U8 => 1,
-        }
-    }
-}
-
-/// A file of numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Storage {
-    pub(super) key: String,
-    pub(super) element: ElementType,
-}
-
-/// A view of a storage.
-#[derive(Clone, Debug)]
-pub(super) struct Tensor {
-    pub(super) storage: Storage,
-    /// Elements.
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
-    /// Elements.
-    pub(super) strides: Vec<usize>,
-}
-
-/// Callables that are known: module, name, what it makes.
-const KNOWN: &[(&str, &str, Known)] = &[
-    ("torch._utils", "_rebuild_tensor_v2", Known::Tensor),
-    ("torch._utils", "_rebuild_parameter", Known::Parameter),
-    ("collections", "OrderedDict", Known::Dict),
-    ("argparse", "Namespace", Known::Namespace),
-    ("torch", "device", Known::Opaque),
-    ("builtins", "set", Known::Opaque),
-    ("__builtin__", "set", Known::Opaque),
-    ("torch", "DoubleStorage", Known::StorageType(ElementType::F64)),
-    ("torch", "FloatStorage", Known::StorageType(ElementType::F32)),
-    ("torch", "HalfStorage", Known::StorageType(ElementType::F16)),
-    ("torch", "BFloat16Storage", Known::StorageType(ElementType::Bf16)),
-    ("torch", "LongStorage", Known::StorageType(ElementType::I64)),
-    ("torch", "IntStorage", Known::StorageType(ElementType::I32)),
-    ("torch", "ShortStorage", Known::StorageType(ElementType::I16)),
-    ("torch", "CharStorage", Known::StorageType(ElementType::I8)),
-    ("torch", "ByteStorage", Known::StorageType(ElementType::U8)),
-    ("torch", "BoolStorage", Known::StorageType(ElementType::U8)),
-];
 
 /// Reads one pickle from the front of `bytes`: its value and how many bytes it took.
 ///

@@ -81,7 +81,7 @@ fn depth(tensors: &NamedTensors, prefix: &str) -> usize {
 fn encoder_heads(dim: usize) -> usize {
     match dim {
         1280 => 16,
-        _ if dim % 64 == 0 => dim / 64,
+        _ if dim.is_multiple_of(64) => dim / 64,
         _ => (dim / 16).max(1),
     }
 }
@@ -90,7 +90,7 @@ fn encoder_heads(dim: usize) -> usize {
 fn decoder_heads(dim: usize) -> usize {
     match dim {
         768 => 12,
-        _ if dim % 32 == 0 && dim >= 64 => dim / 32,
+        _ if dim.is_multiple_of(32) && dim >= 64 => dim / 32,
         _ => (dim / 8).max(1),
     }
 }
