@@ -203,6 +203,11 @@ impl Environment {
         self.task.expert()
     }
 
+    /// Turns a valid action into controls without stepping.
+    pub(crate) fn apply(&mut self, action: &[f64]) {
+        self.task.before_step(&mut self.physics, action);
+    }
+
     /// Access for the comparison with recorded states.
     pub(crate) fn recorded_states(&mut self) -> Option<(&mut dyn RecordedStates, &mut Physics)> {
         Some((self.task.recorded_states()?, &mut self.physics))

@@ -225,9 +225,8 @@ fn raw_steps(environments: &mut [Environment], actions: &[Vec<f64>], num_steps: 
                 *count = 0;
                 continue;
             }
-            let data = environment.physics_mut().data_mut();
-            data.ctrl_mut().copy_from_slice(action);
-            (0..num_substeps).for_each(|_| data.step());
+            environment.apply(action);
+            environment.physics_mut().whole_steps(num_substeps);
             *count += 1;
         }
     }

@@ -203,6 +203,12 @@ impl Physics {
         (0..num_steps).for_each(|_| self.data.step());
     }
 
+    /// Brings poses and velocities of bodies up to date, but no contacts and no forces.
+    pub(crate) fn update_poses(&mut self) {
+        self.data.forward_kinematics();
+        self.data.com_vel();
+    }
+
     /// Lets every weld hold the bodies' present frames together, rather than those of the model's default pose.
     pub(crate) fn relax_welds(&mut self) {
         let welds = self.model().eq_type().iter().map(|kind| *kind == MjtEq::mjEQ_WELD).collect::<Vec<_>>();

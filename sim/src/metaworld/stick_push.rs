@@ -106,4 +106,8 @@ impl Manipulation for StickPush {
         };
         move_to(hand, to, 10.0, if away || (hand[2] - stick[2]).abs() > 0.1 { -1.0 } else { 0.7 })
     }
+
+    fn reads_forces(&self) -> bool {
+        true
+    }
 }
