@@ -47,6 +47,17 @@ PACKAGES = [
         [("metaworld/assets/", "assets/"), ("metaworld-3.1.1.dist-info/licenses/", "licenses/")],
         {},
     ),
+    (
+        "gymnasium_robotics",
+        "gymnasium_robotics",
+        [
+            ("gymnasium_robotics/envs/assets/adroit_hand/", "assets/adroit_hand/"),
+            ("gymnasium_robotics/envs/assets/kitchen_franka/", "assets/kitchen_franka/"),
+            ("gymnasium_robotics/envs/assets/LICENSE.md", "licenses/ASSETS.md"),
+            ("gymnasium_robotics-1.4.2.dist-info/licenses/", "licenses/"),
+        ],
+        {},
+    ),
 ]
 
 
@@ -59,7 +70,7 @@ def main(native: pathlib.Path) -> None:
     native.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=native, prefix=".unpack-") as scratch:
         wheels = pathlib.Path(scratch) / "wheels"
-        print("setup: native libraries and assets out of pinned wheels (about 150 MB)", file=sys.stderr)
+        print("setup: native libraries and assets out of pinned wheels (about 190 MB)", file=sys.stderr)
         download(wheels)
         for folder, wheel, members, links in PACKAGES:
             found = list(wheels.glob(f"{wheel}-*.whl"))
