@@ -6,9 +6,9 @@ use foresee_runtime::{JointState, Stamp};
 use mujoco_rs::wrappers::mj_model::{MjtObjBase, MjtTrn};
 
 use crate::error::SimError;
-use crate::metaworld::RecordedStates;
 use crate::physics::{Assets, Physics, PhysicsWarning, Textures};
 use crate::random::RandomState;
+use crate::recorded::RecordedStates;
 use crate::task::{ActionSpec, ObservationWriter, Task, TaskParts, TaskSpec};
 use crate::tasks;
 
@@ -306,7 +306,8 @@ fn names(physics: &Physics, kind: MjtObjBase, number: usize) -> Vec<String> {
     (0..number).map(|id| physics.model().id_to_name(kind, id).map_or_else(|| id.to_string(), str::to_string)).collect()
 }
 
-fn action_specs(physics: &Physics) -> Vec<ActionSpec> {
+/// The actuators as actions.
+pub(crate) fn action_specs(physics: &Physics) -> Vec<ActionSpec> {
     let model = physics.model();
     let ranges = model.actuator_ctrlrange();
     let specs = names(physics, MjtObjBase::mjOBJ_ACTUATOR, ranges.len()).into_iter().zip(ranges);

@@ -11,6 +11,7 @@ mod dmc;
 mod ends;
 mod environment;
 mod error;
+mod gymnasium_robotics;
 mod measure;
 mod metaworld;
 mod mjcf;
@@ -18,6 +19,7 @@ mod numeric;
 mod physics;
 mod random;
 mod randomise;
+mod recorded;
 mod reward;
 mod task;
 mod tasks;
@@ -31,12 +33,12 @@ pub use error::SimError;
 pub use measure::{
     RenderingFigure, SteppingFigure, SteppingMode, SteppingOptions, measure_rendering, measure_stepping,
 };
-pub use metaworld::{EpisodeConstants, RecordedRow, RecordedStates};
 pub use physics::{
     ActuatorId, Assets, BodyId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning, SensorId,
     SiteId, Textures,
 };
 pub use random::RandomState;
+pub use recorded::{EpisodeStart, RecordedRow, RecordedStates};
 pub use reward::{Sigmoid, Tolerance};
 pub use task::{ActionSpec, ObservationSpec, ObservationWriter, Task, TaskEntry, TaskParts, TaskSpec};
 pub use tasks::TASKS;

@@ -59,8 +59,6 @@ use arm::{
 };
 use task::{Manipulation, SawyerTask, Scene, one_object, two_objects};
 
-pub use task::{EpisodeConstants, RecordedRow, RecordedStates};
-
 /// Where the assets lie below the folder of native parts.
 const SCENE_FOLDER: &str = "metaworld/assets/sawyer_xyz";
 /// Where the hand may go in most tasks.

@@ -4,6 +4,7 @@ mod access;
 mod load;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use mujoco_rs::prelude::{MjData, MjModel};
@@ -207,6 +208,54 @@ impl Physics {
     pub(crate) fn update_poses(&mut self) {
         self.data.forward_kinematics();
         self.data.com_vel();
+    }
+
+    /// Puts a state as whole steps leave it: poses and forces are those before the last physics step, whose positions follow
+    /// from the velocities that it ended with.
+    pub(crate) fn set_state_after_step(&mut self, qpos: &[f64], qvel: &[f64]) -> Result<(), SimError> {
+        self.set_state(qpos, qvel)?;
+        let backwards: Vec<f64> = qvel.iter().map(|velocity| -velocity).collect();
+        let mut before = qpos.to_vec();
+        self.model().integrate_pos(&mut before, &backwards, self.timestep_seconds());
+        self.data.qpos_mut().copy_from_slice(&before);
+        self.data.forward();
+        self.data.qpos_mut().copy_from_slice(qpos);
+        Ok(())
+    }
+
+    /// Puts the places and rotations of every body and the places of every site into the model.
+    pub(crate) fn place_model(
+        &mut self,
+        body_positions: &[[f64; 3]],
+        body_quaternions: &[[f64; 4]],
+        site_positions: &[[f64; 3]],
+    ) -> Result<(), SimError> {
+        let model = self.model();
+        let expected = [model.body_pos().len(), model.body_quat().len(), model.site_pos().len()];
+        let found = [body_positions.len(), body_quaternions.len(), site_positions.len()];
+        for (what, (expected, found)) in
+            ["body_pos", "body_quat", "site_pos"].into_iter().zip(expected.into_iter().zip(found))
+        {
+            if expected != found {
+                return Err(SimError::BufferSize { what, expected, found });
+            }
+        }
+        let model = self.model_mut();
+        model.body_pos_mut().copy_from_slice(body_positions);
+        model.body_quat_mut().copy_from_slice(body_quaternions);
+        model.site_pos_mut().copy_from_slice(site_positions);
+        Ok(())
+    }
+
+    /// Makes actuators hold positions with this gain.
+    pub(crate) fn set_position_gains(&mut self, actuators: RangeInclusive<usize>, gain: f64) {
+        let model = self.model_mut();
+        #[expect(unsafe_code, reason = "mujoco-rs marks gains unsafe because some of them address other arrays")]
+        // SAFETY: these are fixed gains of position actuators; they address nothing.
+        let gains = unsafe { model.actuator_gainprm_mut() };
+        gains[actuators.clone()].iter_mut().for_each(|values| values[..3].copy_from_slice(&[gain, 0.0, 0.0]));
+        let biases = &mut model.actuator_biasprm_mut()[actuators];
+        biases.iter_mut().for_each(|values| values[..3].copy_from_slice(&[0.0, -gain, 0.0]));
     }
 
     /// Lets every weld hold the bodies' present frames together, rather than those of the model's default pose.

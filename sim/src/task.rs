@@ -3,9 +3,9 @@
 use foresee_runtime::JointState;
 
 use crate::error::SimError;
-use crate::metaworld::RecordedStates;
 use crate::physics::{Assets, Physics};
 use crate::random::RandomState;
+use crate::recorded::RecordedStates;
 
 /// The rules of one task over one [`Physics`].
 pub trait Task: Send {
@@ -103,6 +103,7 @@ impl TaskEntry {
     pub fn licence(&self) -> &'static str {
         match self.name.split('/').next() {
             Some("dmc") => "dm_control suite, Apache-2.0",
+            Some("adroit" | "kitchen") => "gymnasium-robotics, Apache-2.0 and MIT",
             Some("metaworld") => "Meta-World, MIT",
             _ => "see the package of the assets",
         }

@@ -2,11 +2,16 @@
 
 use crate::dmc;
 use crate::error::SimError;
+use crate::gymnasium_robotics;
 use crate::metaworld;
 use crate::task::TaskEntry;
 
 /// Every task, by name.
 pub const TASKS: &[TaskEntry] = &[
+    TaskEntry { name: "adroit/door", make: gymnasium_robotics::door::task },
+    TaskEntry { name: "adroit/hammer", make: gymnasium_robotics::hammer::task },
+    TaskEntry { name: "adroit/pen", make: gymnasium_robotics::pen::task },
+    TaskEntry { name: "adroit/relocate", make: gymnasium_robotics::relocate::task },
     TaskEntry { name: "dmc/acrobot-swingup", make: dmc::acrobot::swingup },
     TaskEntry { name: "dmc/acrobot-swingup_sparse", make: dmc::acrobot::swingup_sparse },
     TaskEntry { name: "dmc/ball_in_cup-catch", make: dmc::ball_in_cup::catch },
@@ -58,6 +63,12 @@ pub const TASKS: &[TaskEntry] = &[
     TaskEntry { name: "dmc/walker-run", make: dmc::walker::run },
     TaskEntry { name: "dmc/walker-stand", make: dmc::walker::stand },
     TaskEntry { name: "dmc/walker-walk", make: dmc::walker::walk },
+    TaskEntry { name: "kitchen/all", make: gymnasium_robotics::kitchen::all },
+    TaskEntry { name: "kitchen/knob", make: gymnasium_robotics::kitchen::knob },
+    TaskEntry { name: "kitchen/left-door", make: gymnasium_robotics::kitchen::left_door },
+    TaskEntry { name: "kitchen/light", make: gymnasium_robotics::kitchen::light },
+    TaskEntry { name: "kitchen/microwave", make: gymnasium_robotics::kitchen::microwave },
+    TaskEntry { name: "kitchen/sliding-door", make: gymnasium_robotics::kitchen::sliding_door },
     TaskEntry { name: "metaworld/assembly", make: metaworld::assembly::task },
     TaskEntry { name: "metaworld/basketball", make: metaworld::basketball::task },
     TaskEntry { name: "metaworld/bin-picking", make: metaworld::bin_picking::task },

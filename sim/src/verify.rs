@@ -4,10 +4,11 @@
 //! `seedS.observations` `[E, T + 1, no]`, `seedS.rewards` and `seedS.discounts` `[E, T]`, `seedS.qpos` and `seedS.qvel`
 //! `[E, T + 1, n]` (float64); episode e + 1 goes on with the random stream of episode e.
 //!
-//! Meta-World's tasks ran on another MuJoCo: every recorded state is put, and observation, reward, success and the expert's
+//! The other suites' tasks ran on another MuJoCo: every recorded state is put, and observation, reward, success and the expert's
 //! action are compared as functions of it; `worst_reward` covers the latter three. A file holds `seedS.actions` and
 //! `seedS.expert_actions` `[T, 4]`, `seedS.observations` `[T + 1, 39]`, `seedS.rewards` and `seedS.success` `[T]`,
-//! `seedS.qpos`, `seedS.qvel` `[T + 1, n]`, `seedS.mocap_pos` `[T + 1, 3]`, and what the episode began with.
+//! `seedS.qpos`, `seedS.qvel` `[T + 1, n]`, `seedS.mocap_pos` `[T + 1, 3]`, and what the episode began with. Adroit and
+//! kitchen alike, without expert or mocap, with `seedS.reset.*` of the model and, kitchen, `seedS.achieved_goal`.
 
 mod episodes;
 mod file;
@@ -86,6 +87,7 @@ impl TaskReport {
 
     fn judge(&mut self) {
         let known = crate::dmc::inexactness(&self.task).or(crate::metaworld::inexactness(&self.task));
+        let known = known.or(crate::gymnasium_robotics::inexactness(&self.task));
         let allowed = known.unwrap_or(Inexactness::NONE);
         let failure = match self {
             _ if self.reason.is_some() => self.reason.take(),
@@ -126,7 +128,7 @@ pub fn verify_directory(
 /// [`SimError::Reference`] when it is damaged.
 pub fn verify_file(path: &Path, native: &Path) -> Result<TaskReport, SimError> {
     let file = ReferenceFile::read(path)?;
-    let mut report = TaskReport::new(file.task.trim_end_matches("-v3"));
+    let mut report = TaskReport::new(&file.task);
     let assets = Assets { native, textures: Textures::Small };
     let compared = match Environment::with_assets(&report.task, assets) {
         Ok(mut environment) => compare(&mut environment, &file, &mut report),

@@ -81,7 +81,12 @@ fn every_task_is_repeatable_and_within_its_spec() {
         let spec = used.spec().clone();
         assert!(!spec.observations.is_empty() && spec.max_steps > 0, "{spec:?}");
         let action: Vec<f64> = spec.actions.iter().map(|action| 0.3 * action.maximum.min(1.0)).collect();
-        let highest = if entry.name.starts_with("metaworld/") { 10.0 } else { 1.0 };
+        let highest = match entry.name.split('/').next() {
+            Some("dmc") => 1.0,
+            Some("kitchen") => 7.0,
+            Some("metaworld") => 10.0,
+            _ => 100.0,
+        };
         let mut trajectory = Vec::new();
         for repeat in 0..2 {
             let mut fresh = Environment::with_assets(entry.name, assets).unwrap();

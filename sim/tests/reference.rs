@@ -12,11 +12,12 @@ fn repository() -> PathBuf {
 fn every_task_reproduces_its_reference_episodes() {
     let native = repository().join("target/native");
     let mut reports = Vec::new();
-    for suite in ["dmc", "metaworld"] {
+    for suite in ["dmc", "hand", "metaworld"] {
         let directory = repository().join("tests/fixtures").join(suite);
         reports.extend(verify_directory(&directory, &native, &mut |task| println!("{task:?}")).unwrap().tasks);
     }
-    for entry in TASKS {
+    // The kitchen's single sub-tasks are parts of the one that has all.
+    for entry in TASKS.iter().filter(|entry| !entry.name.starts_with("kitchen/") || entry.name == "kitchen/all") {
         let task = reports.iter().find(|task| task.task == entry.name);
         let task = task.unwrap_or_else(|| panic!("no reference episodes for {}", entry.name));
         assert!(task.passed, "{task:?}");

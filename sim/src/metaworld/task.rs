@@ -7,6 +7,7 @@ use crate::error::SimError;
 use crate::metaworld::arm::{Action, Arm, EFFORT_INDEX, Look, Verdict};
 use crate::physics::Physics;
 use crate::random::RandomState;
+use crate::recorded::{EpisodeStart, RecordedRow, RecordedStates, other_suite};
 use crate::task::{ActionSpec, ObservationWriter, Task};
 
 /// Metres that the hand moves for an action of 1.
@@ -152,6 +153,13 @@ impl<T: Manipulation> SawyerTask<T> {
         }
     }
 
+    fn put_state(&self, physics: &mut Physics, row: RecordedRow<'_>) -> Result<(), SimError> {
+        if let Some(place) = row.mocap {
+            self.move_mocap(physics, place);
+        }
+        physics.set_state(row.qpos, row.qvel)
+    }
+
     fn moment(&self, physics: &Physics) -> [f64; MOMENT] {
         let mut moment = [0.0; MOMENT];
         moment[..3].copy_from_slice(&self.arm.hand_position(physics));
@@ -261,69 +269,23 @@ impl<T: Manipulation> Task for SawyerTask<T> {
     }
 }
 
-/// What a recorded episode began with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EpisodeConstants {
-    /// What the layout was drawn as.
-    pub layout: Vec<f64>,
-    /// Where the goal is.
-    pub target: [f64; 3],
-    /// Where the object was.
-    pub object_start: [f64; 3],
-    /// Where the middle between the fingers was.
-    pub start: [f64; 3],
-}
-
-/// A recorded state.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordedRow<'a> {
-    /// Generalised positions.
-    pub qpos: &'a [f64],
-    /// Generalised velocities.
-    pub qvel: &'a [f64],
-    /// Where the hand's handle is.
-    pub mocap: [f64; 3],
-}
-
-/// A task that can be asked for observation, reward, success and expert action of recorded states.
-pub trait RecordedStates {
-    /// Lays the scene out as recorded and puts its first state. The first observation is taken over where it is as it was
-    /// made: the original makes it before it brings poses up to date, so it is no function of the state.
-    ///
-    /// # Errors
-    /// [`SimError::BufferSize`].
-    fn begin(
-        &mut self,
-        physics: &mut Physics,
-        constants: &EpisodeConstants,
-        first: (RecordedRow<'_>, &[f64]),
-    ) -> Result<(), SimError>;
-
-    /// What the original's expert adds to the object's place in every observation that it acts on.
-    fn expert_shift(&self) -> [f64; 3];
-
-    /// Puts a state that an action led to, and makes its observation and reward.
-    ///
-    /// # Errors
-    /// [`SimError::BufferSize`].
-    fn put(&mut self, physics: &mut Physics, row: RecordedRow<'_>, action: &[f64]) -> Result<(), SimError>;
-}
-
 impl<T: Manipulation> RecordedStates for SawyerTask<T> {
     fn begin(
         &mut self,
         physics: &mut Physics,
-        constants: &EpisodeConstants,
+        start: &EpisodeStart,
         (row, observation): (RecordedRow<'_>, &[f64]),
     ) -> Result<(), SimError> {
+        let EpisodeStart::Layout { layout, target, object_start, start } = start else {
+            return Err(other_suite(self.scene.model));
+        };
         physics.reset();
-        self.lay_out(physics, &constants.layout);
-        self.arm.target = constants.target;
-        self.arm.object_start = constants.object_start;
-        self.arm.start = constants.start;
-        self.move_mocap(physics, row.mocap);
-        physics.set_state(row.qpos, row.qvel)?;
+        self.lay_out(physics, layout);
+        (self.arm.target, self.arm.object_start, self.arm.start) = (*target, *object_start, *start);
+        self.put_state(physics, row)?;
         self.observe_first(physics);
+        // The original makes the first observation before it brings poses up to date: it is taken over as it is, unless
+        // the expert's shift is in it.
         if self.rules.expert_shift() == [0.0; 3] {
             for (value, recorded) in self.look.observation.iter_mut().zip(observation) {
                 *value = *recorded;
@@ -334,14 +296,17 @@ impl<T: Manipulation> RecordedStates for SawyerTask<T> {
         Ok(())
     }
 
-    fn expert_shift(&self) -> [f64; 3] {
-        self.rules.expert_shift()
-    }
-
     fn put(&mut self, physics: &mut Physics, row: RecordedRow<'_>, action: &[f64]) -> Result<(), SimError> {
-        self.move_mocap(physics, row.mocap);
-        physics.set_state(row.qpos, row.qvel)?;
+        self.put_state(physics, row)?;
         self.evaluate(physics, action);
         Ok(())
+    }
+
+    fn compares_first(&self) -> bool {
+        false
+    }
+
+    fn expert_shift(&self) -> [f64; 3] {
+        self.rules.expert_shift()
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::SimError;
+use crate::gymnasium_robotics;
 
 /// Bytes above which a file is refused.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -36,6 +37,11 @@ impl ReferenceFile {
 pub(super) struct Arrays<'a>(SafeTensors<'a>);
 
 impl Arrays<'_> {
+    /// Whether there is an array of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.tensor(name).is_ok()
+    }
+
     /// The array of this name, which must have as many axes.
     pub(super) fn get(&self, name: &str, num_axes: usize) -> Result<Array, String> {
         let view = self.0.tensor(name).map_err(|_| format!("no tensor {name}"))?;
@@ -59,7 +65,11 @@ fn parse(path: &Path) -> Result<ReferenceFile, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
     let metadata = header.metadata().as_ref().ok_or("no metadata")?;
-    let task = metadata.get("task").ok_or("no task in the metadata")?.clone();
+    let task = match (metadata.get("task"), metadata.get("environment")) {
+        (Some(task), _) => task.trim_end_matches("-v3").to_string(),
+        (None, Some(environment)) => gymnasium_robotics::task_of(environment).unwrap_or(environment).to_string(),
+        (None, None) => return Err("no task in the metadata".to_string()),
+    };
     let seeds = serde_json::from_str(metadata.get("seeds").ok_or("no seeds in the metadata")?)
         .map_err(|error| format!("seeds in the metadata: {error}"))?;
     Ok(ReferenceFile { bytes, task, seeds })
