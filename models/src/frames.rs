@@ -105,12 +105,16 @@ impl FrameStore {
     fn read_log(&mut self, path: &Path) -> Result<(), ModelsError> {
         let mut shrink = Shrink::new(self.size)?;
         self.start_clip();
-        for entry in LogReader::open(path)? {
+        let mut reader = LogReader::open(path)?;
+        while let Some(entry) = reader.next() {
             match entry? {
                 LogEntry::Frame(frame) => self.push(&frame, &mut shrink)?,
                 LogEntry::Episode { .. } => self.start_clip(),
                 _ => {}
             }
+        }
+        if let Some(why) = reader.truncation() {
+            self.problems.push(format!("{}: breaks off ({why}); what came before is used", path.display()));
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(crate) struct Draws {
     pub(crate) noises: Vec<Option<Vec<f32>>>,
     /// How the latent is sampled, if there is one.
     pub(crate) latent: LatentDraw,
+    /// Whether the latent comes from the prior: what the method predicts without having seen the future.
+    pub(crate) samples_prior: bool,
 }
 
 /// How the classes of the latent are chosen.
@@ -85,7 +87,7 @@ pub(crate) fn run_method(
         let mask = draws.masks.get(encoding_idx).cloned().flatten();
         encodings.push(encode(&recipe.encoder, weights, image, mask)?);
     }
-    let latent = run_latent(recipe, weights, &encodings, &draws.latent)?;
+    let latent = run_latent(recipe, weights, &encodings, draws)?;
     let mut total: Option<Tensor<1>> = None;
     let mut add = |loss: Tensor<1>| {
         total = Some(match total.take() {

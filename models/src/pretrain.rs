@@ -3,6 +3,7 @@
 //! A run folder holds `checkpoint.safetensors` (whole or not at all, every few minutes and at the end), `metrics.jsonl` (one line a
 //! step), `reconstructions.png` (input, what was seen, prediction) and `run.json` (recipe, data, sizes, seed).
 
+mod components;
 mod folder;
 mod picture;
 

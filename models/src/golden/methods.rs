@@ -170,6 +170,14 @@ impl Trial<'_> {
             }
             let golden = self.file().get("out.post_z")?;
             check("forward/out.post_z", read_values(latent.sample.clone().into_data())?, &golden.values);
+            if let Some(golden) = self.file().find("out.tgt_pred_prior") {
+                let classes = self.file().get(&self.layout.stepped("draw.prior_idx", 0))?.to_indices();
+                let draws = Draws { samples_prior: true, latent: LatentDraw::Classes(classes), ..self.draws(0)? };
+                let weights = Weights::upload(parameters, &Device::flex());
+                let outcome = run_method(&self.recipe, &weights, (&self.views(0, &Device::flex())?, &draws))?;
+                let prediction = outcome.predictions.into_iter().next().map(|prediction| prediction.into_data());
+                check("forward/out.tgt_pred_prior", prediction.map_or(Ok(Vec::new()), read_values)?, &golden.values);
+            }
         }
         let target_view = self.recipe.terms.first().map_or(0, |term| term.target_view);
         let device = Device::flex();

@@ -4,14 +4,14 @@
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Encoded, LatentDraw};
+use super::{Draws, Encoded, LatentDraw};
 use crate::error::ModelsError;
 use crate::recipe::{LatentRecipe, Recipe};
 use crate::weights::Weights;
 
 /// The latent of one batch.
 pub(crate) struct Latent {
-    /// `[N, groups * classes]`: the posterior's sample, one-hot, with the posterior's gradient.
+    /// `[N, groups * classes]`: the posterior's sample (or the prior's, if asked), one-hot, with its gradient.
     pub(crate) sample: Tensor<2>,
     /// Balanced divergence in nats, batch mean.
     pub(crate) kl: Tensor<1>,
@@ -30,7 +30,7 @@ pub(super) fn run_latent(
     recipe: &Recipe,
     weights: &Weights,
     encodings: &[Encoded],
-    draw: &LatentDraw,
+    draws: &Draws,
 ) -> Result<Option<Latent>, ModelsError> {
     let Some(latent) = &recipe.latent else { return Ok(None) };
     let class_token = |name: &str| {
@@ -42,7 +42,8 @@ pub(super) fn run_latent(
     let both = Tensor::cat(vec![source.clone(), target], 1);
     let posterior_logits = grouped(weights.relu_mlp("to_posterior", widths, both)?, latent);
     let prior_logits = grouped(weights.relu_mlp("to_prior", widths, source)?, latent);
-    let sample = straight_through(&posterior_logits, draw)?;
+    let logits = if draws.samples_prior { &prior_logits } else { &posterior_logits };
+    let sample = straight_through(logits, &draws.latent)?;
     let (kl, kl_loss) = balanced_kl(&posterior_logits, &prior_logits, latent);
     let [num_samples, groups, classes] = sample.dims();
     let sample = sample.reshape([num_samples, groups * classes]);
