@@ -1,0 +1,100 @@
+//! Bad input on the command line: exit code 2, one line that names the thing and the fix, nothing half-written.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use foresee_tests::{foresee, root};
+
+/// Runs `foresee` with these arguments in an empty folder that `prepare` fills.
+fn check(arguments: &[&str], prepare: fn(&Path), expected: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    let before = files(folder.path());
+    let output = foresee(folder.path()).args(arguments).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    let line = said.trim_end().lines().last().unwrap_or_default();
+    assert!(line.starts_with("foresee: ") && !said.contains("panicked"), "{arguments:?}: {said}");
+    for part in expected {
+        assert!(line.contains(part), "{arguments:?}: {line:?} lacks {part:?}");
+    }
+    assert_eq!(files(folder.path()), before, "{arguments:?}: left something behind");
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn nothing(_: &Path) {}
+
+fn copy_zoo(folder: &Path) {
+    for entry in std::fs::read_dir(root().join("models/zoo")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_model_that_is_not_right_is_named() {
+    check(&["run", "--encoder", "nowhere.onnx"], nothing, &["nowhere.onnx", "--encoder"]);
+    let truncate = |folder: &Path| {
+        copy_zoo(folder);
+        let path = folder.join("mae-64.onnx");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    check(&["run", "--encoder", "mae-64.onnx"], truncate, &["mae-64", "sha256"]);
+    let swap_cards = |folder: &Path| {
+        copy_zoo(folder);
+        std::fs::copy(folder.join("reacher-easy-bc.card.json"), folder.join("mae-64.card.json")).unwrap();
+    };
+    check(&["run", "--encoder", "mae-64.onnx"], swap_cards, &["mae-64.card.json"]);
+    let no_card = |folder: &Path| {
+        copy_zoo(folder);
+        std::fs::remove_file(folder.join("mae-64.card.json")).unwrap();
+    };
+    check(&["run", "--encoder", "mae-64.onnx"], no_card, &["mae-64.card.json"]);
+    let other_size = |folder: &Path| {
+        copy_zoo(folder);
+        let path = folder.join("mae-64.card.json");
+        let card = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, card.replace("\"width\": 64", "\"width\": 32")).unwrap();
+    };
+    check(&["run", "--encoder", "mae-64.onnx"], other_size, &["mae-64.card.json"]);
+    check(&["run", "--encoder", "mae-64.onnx", "--policy", "mae-64.onnx"], copy_zoo, &["mae-64"]);
+}
+
+#[test]
+fn a_thing_that_is_not_there_is_named() {
+    check(&["sim", "dmc/reacher-eazy"], nothing, &["dmc/reacher-eazy", "dmc/reacher-easy"]);
+    check(&["run", "--simulate", "dmc/reacher-eazy"], nothing, &["dmc/reacher-eazy", "dmc/reacher-easy"]);
+    check(&["run", "--provider", "cpu", "--onnxruntime", "nowhere.so"], nothing, &["nowhere.so"]);
+    check(&["run", "--provider", "cuda"], nothing, &["cuda"]);
+    check(&["replay", "nowhere.mcap"], nothing, &["nowhere.mcap"]);
+    check(&["run", "--profile", "nowhere"], nothing, &["nowhere", "desktop-sim"]);
+    check(&["pretrain", "mae-65", "--data", ".", "--out", "run"], nothing, &["mae-65", "mae-64"]);
+    check(&["pretrain", "mae-64", "--data", "nowhere", "--out", "run"], nothing, &["nowhere"]);
+}
+
+#[test]
+fn a_profile_with_a_wrong_key_is_named() {
+    let misspelt = |folder: &Path| {
+        std::fs::write(folder.join("mine.toml"), "inherit = \"desktop-sim\"\n[zenohh]\nlisten = []\n").unwrap();
+    };
+    check(&["run", "--profile", "mine.toml"], misspelt, &["mine.toml", "line 2", "zenohh"]);
+    let log = |folder: &Path| std::fs::write(folder.join("not.mcap"), "not a log").unwrap();
+    check(&["replay", "not.mcap"], log, &["not.mcap"]);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp/{}", listener.local_addr().unwrap());
+    check(&["sim", "dmc/reacher-easy", "--endpoint", &endpoint], nothing, &[&endpoint, "in use"]);
+    check(&["run", "--simulate", "dmc/reacher-easy", "--endpoint", &endpoint], nothing, &[&endpoint, "in use"]);
+}

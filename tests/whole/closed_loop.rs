@@ -1,0 +1,152 @@
+//! The closed loop as users run it: two real processes over loopback, watched, interrupted, killed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use foresee_runtime::{LogEntry, LogReader};
+use foresee_tests::{foresee, free_endpoint};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `foresee run` beside its own `foresee sim`, in a folder of its own.
+fn run(folder: &Path, episodes: u32, provider: &str) -> Command {
+    let mut command = foresee(folder);
+    command.args(["run", "--simulate", "dmc/reacher-easy", "--name", "test", "--provider", provider]);
+    command.args(["--episodes", &episodes.to_string(), "--seed", "77", "--endpoint", &free_endpoint()]);
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn result(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("runs/test/result.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_leaves_what_it_promises_and_replays_to_the_bit() {
+    for provider in ["cpu", "tract"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(folder.path(), 1, provider).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        let result = result(folder.path());
+        for returns in ["policy", "expert", "random"] {
+            let returns = &result[returns];
+            let mean = returns["mean_return"].as_f64().unwrap();
+            let [lower, upper] = [0, 1].map(|end| returns["ci95"][end].as_f64().unwrap());
+            assert!((lower..=upper).contains(&mean) && returns["success_rate"].is_f64(), "{returns}");
+        }
+        assert_eq!((result["episodes"].as_u64(), &result["seeds"][0]), (Some(1), &Value::from(77)));
+        assert_eq!(result["provider"], provider);
+        assert_eq!(result["frames"], 1000);
+        assert_eq!((&result["frames_dropped"], &result["commands_held"]), (&Value::from(0), &Value::from(0)));
+        assert_eq!(result["mujoco_version"], "3.17.0");
+        for text in ["encoder_sha256", "policy_sha256", "git_revision", "provider_reason"] {
+            assert!(result[text].as_str().is_some_and(|text| text.len() >= 7), "{text}: {}", result[text]);
+        }
+        assert!(!result["cpu_features"].as_array().unwrap().is_empty());
+        let [p50, p99, max] = ["p50", "p99", "max"].map(|which| result["loop_millis"][which].as_f64().unwrap());
+        assert!(0.0 < p50 && p50 <= p99 && p99 <= max, "{p50} {p99} {max}");
+        let page = std::fs::read_to_string(folder.path().join("runs/test/report.html")).unwrap();
+        assert!(page.matches("<svg").count() == 2 && page.contains("episode.gif"), "{page}");
+        for picture in ["episode.gif", "filmstrip.png"] {
+            assert!(std::fs::metadata(folder.path().join("runs/test").join(picture)).unwrap().len() > 1000);
+        }
+        let replay = foresee(folder.path());
+        let replayed =
+            { replay }.args(["replay", "runs/test/log.mcap", "--json", "--provider", provider]).output().unwrap();
+        assert!(replayed.status.success(), "{}", said(&replayed));
+        let replayed: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+        assert_eq!(
+            (&replayed["commands_compared"], &replayed["commands_bit_equal"]),
+            (&Value::from(1000), &Value::from(1000))
+        );
+    }
+}
+
+/// Starts a run and waits until its log holds something.
+fn start(folder: &Path) -> (Child, PathBuf) {
+    let mut child = run(folder, 1000, "cpu").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = folder.join("runs/test/log.mcap");
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::metadata(&log).map_or(0, |file| file.len()) < 20_000 {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no log came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (child, log)
+}
+
+/// Frames of a log as our own reader and as the `mcap` crate's reader of whole files find them.
+fn frames_in(log: &Path) -> [usize; 2] {
+    let reader = LogReader::open(log).unwrap();
+    let ours = reader.filter(|entry| matches!(entry, Ok(LogEntry::Frame(_)))).count();
+    let bytes = std::fs::read(log).unwrap();
+    let messages = mcap::MessageStream::new(&bytes).unwrap();
+    let theirs = messages.filter(|message| message.as_ref().unwrap().channel.topic.ends_with("camera/image")).count();
+    [ours, theirs]
+}
+
+#[test]
+fn killed_at_any_moment_the_log_opens_and_the_simulator_leaves() {
+    for wait_millis in [0, 333, 1234] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut child, log) = start(folder.path());
+        std::thread::sleep(Duration::from_millis(wait_millis));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let [ours, theirs] = frames_in(&log);
+        assert!(ours > 10 && ours == theirs, "after {wait_millis} ms: {ours} and {theirs} frames");
+        let marker = folder.path().display().to_string();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while simulators_in(&marker) > 0 {
+            assert!(Instant::now() < deadline, "the simulator outlives the killed run");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Processes of `foresee sim` that work in this folder.
+fn simulators_in(folder: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    let is_ours = |process: &PathBuf| {
+        let works_in = std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.display().to_string() == folder);
+        let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        works_in && command.split(|byte| *byte == 0).nth(1) == Some(b"sim")
+    };
+    processes.filter(is_ours).count()
+}
+
+#[test]
+fn interrupted_it_keeps_what_was_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, log) = start(folder.path());
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let result = result(folder.path());
+    assert_eq!(result["interrupted"], true);
+    let [ours, theirs] = frames_in(&log);
+    let frames = result["frames"].as_u64().unwrap();
+    let dropped = result["log_entries_dropped"].as_u64().unwrap();
+    assert!(
+        ours == theirs && ours as u64 + dropped >= frames && ours > 10,
+        "{ours} frames of {frames}, {dropped} dropped"
+    );
+    assert_eq!(simulators_in(&folder.path().display().to_string()), 0);
+}
+
+#[test]
+fn an_earlier_run_of_the_same_name_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let (mut child, _) = start(folder.path());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    for name in ["test", "test.1"] {
+        assert!(folder.path().join("runs").join(name).join("log.mcap").exists(), "{name}");
+    }
+}
