@@ -48,7 +48,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn sim(folder: &Folder) -> anyhow::Result<ExitCode> {
     let mut tell = |task: &foresee_sim::TaskReport| {
         if !folder.json {
-            let mark = if task.passed { "exact" } else { "DIFFERS" };
+            let mark = if task.passed { "passes" } else { "DIFFERS" };
             let worst = (task.worst_state, task.worst_observation, task.worst_reward);
             let numbers = format!(
                 "rows {:>6}  state {:.1e}  observation {:.1e}  reward {:.1e}",
