@@ -12,17 +12,23 @@ use image::{Delay, RgbImage, imageops};
 
 /// Frames kept of an episode; when there are more, every second one is let go, again and again.
 const MAX_FRAMES: usize = 160;
+/// A frame is taken when its mean byte differs by this much from the last one taken: what moves is shown.
+const MIN_CHANGE: f64 = 0.05;
+/// A still scene is shown this often all the same.
+const MAX_GAP: usize = 50;
 const NUM_STILLS: usize = 10;
 const STILL_GAP: u32 = 2;
 /// Small images are shown at least this wide.
 const MIN_WIDTH: u32 = 256;
 
-/// Collects one episode at an even stride.
+/// Collects the frames of one episode in which something moved.
 #[derive(Default)]
 pub(crate) struct Film {
     frames: Vec<(RgbImage, u64)>,
+    last: Vec<u8>,
     stride: usize,
-    num_seen: usize,
+    num_moved: usize,
+    num_since_last: usize,
 }
 
 impl Film {
@@ -31,13 +37,19 @@ impl Film {
         *self = Self::default();
     }
 
-    /// Takes a frame if its turn has come.
+    /// Takes a frame if something moved since the last one taken.
     ///
     /// # Errors
     /// When the frame's data does not fit its size.
     pub(crate) fn add(&mut self, frame: &Frame) -> anyhow::Result<()> {
         self.stride = self.stride.max(1);
-        if self.num_seen.is_multiple_of(self.stride) {
+        self.num_since_last += 1;
+        if self.num_since_last < MAX_GAP && change(&self.last, &frame.data) < MIN_CHANGE {
+            return Ok(());
+        }
+        self.num_since_last = 0;
+        self.last.clone_from(&frame.data);
+        if self.num_moved.is_multiple_of(self.stride) {
             self.frames.push((picture(frame)?, frame.stamp.nanos));
             if self.frames.len() > MAX_FRAMES {
                 let mut keep = [true, false].iter().cycle();
@@ -45,7 +57,7 @@ impl Film {
                 self.stride *= 2;
             }
         }
-        self.num_seen += 1;
+        self.num_moved += 1;
         Ok(())
     }
 
@@ -92,6 +104,15 @@ impl Film {
         }
         strip.save(path).with_context(|| format!("{}: cannot be written", path.display()))
     }
+}
+
+/// Mean absolute difference of bytes; infinite between images of different sizes.
+fn change(before: &[u8], after: &[u8]) -> f64 {
+    if before.len() != after.len() {
+        return f64::INFINITY;
+    }
+    let sum: u64 = before.iter().zip(after).map(|(before, after)| u64::from(before.abs_diff(*after))).sum();
+    sum as f64 / after.len().max(1) as f64
 }
 
 /// A frame as a picture.

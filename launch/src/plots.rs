@@ -30,13 +30,15 @@ pub(crate) fn per_episode(y_label: &str, series: &[Series<'_>]) -> anyhow::Resul
             .map_err(drawing)?;
         let mut mesh = chart.configure_mesh();
         mesh.disable_x_mesh().light_line_style(TRANSPARENT).x_desc("episode").y_desc(y_label);
-        mesh.x_label_formatter(&|x| format!("{x:.0}")).x_labels(num_episodes.min(20)).draw().map_err(drawing)?;
-        for Series { name, colour, values } in series {
+        mesh.x_label_formatter(&|x| format!("{x:.0}")).y_label_formatter(&|y| format!("{y:.0}"));
+        mesh.x_labels(num_episodes.min(20)).draw().map_err(drawing)?;
+        for (series_idx, Series { name, colour, values }) in series.iter().enumerate() {
             let colour = *colour;
-            let dots = values
-                .iter()
-                .enumerate()
-                .map(move |(episode_idx, value)| Circle::new((episode_idx as f64 + 1.0, *value), 4, colour.filled()));
+            // Side by side, so that equal values do not hide each other.
+            let shift = (series_idx as f64 - (series.len() as f64 - 1.0) / 2.0) * 0.18;
+            let dots = values.iter().enumerate().map(move |(episode_idx, value)| {
+                Circle::new((episode_idx as f64 + 1.0 + shift, *value), 4, colour.filled())
+            });
             let drawn = chart.draw_series(dots).map_err(drawing)?;
             drawn.label(*name).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
         }
@@ -51,14 +53,17 @@ pub(crate) fn per_episode(y_label: &str, series: &[Series<'_>]) -> anyhow::Resul
     Ok(svg)
 }
 
-/// A histogram: bars of (lower edge, upper edge, count) on a logarithmic x axis.
+/// A histogram: bars of (lower edge, upper edge, count), from 0 to `most`; what lies beyond is said in the axis label.
 ///
 /// # Errors
 /// When the drawing library refuses.
-pub(crate) fn histogram(x_label: &str, bars: &[(f64, f64, u64)]) -> anyhow::Result<String> {
-    let least = bars.first().map_or(0.1, |bar| bar.0).max(1e-3);
-    let most = bars.last().map_or(10.0, |bar| bar.1).max(least * 2.0);
-    let tallest = bars.iter().map(|bar| bar.2).max().unwrap_or(1).max(1) as f64 * 1.08;
+pub(crate) fn histogram(x_label: &str, bars: &[(f64, f64, u64)], most: f64) -> anyhow::Result<String> {
+    let (shown, beyond): (Vec<_>, Vec<_>) = bars.iter().partition(|bar| bar.1 <= most);
+    let num_beyond: u64 = beyond.iter().map(|bar| bar.2).sum();
+    let x_label = format!("{x_label} ({num_beyond} beyond {most:.1})");
+    // Bars of different widths: the height is a density, so that the area counts.
+    let density = |bar: &(f64, f64, u64)| bar.2 as f64 / (bar.1 - bar.0).max(f64::MIN_POSITIVE);
+    let tallest = shown.iter().map(density).fold(1.0, f64::max) * 1.08;
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -66,14 +71,13 @@ pub(crate) fn histogram(x_label: &str, bars: &[(f64, f64, u64)]) -> anyhow::Resu
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(52)
-            .build_cartesian_2d((least..most).log_scale(), 0.0..tallest)
+            .build_cartesian_2d(0.0..most.max(1e-3), 0.0..tallest)
             .map_err(drawing)?;
         let mut mesh = chart.configure_mesh();
-        mesh.light_line_style(TRANSPARENT).x_desc(x_label).y_desc("ticks").draw().map_err(drawing)?;
+        mesh.light_line_style(TRANSPARENT).x_desc(x_label).y_desc("ticks a millisecond");
+        mesh.y_label_formatter(&|y| format!("{y:.0}")).draw().map_err(drawing)?;
         let fill = RGBColor(70, 110, 180).filled();
-        let bars = bars
-            .iter()
-            .map(|(lower, upper, count)| Rectangle::new([(lower.max(least), 0.0), (*upper, *count as f64)], fill));
+        let bars = shown.iter().map(|bar| Rectangle::new([(bar.0, 0.0), (bar.1, density(bar))], fill));
         chart.draw_series(bars).map_err(drawing)?;
         area.present().map_err(drawing)?;
     }

@@ -32,7 +32,7 @@ pub(crate) fn write(folder: &Path, result: &RunResult, loop_bars: &[(f64, f64, u
     page.push_str(&comparison(result)?);
     pictures(&mut page, folder);
     page.push_str("<h2>Loop</h2><p>Frame in memory to command in memory, wall time a tick.</p>");
-    page.push_str(&histogram("milliseconds a tick", loop_bars)?);
+    page.push_str(&histogram("milliseconds a tick", loop_bars, result.loop_millis.p99 * 1.5)?);
     page.push_str(&latency_table(result));
     page.push_str(&account(result));
     page.push_str("</html>\n");
@@ -88,9 +88,11 @@ fn latency_table(result: &RunResult) -> String {
     let mut row = |name: &str, millis: &Millis| {
         let _ = write!(html, "<tr><td>{name}<td>{:.3}<td>{:.3}<td>{:.3}</tr>", millis.p50, millis.p99, millis.max);
     };
-    for (stage, millis) in &result.stage_millis {
-        row(stage, millis);
-    }
+    let stages = &result.stage_millis;
+    row("preprocess", &stages.preprocess);
+    row("encode", &stages.encode);
+    row("policy", &stages.policy);
+    row("safety", &stages.safety);
     row("whole tick", &result.loop_millis);
     html.push_str("</table>");
     html

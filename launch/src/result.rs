@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foresee_runtime::{EngineReport, Episode};
+use foresee_runtime::{EngineReport, Episode, LatencyHistogram, LoopStatistics, Stage};
 use serde::Serialize;
 
 /// `result.json` of `foresee run`. Times in milliseconds.
@@ -33,8 +33,7 @@ pub(crate) struct RunResult {
     pub(crate) git_revision: String,
     /// Frame in memory to command in memory.
     pub(crate) loop_millis: Millis,
-    /// By stage: preprocess, encode, policy, safety.
-    pub(crate) stage_millis: BTreeMap<String, Millis>,
+    pub(crate) stage_millis: StageMillis,
     pub(crate) frames: u64,
     pub(crate) frames_dropped: u64,
     pub(crate) commands_clamped: u64,
@@ -57,10 +56,39 @@ pub(crate) struct Returns {
     pub(crate) returns: Vec<f64>,
 }
 
+/// The loop's time by stage.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct StageMillis {
+    pub(crate) preprocess: Millis,
+    pub(crate) encode: Millis,
+    pub(crate) policy: Millis,
+    pub(crate) safety: Millis,
+}
+
 /// A distribution in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Millis {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
+}
+
+impl Millis {
+    /// Of a histogram.
+    pub(crate) fn of(histogram: &LatencyHistogram) -> Self {
+        Self { p50: histogram.quantile_millis(0.5), p99: histogram.quantile_millis(0.99), max: histogram.max_millis() }
+    }
+}
+
+impl StageMillis {
+    /// Of a run.
+    pub(crate) fn of(statistics: &LoopStatistics) -> Self {
+        let of = |stage| Millis::of(statistics.stage(stage));
+        Self {
+            preprocess: of(Stage::Preprocess),
+            encode: of(Stage::Encode),
+            policy: of(Stage::Policy),
+            safety: of(Stage::Safety),
+        }
+    }
 }

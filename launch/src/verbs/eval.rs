@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use foresee_firmware_config::DeviceProfile;
-use foresee_policies::{EpisodeResult, Watch};
-use foresee_runtime::{ControlLoop, Ends, EngineReport, LoopEvent, LoopStatistics, ModelCard, RunEnd};
-use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, Quality, in_process_ends};
+use foresee_policies::{Progress, VisualEvaluation, VisualOutcome, Watch, evaluate_visual};
+use foresee_runtime::{EngineReport, ModelCard};
+use foresee_sim::{EpisodePlan, Quality};
 use serde::Serialize;
 
 use crate::models::ModelArguments;
@@ -34,6 +32,9 @@ pub(crate) struct Arguments {
     /// Seed of the first episode; the next ones count up.
     #[arg(long, default_value_t = 1_000_000, value_name = "S")]
     seed: u64,
+    /// Episodes at a time, each with its own simulator and engines; the returns do not depend on it.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    workers: usize,
     /// Write what was measured into the policy's card.
     #[arg(long)]
     into_card: bool,
@@ -68,11 +69,31 @@ struct Evaluation {
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
     let profile = foresee_firmware_config::load(&arguments.profile)?;
+    // Opened once for its own sake: errors name the arguments, and the policy says what runs it.
     let (encoder, policy) = arguments.models.open(&profile)?;
     let reports = [("encoder", Some(encoder.report().clone())), ("policy", policy.report().cloned())];
-    let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
     let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes };
-    let (episodes, statistics) = play(&arguments.task, &profile, &mut control_loop, plan, &stop)?;
+    let visual = VisualEvaluation {
+        task: &arguments.task,
+        native: &places::native(),
+        profile: &profile,
+        quality: Quality::Fast,
+        encoder: &arguments.models.encoder.path(),
+        policy: &arguments.models.policy_path(),
+        engine: &arguments.models.encoder.options(&profile),
+        plan,
+        num_workers: arguments.workers,
+    };
+    let progress_bar = bar(u64::from(plan.num_episodes));
+    let mut observe = |progress| {
+        if let Progress::Played { num_played, episode, .. } = progress {
+            progress_bar.set_position(num_played as u64);
+            progress_bar.set_message(format!("seed {}, return {:.1}", episode.seed, episode.episode_return));
+        }
+    };
+    let outcome = evaluate_visual(&visual, &mut Watch { observe: &mut observe, stop: &stop })?;
+    progress_bar.finish_and_clear();
+    let VisualOutcome { episodes, statistics, .. } = outcome;
     if episodes.is_empty() {
         return Ok(ExitCode::from(130));
     }
@@ -81,7 +102,6 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut watch = Watch { observe: &mut nothing, stop: &stop };
     let [expert, random] = baselines::play(&arguments.task, &seeds, &mut watch)?;
     let policy = baselines::returns(&episodes);
-    let total = &statistics.total;
     let evaluation = Evaluation {
         task: arguments.task.clone(),
         episodes: episodes.len(),
@@ -91,11 +111,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         expert,
         random,
         engines: reports.into_iter().filter_map(|(name, report)| Some((name, report?))).collect(),
-        loop_millis: Millis {
-            p50: total.quantile_millis(0.5),
-            p99: total.quantile_millis(0.99),
-            max: total.max_millis(),
-        },
+        loop_millis: Millis::of(&statistics.total),
         commands_held: statistics.num_held,
         mujoco_version: machine::mujoco_version(),
         cpu_features: machine::cpu_features(),
@@ -108,44 +124,6 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let is_whole = episodes.len() == arguments.episodes as usize;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(130) })
-}
-
-fn play(
-    task: &str,
-    profile: &DeviceProfile,
-    control_loop: &mut ControlLoop,
-    plan: EpisodePlan,
-    stop: &AtomicBool,
-) -> anyhow::Result<(Vec<EpisodeResult>, LoopStatistics)> {
-    let environment = Environment::new(task, &places::native())?;
-    let (width, height) = (profile.camera.width, profile.camera.height);
-    let options = CameraOptions { name: profile.camera.name.clone(), width, height, quality: Quality::Fast };
-    let camera = Camera::new(&environment, &options)?;
-    let (mut source, mut actuator) = in_process_ends(environment, camera, plan);
-    let mut statistics = LoopStatistics::default();
-    let mut episodes = Vec::new();
-    let progress_bar = bar(u64::from(plan.num_episodes));
-    let mut listen = |event: LoopEvent<'_>| {
-        match event {
-            LoopEvent::Ticked { report, .. } => statistics.record(&report),
-            LoopEvent::EpisodeEnded(episode) => {
-                episodes.push(EpisodeResult {
-                    seed: episode.seed,
-                    episode_return: episode.episode_return,
-                    num_steps: episode.num_steps,
-                    success: episode.success,
-                });
-                progress_bar.inc(1);
-                progress_bar.set_message(format!("return {:.1}", episode.episode_return));
-            }
-            LoopEvent::EpisodeStarted(_) | LoopEvent::Waiting => {}
-        }
-        Ok(())
-    };
-    let ends = Ends { source: &mut source, actuator: &mut actuator };
-    let _ended: RunEnd = foresee_runtime::run(ends, control_loop, stop, &mut listen)?;
-    progress_bar.finish_and_clear();
-    Ok((episodes, statistics))
 }
 
 fn report(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {

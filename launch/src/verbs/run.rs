@@ -10,13 +10,13 @@ use clap::Args;
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
     ControlLoop, Ends, EngineReport, Episode, EpisodePhase, LatencyHistogram, LogHeader, LogWriter, LoopEvent,
-    LoopStatistics, Recorder, RecorderOptions, RunEnd, RuntimeError, Stage, Stamp, ZenohActuator, ZenohLink,
-    ZenohSource, write_atomically,
+    LoopStatistics, Recorder, RecorderOptions, RunEnd, RuntimeError, Stamp, ZenohActuator, ZenohLink, ZenohSource,
+    write_atomically,
 };
 
 use crate::film::Film;
 use crate::models::ModelArguments;
-use crate::result::{Millis, Returns, RunResult};
+use crate::result::{Millis, Returns, RunResult, StageMillis};
 use crate::simulator::{Simulation, Simulator};
 use crate::table::{Row, Table};
 use crate::words::{print, say};
@@ -271,7 +271,7 @@ impl<'a> Observed<'a> {
             episode_return: success.map(|_| episode.episode_return),
             num_steps: self.num_steps,
             success,
-            loop_millis: millis(&self.episode_latency),
+            loop_millis: Millis::of(&self.episode_latency),
             frames_dropped: self.account.num_dropped,
             provider: self.provider,
         }
@@ -292,10 +292,6 @@ impl<'a> Observed<'a> {
     }
 }
 
-fn millis(histogram: &LatencyHistogram) -> Millis {
-    Millis { p50: histogram.quantile_millis(0.5), p99: histogram.quantile_millis(0.99), max: histogram.max_millis() }
-}
-
 /// Compares, writes the run's files, and says where they are.
 fn finish(
     arguments: &Arguments,
@@ -308,7 +304,6 @@ fn finish(
     let statistics = &account.statistics;
     let [policy, expert, random] = compare(&account.episodes, stop)?;
     let reports = [("encoder", Some(engines.encoder.clone())), ("policy", engines.policy.clone())];
-    let stage = |stage: Stage| (stage.name().to_owned(), millis(statistics.stage(stage)));
     let result = RunResult {
         name: arguments.name.clone(),
         robot: profile.robot.clone(),
@@ -327,8 +322,8 @@ fn finish(
         mujoco_version: machine::mujoco_version(),
         cpu_features: machine::cpu_features().into_iter().map(str::to_owned).collect(),
         git_revision: machine::GIT_REVISION.to_owned(),
-        loop_millis: millis(&statistics.total),
-        stage_millis: Stage::ALL.into_iter().map(stage).collect(),
+        loop_millis: Millis::of(&statistics.total),
+        stage_millis: StageMillis::of(statistics),
         frames: account.num_frames,
         frames_dropped: account.num_dropped,
         commands_clamped: statistics.num_clamped,
