@@ -58,7 +58,8 @@ pub(crate) fn per_episode(y_label: &str, series: &[Series<'_>]) -> anyhow::Resul
 /// # Errors
 /// When the drawing library refuses.
 pub(crate) fn histogram(x_label: &str, bars: &[(f64, f64, u64)], most: f64) -> anyhow::Result<String> {
-    let (shown, beyond): (Vec<_>, Vec<_>) = bars.iter().partition(|bar| bar.1 <= most);
+    type Bars = Vec<(f64, f64, u64)>;
+    let (shown, beyond): (Bars, Bars) = bars.iter().partition(|bar| bar.1 <= most);
     let num_beyond: u64 = beyond.iter().map(|bar| bar.2).sum();
     let x_label = format!("{x_label} ({num_beyond} beyond {most:.1})");
     // Bars of different widths: the height is a density, so that the area counts.

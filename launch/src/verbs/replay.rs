@@ -63,7 +63,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if then.as_ref().is_some_and(|then| then.model_sha256 != now.model_sha256) {
         say("replay: the log was made with another encoder: commands will differ");
     }
-    let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
+    let mut control_loop = ControlLoop::new(encoder, policy, &profile)?.with_clock(source.clock());
     let mut actuator = CommandRecorder::default();
     let mut statistics = LoopStatistics::default();
     let mut num_frames = 0;
