@@ -20,5 +20,18 @@ build() {
   local what=$1 args=(-p foresee --no-default-features --features robot,sim)
   if [ "$what" = full ]; then : >"$target/full"; fi
   if [ -e "$target/full" ]; then args=(--workspace); fi
+  claim
   (cd "$root" && cargo build --release --locked "${args[@]}")
+}
+
+# The build directory is shared by every checkout, and cargo tells whether our crates are fresh by file times alone: after
+# another checkout built there, our own crates (not their dependencies) are built anew.
+claim() {
+  local owner="$target/checkout"
+  if [ "$(cat "$owner" 2>/dev/null)" = "$root" ]; then return; fi
+  if [ -e "$owner" ]; then
+    (cd "$root" && cargo clean --quiet --release --locked -p foresee -p foresee-firmware-config -p foresee-models \
+      -p foresee-policies -p foresee-runtime -p foresee-sim -p foresee-tests)
+  fi
+  printf '%s\n' "$root" >"$owner"
 }

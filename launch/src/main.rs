@@ -5,6 +5,7 @@ mod verbs;
 #[cfg(feature = "sim")]
 mod baselines;
 mod film;
+mod listener;
 mod machine;
 mod models;
 mod places;

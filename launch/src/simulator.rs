@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,9 @@ use anyhow::{Context, bail};
 
 /// How long the child may take to leave by itself before it is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What `foresee sim` says once it listens.
+pub(crate) const READY: &str = "sim: ready";
 
 /// What the child is asked to simulate.
 pub(crate) struct Simulation<'a> {
@@ -51,6 +55,18 @@ impl Simulator {
             std::thread::Builder::new().name("simulator-words".to_owned()).spawn(read).context("thread")?;
         }
         Ok(Self { child, lines, said: Vec::new() })
+    }
+
+    /// Waits until the child listens, so that nothing is begun beside a simulator that cannot.
+    ///
+    /// # Errors
+    /// The child's last words when it ended instead.
+    pub(crate) fn wait_until_ready(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        while !self.words().iter().any(|line| line == READY) && !stop.load(Ordering::Relaxed) {
+            self.check()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// What the child has said since the last call, line by line.

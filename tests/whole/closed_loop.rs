@@ -141,12 +141,18 @@ fn interrupted_it_keeps_what_was_recorded() {
 #[test]
 fn an_earlier_run_of_the_same_name_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    for _ in 0..2 {
-        let (mut child, _) = start(folder.path());
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let (mut first, log) = start(folder.path());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let kept = std::fs::read(&log).unwrap();
+    let mut second = run(folder.path(), 1000, "cpu").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let moved = folder.path().join("runs/test.1/log.mcap");
+    let deadline = Instant::now() + PATIENCE;
+    while !moved.exists() {
+        assert!(Instant::now() < deadline && second.try_wait().unwrap().is_none(), "the earlier run was not kept");
+        std::thread::sleep(Duration::from_millis(20));
     }
-    for name in ["test", "test.1"] {
-        assert!(folder.path().join("runs").join(name).join("log.mcap").exists(), "{name}");
-    }
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert_eq!(std::fs::read(moved).unwrap(), kept);
 }

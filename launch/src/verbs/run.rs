@@ -9,16 +9,14 @@ use std::time::Instant;
 use clap::Args;
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    ControlLoop, Ends, EngineReport, Episode, EpisodePhase, LatencyHistogram, LogHeader, LogWriter, LoopEvent,
-    LoopStatistics, Recorder, RecorderOptions, RunEnd, RuntimeError, Stamp, ZenohActuator, ZenohLink, ZenohSource,
-    write_atomically,
+    ControlLoop, Ends, EngineReport, Episode, LogHeader, LogWriter, Recorder, RecorderOptions, RunEnd, ZenohActuator,
+    ZenohLink, ZenohSource, write_atomically,
 };
 
-use crate::film::Film;
+use crate::listener::{Account, Observed};
 use crate::models::ModelArguments;
 use crate::result::{Millis, Returns, RunResult, StageMillis};
 use crate::simulator::{Simulation, Simulator};
-use crate::table::{Row, Table};
 use crate::words::{print, say};
 use crate::{machine, places, report, stop};
 
@@ -73,7 +71,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (encoder, policy) = arguments.models.open(&profile)?;
     let engines = Engines { encoder: encoder.report().clone(), policy: policy.report().cloned() };
     let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
-    let mut simulator = start_simulator(arguments)?;
+    let mut simulator = start_simulator(arguments, &stop)?;
     let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
     let mut source = ZenohSource::new(&link, &profile)?;
     let mut actuator = ZenohActuator::new(&link, &profile)?;
@@ -120,7 +118,7 @@ struct Outcome {
 }
 
 #[cfg(feature = "sim")]
-fn start_simulator(arguments: &Arguments) -> anyhow::Result<Option<Simulator>> {
+fn start_simulator(arguments: &Arguments, stop: &AtomicBool) -> anyhow::Result<Option<Simulator>> {
     let Some(task) = &arguments.simulate else { return Ok(None) };
     let simulation = Simulation {
         task,
@@ -129,11 +127,13 @@ fn start_simulator(arguments: &Arguments) -> anyhow::Result<Option<Simulator>> {
         episodes: arguments.episodes,
         seed: arguments.seed,
     };
-    Simulator::start(&simulation).map(Some)
+    let mut simulator = Simulator::start(&simulation)?;
+    simulator.wait_until_ready(stop)?;
+    Ok(Some(simulator))
 }
 
 #[cfg(not(feature = "sim"))]
-fn start_simulator(_arguments: &Arguments) -> anyhow::Result<Option<Simulator>> {
+fn start_simulator(_arguments: &Arguments, _stop: &AtomicBool) -> anyhow::Result<Option<Simulator>> {
     Ok(None)
 }
 
@@ -149,147 +149,6 @@ fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow
     };
     let writer = LogWriter::create(&folder.join("log.mcap"), &header)?;
     Recorder::start(writer, profile, RecorderOptions::default()).map_err(Into::into)
-}
-
-/// What is counted while the loop runs.
-#[derive(Default)]
-struct Account {
-    statistics: LoopStatistics,
-    num_frames: u64,
-    num_dropped: u64,
-    num_failures: u64,
-    start_to_first_action_seconds: Option<f64>,
-    film: Film,
-    /// The film is of the first episode that was a success, until then of the latest.
-    film_is_final: bool,
-    episodes: Vec<Episode>,
-}
-
-/// Listens to the loop: counts, fills the table, feeds the recorder.
-struct Observed<'a> {
-    started: Instant,
-    provider: &'static str,
-    recorder: Option<Recorder>,
-    simulator: Option<&'a mut Simulator>,
-    table: Table,
-    account: Account,
-    episode_latency: LatencyHistogram,
-    current: Option<Episode>,
-    num_steps: u32,
-    stamp: Stamp,
-}
-
-impl<'a> Observed<'a> {
-    fn new(
-        started: Instant,
-        provider: &'static str,
-        recorder: Option<Recorder>,
-        simulator: Option<&'a mut Simulator>,
-    ) -> Self {
-        Self {
-            started,
-            provider,
-            recorder,
-            simulator,
-            table: Table::new(),
-            account: Account::default(),
-            episode_latency: LatencyHistogram::default(),
-            current: None,
-            num_steps: 0,
-            stamp: Stamp::default(),
-        }
-    }
-
-    fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
-        match event {
-            LoopEvent::Ticked { observation, command, report, failure, num_dropped } => {
-                let started = self.started;
-                let account = &mut self.account;
-                account.start_to_first_action_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
-                account.statistics.record(&report);
-                account.num_frames += 1;
-                account.num_dropped = num_dropped;
-                self.episode_latency.record(report.total_nanos());
-                self.stamp = observation.frame.stamp;
-                self.num_steps += 1;
-                if let Some(recorder) = &self.recorder {
-                    recorder.observe(observation, command);
-                }
-                if !account.film_is_final {
-                    account.film.add(&observation.frame).map_err(|error| RuntimeError::Frame(error.to_string()))?;
-                }
-                if let Some(failure) = failure {
-                    account.num_failures += 1;
-                    // Said once; the count is in the result.
-                    if account.num_failures == 1 {
-                        self.table.line(&format!("held: {failure}"));
-                    }
-                }
-                if self.num_steps.is_multiple_of(50) {
-                    self.redraw();
-                }
-            }
-            LoopEvent::EpisodeStarted(episode) => self.start_episode(episode),
-            LoopEvent::EpisodeEnded(episode) => self.end_episode(episode),
-            LoopEvent::Waiting => self.hear_simulator()?,
-        }
-        Ok(())
-    }
-
-    fn start_episode(&mut self, episode: &Episode) {
-        if let Some(recorder) = &self.recorder {
-            recorder.episode(self.stamp, EpisodePhase::Started, episode);
-        }
-        if !self.account.film_is_final {
-            self.account.film.clear();
-        }
-        self.episode_latency = LatencyHistogram::default();
-        self.num_steps = 0;
-        self.current = Some(episode.clone());
-    }
-
-    fn end_episode(&mut self, episode: &Episode) {
-        if let Some(recorder) = &self.recorder {
-            recorder.episode(self.stamp, EpisodePhase::Ended, episode);
-        }
-        self.account.film_is_final |= episode.success;
-        self.table.finish_row(&self.row(episode, Some(episode.success)));
-        self.account.episodes.push(episode.clone());
-        self.current = None;
-    }
-
-    fn redraw(&self) {
-        if let Some(episode) = &self.current {
-            self.table.update(&self.row(episode, None));
-        }
-    }
-
-    fn row(&self, episode: &Episode, success: Option<bool>) -> Row<'_> {
-        Row {
-            episode: episode.index + 1,
-            // The robot tells the return when the episode is over.
-            episode_return: success.map(|_| episode.episode_return),
-            num_steps: self.num_steps,
-            success,
-            loop_millis: Millis::of(&self.episode_latency),
-            frames_dropped: self.account.num_dropped,
-            provider: self.provider,
-        }
-    }
-
-    fn hear_simulator(&mut self) -> Result<(), RuntimeError> {
-        let Some(simulator) = &mut self.simulator else { return Ok(()) };
-        for line in simulator.words() {
-            self.table.line(&line);
-        }
-        let problem =
-            |error: anyhow::Error| RuntimeError::End { name: "foresee sim".to_owned(), problem: error.to_string() };
-        simulator.check().map_err(problem)
-    }
-
-    fn into_parts(self) -> (Account, Option<Recorder>) {
-        (self.account, self.recorder)
-    }
 }
 
 /// Compares, writes the run's files, and says where they are.

@@ -16,7 +16,7 @@ use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer
 use serde::Serialize;
 
 use crate::words::{print, say};
-use crate::{places, stop};
+use crate::{places, simulator, stop};
 
 /// A frame that was not answered for this long is sent again: a stalled reader can lose shared memory.
 const REPEAT_AFTER: Duration = Duration::from_millis(250);
@@ -131,13 +131,14 @@ impl Robot {
 
     /// Gives whether every episode was played.
     fn play(&mut self, stop: &AtomicBool) -> anyhow::Result<bool> {
+        say(simulator::READY);
         let mut has_said = false;
         while !self.wire.wait_for_loop(LOOK_UP) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
             if !has_said {
-                say("sim: ready; waiting for the loop (foresee run)");
+                say("sim: waiting for the loop (foresee run)");
                 has_said = true;
             }
         }

@@ -1,0 +1,153 @@
+//! Listens to a running loop: counts, fills the table, feeds the recorder and the film.
+
+use std::time::Instant;
+
+use foresee_runtime::{
+    Episode, EpisodePhase, LatencyHistogram, LoopEvent, LoopStatistics, Recorder, RuntimeError, Stamp,
+};
+
+use crate::film::Film;
+use crate::result::Millis;
+use crate::simulator::Simulator;
+use crate::table::{Row, Table};
+
+/// What is counted while the loop runs.
+#[derive(Default)]
+pub(crate) struct Account {
+    pub(crate) statistics: LoopStatistics,
+    pub(crate) num_frames: u64,
+    pub(crate) num_dropped: u64,
+    pub(crate) num_failures: u64,
+    pub(crate) start_to_first_action_seconds: Option<f64>,
+    pub(crate) film: Film,
+    /// The film is of the first episode that was a success, until then of the latest.
+    film_is_final: bool,
+    pub(crate) episodes: Vec<Episode>,
+}
+
+/// Listens to the loop: counts, fills the table, feeds the recorder.
+pub(crate) struct Observed<'a> {
+    started: Instant,
+    provider: &'static str,
+    recorder: Option<Recorder>,
+    simulator: Option<&'a mut Simulator>,
+    table: Table,
+    account: Account,
+    episode_latency: LatencyHistogram,
+    current: Option<Episode>,
+    num_steps: u32,
+    stamp: Stamp,
+}
+
+impl<'a> Observed<'a> {
+    pub(crate) fn new(
+        started: Instant,
+        provider: &'static str,
+        recorder: Option<Recorder>,
+        simulator: Option<&'a mut Simulator>,
+    ) -> Self {
+        Self {
+            started,
+            provider,
+            recorder,
+            simulator,
+            table: Table::new(),
+            account: Account::default(),
+            episode_latency: LatencyHistogram::default(),
+            current: None,
+            num_steps: 0,
+            stamp: Stamp::default(),
+        }
+    }
+
+    pub(crate) fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
+        match event {
+            LoopEvent::Ticked { observation, command, report, failure, num_dropped } => {
+                let started = self.started;
+                let account = &mut self.account;
+                account.start_to_first_action_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
+                account.statistics.record(&report);
+                account.num_frames += 1;
+                account.num_dropped = num_dropped;
+                self.episode_latency.record(report.total_nanos());
+                self.stamp = observation.frame.stamp;
+                self.num_steps += 1;
+                if let Some(recorder) = &self.recorder {
+                    recorder.observe(observation, command);
+                }
+                if !account.film_is_final {
+                    account.film.add(&observation.frame).map_err(|error| RuntimeError::Frame(error.to_string()))?;
+                }
+                if let Some(failure) = failure {
+                    account.num_failures += 1;
+                    // Said once; the count is in the result.
+                    if account.num_failures == 1 {
+                        self.table.line(&format!("held: {failure}"));
+                    }
+                }
+                if self.num_steps.is_multiple_of(50) {
+                    self.redraw();
+                }
+            }
+            LoopEvent::EpisodeStarted(episode) => self.start_episode(episode),
+            LoopEvent::EpisodeEnded(episode) => self.end_episode(episode),
+            LoopEvent::Waiting => self.hear_simulator()?,
+        }
+        Ok(())
+    }
+
+    fn start_episode(&mut self, episode: &Episode) {
+        if let Some(recorder) = &self.recorder {
+            recorder.episode(self.stamp, EpisodePhase::Started, episode);
+        }
+        if !self.account.film_is_final {
+            self.account.film.clear();
+        }
+        self.episode_latency = LatencyHistogram::default();
+        self.num_steps = 0;
+        self.current = Some(episode.clone());
+    }
+
+    fn end_episode(&mut self, episode: &Episode) {
+        if let Some(recorder) = &self.recorder {
+            recorder.episode(self.stamp, EpisodePhase::Ended, episode);
+        }
+        self.account.film_is_final |= episode.success;
+        self.table.finish_row(&self.row(episode, Some(episode.success)));
+        self.account.episodes.push(episode.clone());
+        self.current = None;
+    }
+
+    fn redraw(&self) {
+        if let Some(episode) = &self.current {
+            self.table.update(&self.row(episode, None));
+        }
+    }
+
+    fn row(&self, episode: &Episode, success: Option<bool>) -> Row<'_> {
+        Row {
+            episode: episode.index + 1,
+            // The robot tells the return when the episode is over.
+            episode_return: success.map(|_| episode.episode_return),
+            num_steps: self.num_steps,
+            success,
+            loop_millis: Millis::of(&self.episode_latency),
+            frames_dropped: self.account.num_dropped,
+            provider: self.provider,
+        }
+    }
+
+    fn hear_simulator(&mut self) -> Result<(), RuntimeError> {
+        let Some(simulator) = &mut self.simulator else { return Ok(()) };
+        for line in simulator.words() {
+            self.table.line(&line);
+        }
+        let problem =
+            |error: anyhow::Error| RuntimeError::End { name: "foresee sim".to_owned(), problem: error.to_string() };
+        simulator.check().map_err(problem)
+    }
+
+    pub(crate) fn into_parts(self) -> (Account, Option<Recorder>) {
+        (self.account, self.recorder)
+    }
+}
