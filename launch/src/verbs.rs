@@ -6,6 +6,9 @@ mod doctor;
 mod eval;
 #[cfg(feature = "train")]
 mod export;
+mod faults;
+#[cfg(feature = "train")]
+mod import;
 #[cfg(feature = "train")]
 mod pretrain;
 #[cfg(feature = "sim")]
@@ -53,6 +56,11 @@ pub(crate) enum Verb {
     /// Compare this build with what others recorded with the originals.
     #[cfg(feature = "sim")]
     Verify(verify::Arguments),
+    /// Read an official checkpoint (.pth, .safetensors) as plain data.
+    #[cfg(feature = "train")]
+    Import(import::Arguments),
+    /// Provoke faults in a loop of this machine and watch what the joints are told.
+    Faults(faults::Arguments),
     /// Measure speed as a ratio, side by side in one run.
     Bench(bench::Arguments),
 }
@@ -78,6 +86,9 @@ impl Verb {
             Self::Replay(arguments) => replay::act(&arguments),
             #[cfg(feature = "sim")]
             Self::Verify(arguments) => verify::act(&arguments),
+            #[cfg(feature = "train")]
+            Self::Import(arguments) => import::act(&arguments),
+            Self::Faults(arguments) => faults::act(&arguments),
             Self::Bench(arguments) => bench::act(&arguments),
         }
     }

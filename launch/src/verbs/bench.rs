@@ -1,6 +1,10 @@
 //! `foresee bench`: speed as a ratio, side by side in one run: medians of interleaved rounds. One subcommand a file.
 
 mod control_loop;
+#[cfg(feature = "train")]
+mod pretraining;
+#[cfg(feature = "sim")]
+mod stepping;
 
 use std::process::ExitCode;
 
@@ -17,6 +21,12 @@ pub(crate) struct Arguments {
 enum What {
     /// What the loop adds to the models alone, in one process and across two.
     Loop(control_loop::Arguments),
+    /// Environment steps against raw MuJoCo steps, and rendering.
+    #[cfg(feature = "sim")]
+    Sim(stepping::Arguments),
+    /// Training steps of a recipe.
+    #[cfg(feature = "train")]
+    Pretrain(pretraining::Arguments),
 }
 
 /// Measures and prints.
@@ -26,6 +36,10 @@ enum What {
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.what {
         What::Loop(arguments) => control_loop::act(arguments),
+        #[cfg(feature = "sim")]
+        What::Sim(arguments) => stepping::act(arguments),
+        #[cfg(feature = "train")]
+        What::Pretrain(arguments) => pretraining::act(arguments),
     }
 }
 

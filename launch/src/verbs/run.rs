@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    ControlLoop, Ends, EngineReport, Episode, LogHeader, LogWriter, Recorder, RecorderOptions, RunEnd, ZenohActuator,
-    ZenohLink, ZenohSource, write_atomically,
+    Actuator, Clock, ControlLoop, Ends, EngineReport, Episode, LogHeader, LogWriter, Recorder, RecorderOptions, RunEnd,
+    Watchdog, ZenohActuator, ZenohLink, ZenohSource, write_atomically,
 };
 
 use crate::listener::{Account, Observed};
@@ -74,7 +74,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut simulator = start_simulator(arguments, &stop)?;
     let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
     let mut source = ZenohSource::new(&link, &profile)?;
-    let mut actuator = ZenohActuator::new(&link, &profile)?;
+    let direct = ZenohActuator::new(&link, &profile)?;
+    // At a fixed pace the joints are stopped even while the loop hangs; in lockstep time stands still with it.
+    let (watchdog, mut actuator): (_, Box<dyn Actuator>) = match profile.pace {
+        Pace::Lockstep { .. } => (None, Box::new(direct)),
+        Pace::Fixed { .. } => {
+            let (watchdog, watched) = Watchdog::start(Box::new(direct), &profile, Clock::Wall)?;
+            (Some(watchdog), Box::new(watched))
+        }
+    };
     let folder = places::run_folder(&arguments.runs, &arguments.name)?;
     let recorder = if arguments.no_log { None } else { Some(recorder(&folder, &profile, &engines)?) };
 
@@ -86,7 +94,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         engines.encoder.reason
     ));
     let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
-    let ends = Ends { source: &mut source, actuator: &mut actuator };
+    let ends = Ends { source: &mut source, actuator: actuator.as_mut() };
     let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| observed.take(event));
     let (account, recorder) = observed.into_parts();
     let log_entries_dropped = recorder.map(Recorder::finish).transpose()?.map_or(0, |summary| summary.num_dropped);
@@ -96,6 +104,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(_) if is_interrupted => RunEnd::Stopped,
         other => other.inspect_err(|_| drop(simulator.as_mut().map(Simulator::check)))?,
     };
+    if let Some(watchdog) = watchdog {
+        let summary = watchdog.finish()?;
+        if summary.num_trips > 0 {
+            say(&format!(
+                "watchdog: stopped the joints {} times, refused {} late commands",
+                summary.num_trips, summary.num_refused
+            ));
+        }
+    }
     link.close()?;
     if let Some(simulator) = &mut simulator {
         simulator.finish();

@@ -1,0 +1,58 @@
+//! `foresee import`: official checkpoints, read as plain data: nothing in a pickle is ever called.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use foresee_models::{ImportOptions, import};
+
+use crate::words::print;
+
+/// Arguments of `foresee import`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A .pth (zip or older) or a .safetensors
+    file: PathBuf,
+    /// Write the weights as safetensors.
+    #[arg(long, value_name = "FILE.safetensors")]
+    out: Option<PathBuf>,
+    /// Stretch the position tables to images of this many pixels.
+    #[arg(long, value_name = "PIXELS")]
+    image: Option<usize>,
+    /// Attention heads, which no shape tells [default: dim / 64, as in ViT-S, B and L]
+    #[arg(long, value_name = "N")]
+    heads: Option<usize>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code 1 when a tensor is missing, extra or of the wrong shape.
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let report = import(&ImportOptions {
+        file: arguments.file.clone(),
+        output: arguments.out.clone(),
+        image_size: arguments.image,
+        heads: arguments.heads,
+    })?;
+    if arguments.json {
+        print(&serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&format!("{}: {} tensors, {} values", report.method, report.num_tensors, report.num_values));
+        let lists = [
+            ("missing", &report.missing),
+            ("extra", &report.extra),
+            ("wrong shape", &report.wrong_shape),
+            ("stretched", &report.stretched),
+        ];
+        for (what, names) in lists {
+            for name in names {
+                print(&format!("{what}: {name}"));
+            }
+        }
+    }
+    Ok(ExitCode::from(u8::from(!report.fits())))
+}
