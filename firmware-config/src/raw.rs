@@ -1,5 +1,6 @@
 //! The profile as written: TOML with `inherit`, strict keys; checked once into [`DeviceProfile`].
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -172,11 +173,11 @@ impl RawProfile {
             self.robot.ok_or_else(|| missing("robot", "the robot's name in zenoh keys, such as \"reacher\""))?;
         check.key_part("robot", &robot)?;
         let camera = self.camera.ok_or_else(|| missing("camera", "a table with name, width, height, encoding"))?;
-        check.within("camera.width", camera.width, 1, MAX_CAMERA_PIXELS)?;
-        check.within("camera.height", camera.height, 1, MAX_CAMERA_PIXELS)?;
+        check.within("camera.width", camera.width, 1..=MAX_CAMERA_PIXELS)?;
+        check.within("camera.height", camera.height, 1..=MAX_CAMERA_PIXELS)?;
         let joints = self.joints.ok_or_else(|| missing("joints", "at least one [[joints]] table"))?;
         let inference = self.inference.ok_or_else(|| missing("inference", "a table with providers, intra_threads"))?;
-        check.within("inference.intra_threads", inference.intra_threads, 1, 1024)?;
+        check.within("inference.intra_threads", inference.intra_threads, 1..=1024)?;
         if inference.providers.is_empty() {
             return Err(check.value("inference.providers", "[]", "name at least one of tensorrt, cuda, cpu, tract"));
         }
@@ -218,13 +219,12 @@ impl Check<'_> {
         &self,
         key: &str,
         value: T,
-        least: T,
-        most: T,
+        range: RangeInclusive<T>,
     ) -> Result<(), ProfileError> {
-        if value >= least && value <= most {
+        if range.contains(&value) {
             return Ok(());
         }
-        Err(self.value(key, value, &format!("must lie from {least} to {most}")))
+        Err(self.value(key, value, &format!("must lie from {} to {}", range.start(), range.end())))
     }
 
     fn key_part(&self, key: &str, value: &str) -> Result<(), ProfileError> {
@@ -278,13 +278,13 @@ impl Check<'_> {
     fn pace(&self, pace: RawPace) -> Result<Pace, ProfileError> {
         match pace {
             RawPace::Lockstep { period_millis, answer_timeout_millis } => {
-                self.within("pace.period_millis", period_millis, 1, 60_000)?;
-                self.within("pace.answer_timeout_millis", answer_timeout_millis, 1, 3_600_000)?;
+                self.within("pace.period_millis", period_millis, 1..=60_000)?;
+                self.within("pace.answer_timeout_millis", answer_timeout_millis, 1..=3_600_000)?;
                 Ok(Pace::Lockstep { period_millis, answer_timeout_millis })
             }
             RawPace::Fixed { rate_hertz, max_frame_age_millis } => {
-                self.within("pace.rate_hertz", rate_hertz, 0.1, 10_000.0)?;
-                self.within("pace.max_frame_age_millis", max_frame_age_millis, 1, 60_000)?;
+                self.within("pace.rate_hertz", rate_hertz, 0.1..=10_000.0)?;
+                self.within("pace.max_frame_age_millis", max_frame_age_millis, 1..=60_000)?;
                 Ok(Pace::Fixed { rate_hertz, max_frame_age_millis })
             }
         }

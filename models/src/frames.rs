@@ -106,7 +106,7 @@ impl FrameStore {
         let mut shrink = Shrink::new(self.size)?;
         self.start_clip();
         let mut reader = LogReader::open(path)?;
-        while let Some(entry) = reader.next() {
+        for entry in reader.by_ref() {
             match entry? {
                 LogEntry::Frame(frame) => self.push(&frame, &mut shrink)?,
                 LogEntry::Episode { .. } => self.start_clip(),

@@ -1,5 +1,6 @@
 //! The loop over real parts: a log as the source, the raw pixels as the encoder, a small policy written here.
 #![cfg(feature = "log")]
+#![expect(clippy::unwrap_used, reason = "these helpers run in tests alone")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

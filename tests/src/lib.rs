@@ -36,10 +36,7 @@ pub fn foresee(folder: &Path) -> Command {
 /// # Panics
 /// When loopback has no free port.
 pub fn free_endpoint() -> String {
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map(|address| address.port());
-    match port {
-        Ok(port) => format!("tcp/127.0.0.1:{port}"),
-        Err(error) => panic!("loopback has no free port: {error}"),
-    }
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    assert!(address.is_ok(), "loopback has no free port: {address:?}");
+    address.map_or_else(|_| String::new(), |address| format!("tcp/{address}"))
 }

@@ -1,4 +1,5 @@
 //! One test binary: the whole, and the rules that the code keeps.
+#![expect(clippy::unwrap_used, reason = "these helpers run in tests alone")]
 
 mod arrows;
 mod bad_input;

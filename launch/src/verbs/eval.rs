@@ -1,7 +1,7 @@
 //! `foresee eval`: what a camera policy reaches, beside the expert and random actions on the same seeds.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -153,7 +153,7 @@ fn report(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_into_card(model: &PathBuf, evaluation: &Evaluation) -> anyhow::Result<()> {
+fn write_into_card(model: &Path, evaluation: &Evaluation) -> anyhow::Result<()> {
     let mut card = ModelCard::load(model)?;
     card.provenance.commands.push(trail::command_line());
     let mut results = card.provenance.results.as_object().cloned().unwrap_or_default();

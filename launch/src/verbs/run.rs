@@ -117,8 +117,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(simulator) = &mut simulator {
         simulator.finish();
     }
-    let outcome = Outcome { engines, account, log_entries_dropped, is_interrupted: ended == RunEnd::Stopped };
-    finish(arguments, &profile, &folder, outcome, &stop)
+    let outcome = Outcome { folder, engines, account, log_entries_dropped, is_interrupted: ended == RunEnd::Stopped };
+    finish(arguments, &profile, outcome, &stop)
 }
 
 /// What runs the two models.
@@ -128,6 +128,7 @@ struct Engines {
 }
 
 struct Outcome {
+    folder: PathBuf,
     engines: Engines,
     account: Account,
     log_entries_dropped: u64,
@@ -172,11 +173,10 @@ fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow
 fn finish(
     arguments: &Arguments,
     profile: &DeviceProfile,
-    folder: &Path,
     outcome: Outcome,
     stop: &AtomicBool,
 ) -> anyhow::Result<ExitCode> {
-    let Outcome { engines, account, log_entries_dropped, is_interrupted } = outcome;
+    let Outcome { folder, engines, account, log_entries_dropped, is_interrupted } = outcome;
     let statistics = &account.statistics;
     let [policy, expert, random] = compare(&account.episodes, stop)?;
     let reports = [("encoder", Some(engines.encoder.clone())), ("policy", engines.policy.clone())];
@@ -210,11 +210,11 @@ fn finish(
         interrupted: is_interrupted,
         episode_results: account.episodes,
     };
-    account.film.write(folder)?;
+    account.film.write(&folder)?;
     let json = serde_json::to_string_pretty(&result)?;
     write_atomically(&folder.join("result.json"), json.as_bytes())?;
-    report::write(folder, &result, &statistics.total.bars_millis())?;
-    conclude(folder, &result);
+    report::write(&folder, &result, &statistics.total.bars_millis())?;
+    conclude(&folder, &result);
     if arguments.json {
         print(&json);
     }
