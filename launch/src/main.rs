@@ -14,6 +14,7 @@ mod plots;
 mod progress;
 mod report;
 mod result;
+#[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "a robot's build starts no simulator"))]
 mod simulator;
 mod stop;
 mod table;

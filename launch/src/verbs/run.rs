@@ -16,7 +16,9 @@ use foresee_runtime::{
 use crate::listener::{Account, Observed};
 use crate::models::ModelArguments;
 use crate::result::{Millis, Returns, RunResult, StageMillis};
-use crate::simulator::{Simulation, Simulator};
+#[cfg(feature = "sim")]
+use crate::simulator::Simulation;
+use crate::simulator::Simulator;
 use crate::words::{print, say};
 use crate::{machine, places, report, stop};
 
