@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use foresee_models::{FrameStore, PretrainOptions, RECIPES, Recipe, pretrain};
+use foresee_models::{FrameStore, PretrainOptions, RECIPES, Recipe, pretrain, recipe_cost};
 
 use crate::progress::bar;
 use crate::words::{print, say};
@@ -58,7 +58,14 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
         for (name, text) in RECIPES {
             let recipe = Recipe::parse(name, text)?;
+            let cost = recipe_cost(&recipe);
+            let size = recipe.encoder.image_size;
             print(&format!("{name:<12} {}\n{:<12} {}", recipe.summary, "", recipe.paper));
+            let gmacs = (cost.forward_gmacs, cost.encoder_gmacs);
+            print(&format!(
+                "{:<12} {:.2} GMAC a sample forward at {size} pixels; {:.2} as it serves",
+                "", gmacs.0, gmacs.1
+            ));
         }
         return Ok(ExitCode::SUCCESS);
     }
