@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use foresee_models::{FrameStore, PretrainOptions, RECIPES, Recipe, pretrain, recipe_cost};
 
@@ -74,6 +74,10 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
     let mut recipe = Recipe::load(recipe)?;
     if let Some(steps) = arguments.steps {
+        let warm_up = recipe.optimiser.warm_up_steps;
+        if steps <= warm_up {
+            bail!("--steps {steps}: recipe {} warms up for {warm_up} steps; give more", recipe.name);
+        }
         recipe.optimiser.steps = steps;
     }
     let checkpoint_every = Duration::try_from_secs_f64(arguments.checkpoint_minutes * 60.0)
