@@ -108,3 +108,30 @@ fn every_task_is_repeatable_and_within_its_spec() {
         }
     }
 }
+
+/// The recorded episodes seldom touch the target, so its edge is tried here: a target of 0.05 m (easy) or 0.015 m (hard) and a
+/// fingertip of 0.01 m, as dm_control's `reacher.py` and `reacher.xml` have them.
+#[test]
+fn the_reacher_is_rewarded_to_the_edge_of_its_target() {
+    for (task, radii) in [("dmc/reacher-easy", 0.05 + 0.01), ("dmc/reacher-hard", 0.015 + 0.01)] {
+        let mut environment = Environment::new(task, &native()).unwrap();
+        let (mut num_just_inside, mut num_outside) = (0, 0);
+        for seed in 0..400 {
+            environment.reset(seed).unwrap();
+            for step in 0..100 {
+                let action = f64::from(step % 40 < 20) * 2.0 - 1.0;
+                let transition = environment.step(&[action, -action]).unwrap();
+                let to_target = &environment.observation()[2..4];
+                let distance = to_target[0].hypot(to_target[1]);
+                let is_inside = distance <= radii;
+                assert_eq!(transition.reward, f64::from(is_inside), "{task}, seed {seed}: {distance} m");
+                num_just_inside += u32::from(is_inside && distance > 0.9 * radii);
+                num_outside += u32::from(!is_inside);
+            }
+        }
+        assert!(
+            num_just_inside >= 20 && num_outside > 1000,
+            "{task}: {num_just_inside} at the edge, {num_outside} outside"
+        );
+    }
+}
