@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::{
+    BudgetProfile, JointLink, PositionLimits, RatesProfile, SafetyProfile, ThreadsProfile, WatchdogProfile,
+};
+
 /// A device, checked: every range holds, every required key is there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceProfile {
@@ -23,6 +27,16 @@ pub struct DeviceProfile {
     pub pace: Pace,
     /// Transport.
     pub zenoh: ZenohProfile,
+    /// The safe action, and the box that no link may leave.
+    pub safety: SafetyProfile,
+    /// The independent watchdog.
+    pub watchdog: WatchdogProfile,
+    /// How long a tick may take; `None`: neither proved nor watched.
+    pub budget: Option<BudgetProfile>,
+    /// Scheduling.
+    pub threads: ThreadsProfile,
+    /// Encoder and policy at rates of their own.
+    pub rates: RatesProfile,
 }
 
 /// The image that the camera delivers.
@@ -61,6 +75,18 @@ pub struct JointProfile {
     pub maximum: f64,
     /// Largest change of the command per second.
     pub max_rate_per_second: f64,
+    /// Largest change of that rate per second; `None`: no limit.
+    pub max_acceleration_per_second_squared: Option<f64>,
+    /// Largest change of that acceleration per second; only with an acceleration; `None`: no limit.
+    pub max_jerk_per_second_cubed: Option<f64>,
+    /// Where the safe action `return_home` goes, and what a command is before the first one; in the range.
+    pub home: f64,
+    /// Command units per radian per second, for the safe action `damp`; 0: none.
+    pub damping_per_radian_per_second: f64,
+    /// Limits of the measured position, for velocities and torques.
+    pub position: Option<PositionLimits>,
+    /// Where the joint sits, for the workspace.
+    pub link: Option<JointLink>,
 }
 
 /// What a joint command means; the SI unit is in the name.

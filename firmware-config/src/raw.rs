@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::control::{RawBudget, RawDynamics, RawRates, RawSafety, RawThreads, RawWatchdog};
 use crate::error::ProfileError;
 use crate::profile::{
     CameraProfile, CommandKind, DeviceProfile, InferenceProfile, JointProfile, Pace, PixelEncoding, Provider,
@@ -104,6 +105,11 @@ struct RawProfile {
     inference: Option<RawInference>,
     pace: Option<RawPace>,
     zenoh: Option<RawZenoh>,
+    safety: Option<RawSafety>,
+    watchdog: Option<RawWatchdog>,
+    budget: Option<RawBudget>,
+    threads: Option<RawThreads>,
+    rates: Option<RawRates>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -123,6 +129,33 @@ struct RawJoint {
     minimum: f64,
     maximum: f64,
     max_rate_per_second: f64,
+    max_acceleration_per_second_squared: Option<f64>,
+    max_jerk_per_second_cubed: Option<f64>,
+    home: Option<f64>,
+    damping_per_radian_per_second: Option<f64>,
+    minimum_position_radians: Option<f64>,
+    maximum_position_radians: Option<f64>,
+    braking_radians_per_second_squared: Option<f64>,
+    axis: Option<[f64; 3]>,
+    origin_metres: Option<[f64; 3]>,
+    origin_radians: Option<[f64; 3]>,
+}
+
+impl RawJoint {
+    fn dynamics(&self) -> RawDynamics {
+        RawDynamics {
+            max_acceleration_per_second_squared: self.max_acceleration_per_second_squared,
+            max_jerk_per_second_cubed: self.max_jerk_per_second_cubed,
+            home: self.home,
+            damping_per_radian_per_second: self.damping_per_radian_per_second,
+            minimum_position_radians: self.minimum_position_radians,
+            maximum_position_radians: self.maximum_position_radians,
+            braking_radians_per_second_squared: self.braking_radians_per_second_squared,
+            axis: self.axis,
+            origin_metres: self.origin_metres,
+            origin_radians: self.origin_radians,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -159,6 +192,11 @@ impl RawProfile {
             inference: self.inference.or(parent.inference),
             pace: self.pace.or(parent.pace),
             zenoh: self.zenoh.or(parent.zenoh),
+            safety: self.safety.or(parent.safety),
+            watchdog: self.watchdog.or(parent.watchdog),
+            budget: self.budget.or(parent.budget),
+            threads: self.threads.or(parent.threads),
+            rates: self.rates.or(parent.rates),
         }
     }
 
@@ -182,6 +220,9 @@ impl RawProfile {
             return Err(check.value("inference.providers", "[]", "name at least one of tensorrt, cuda, cpu, tract"));
         }
         let zenoh = self.zenoh.ok_or_else(|| missing("zenoh", "a table with listen, connect, shared_memory"))?;
+        let joints = check.joints(joints)?;
+        let pace = self.pace.ok_or_else(|| missing("pace", "a table with kind = \"lockstep\" or \"fixed\""))?;
+        let pace = check.pace(pace)?;
         Ok(DeviceProfile {
             name: name.to_owned(),
             description: self.description.unwrap_or_default(),
@@ -192,21 +233,25 @@ impl RawProfile {
                 height: camera.height,
                 encoding: camera.encoding,
             },
-            joints: check.joints(joints)?,
+            safety: check.safety(self.safety.unwrap_or_default(), &joints)?,
+            watchdog: check.watchdog(&self.watchdog.unwrap_or_default(), pace)?,
+            budget: check.budget(self.budget)?,
+            threads: check.threads(self.threads.unwrap_or_default())?,
+            rates: check.rates(&self.rates.unwrap_or_default(), pace)?,
+            joints,
             inference: InferenceProfile { providers: inference.providers, intra_threads: inference.intra_threads },
-            pace: check
-                .pace(self.pace.ok_or_else(|| missing("pace", "a table with kind = \"lockstep\" or \"fixed\""))?)?,
+            pace,
             zenoh: ZenohProfile { listen: zenoh.listen, connect: zenoh.connect, shared_memory: zenoh.shared_memory },
         })
     }
 }
 
-struct Check<'a> {
+pub(crate) struct Check<'a> {
     name: &'a str,
 }
 
 impl Check<'_> {
-    fn value(&self, key: &str, value: impl std::fmt::Display, rule: &str) -> ProfileError {
+    pub(crate) fn value(&self, key: &str, value: impl std::fmt::Display, rule: &str) -> ProfileError {
         ProfileError::Value {
             name: self.name.to_owned(),
             key: key.to_owned(),
@@ -215,7 +260,7 @@ impl Check<'_> {
         }
     }
 
-    fn within<T: PartialOrd + std::fmt::Display>(
+    pub(crate) fn within<T: PartialOrd + std::fmt::Display>(
         &self,
         key: &str,
         value: T,
@@ -264,13 +309,21 @@ impl Check<'_> {
                     "must be finite and > 0",
                 ));
             }
-            checked.push(JointProfile {
+            let dynamics = joint.dynamics();
+            let joint = JointProfile {
                 name: joint.name,
                 command: joint.command,
                 minimum: joint.minimum,
                 maximum: joint.maximum,
                 max_rate_per_second: joint.max_rate_per_second,
-            });
+                max_acceleration_per_second_squared: None,
+                max_jerk_per_second_cubed: None,
+                home: 0.0,
+                damping_per_radian_per_second: 0.0,
+                position: None,
+                link: None,
+            };
+            checked.push(self.dynamics(joint, &dynamics, &key)?);
         }
         Ok(checked)
     }
@@ -331,6 +384,51 @@ mod tests {
             &["joints[0].minimum", "minimum < maximum"],
         );
         check("inherit = \"nowhere\"", &["mine", "line 2"]);
+    }
+
+    #[test]
+    fn limits_that_cannot_hold_together_are_named() {
+        let joint = |command: &str, more: &str| {
+            format!(
+                "[[joints]]\nname = \"a\"\ncommand = \"{command}\"\nminimum = -1.0\nmaximum = 1.0\nmax_rate_per_second = 2.0\n{more}"
+            )
+        };
+        let (position, torque) = ("position_radians", "torque_newton_metres");
+        let limits =
+            "minimum_position_radians = -1.0\nmaximum_position_radians = 1.0\nbraking_radians_per_second_squared";
+        let velocity = joint("velocity_radians_per_second", &format!("{limits} = 3.0"));
+        for (change, expected) in [
+            (joint(position, "max_jerk_per_second_cubed = 9.0"), ["joints[0].max_jerk", "max_acceleration"]),
+            (joint(position, "max_acceleration_per_second_squared = 0.0"), ["max_acceleration", "> 0"]),
+            (joint(position, "home = 1.5"), ["joints[0].home", "-1 to 1"]),
+            (joint(position, &format!("{limits} = 1.0")), ["minimum_position_radians", "minimum and maximum"]),
+            (joint(torque, "minimum_position_radians = 0.0"), ["minimum_position_radians", "none of them"]),
+            (velocity, ["braking_radians_per_second_squared = 3", "at most max_rate_per_second"]),
+            (joint(position, "axis = [1.0, 1.0, 0.0]"), ["joints[0].axis", "unit vector"]),
+            (joint(torque, "[safety]\naction = \"damp\""), ["safety.action", "damping_per_radian_per_second"]),
+            (joint(torque, "[safety]\naction = \"return_home\""), ["safety.action", "positions"]),
+            (
+                joint(
+                    position,
+                    "[safety.workspace]\nminimum_metres = [0.0, 0.0, 0.0]\nmaximum_metres = [1.0, 1.0, 1.0]\ntool_metres = [0.0, 0.0, 0.0]",
+                ),
+                ["safety.workspace", "joint `a`"],
+            ),
+            ("[watchdog]\nlook_millis = 11".to_owned(), ["watchdog.look_millis = 11", "1 to 10"]),
+            ("[watchdog]\naction_timeout_millis = 20".to_owned(), ["watchdog.action_timeout_millis = 20", "20.0 ms"]),
+            (
+                "[budget]\ntotal_millis = 5.0\nencode_millis = 4.0\npolicy_millis = 2.0".to_owned(),
+                ["budget.total_millis = 5", "6"],
+            ),
+            ("[threads]\ncontrol_priority = 50".to_owned(), ["threads.control_priority = 50", "fifo"]),
+            ("[threads]\nscheduling = \"fifo\"\ncontrol_priority = 100".to_owned(), ["control_priority = 100", "99"]),
+            (
+                "[rates]\npolicy_every_ticks = 8\nchunk_expiry_millis = 100.0".to_owned(),
+                ["chunk_expiry_millis = 100", "160"],
+            ),
+        ] {
+            check(&change, &expected);
+        }
     }
 
     #[test]

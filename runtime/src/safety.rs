@@ -192,7 +192,19 @@ mod tests {
 
     fn joint(minimum: f64, maximum: f64, max_rate_per_second: f64) -> JointProfile {
         let command = CommandKind::TorqueNormalised;
-        JointProfile { name: "joint".to_owned(), command, minimum, maximum, max_rate_per_second }
+        JointProfile {
+            name: "joint".to_owned(),
+            command,
+            minimum,
+            maximum,
+            max_rate_per_second,
+            max_acceleration_per_second_squared: None,
+            max_jerk_per_second_cubed: None,
+            home: 0.0,
+            damping_per_radian_per_second: 0.0,
+            position: None,
+            link: None,
+        }
     }
 
     fn action(value: f64) -> Action {

@@ -1,0 +1,443 @@
+//! How commands are limited, watched over, budgeted and scheduled: the tables `[safety]`, `[watchdog]`, `[budget]`, `[threads]` and
+//! `[rates]`, and the keys of a joint beyond range and rate; each as written and as checked.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ProfileError;
+use crate::profile::{CommandKind, JointProfile, Pace};
+use crate::raw::Check;
+
+/// What the joints are told when the policy cannot be followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SafeAction {
+    /// Positions brake and stay, velocities brake to zero, torques stay as they are (they carry a load).
+    Hold,
+    /// Torques work against the measured velocity; positions and velocities brake.
+    Damp,
+    /// Positions brake and stay, velocities and torques go to zero.
+    #[default]
+    Stop,
+    /// Positions brake, then go to each joint's `home`.
+    ReturnHome,
+}
+
+/// What the safety filter does beyond each joint's own limits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SafetyProfile {
+    /// When the policy cannot be followed.
+    pub action: SafeAction,
+    /// The box that no link may leave; `None`: not watched.
+    pub workspace: Option<WorkspaceProfile>,
+}
+
+/// A box in the frame of the robot's base, for every joint's origin and the tool point.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceProfile {
+    /// Corner of the smallest x, y, z; metres.
+    pub minimum_metres: [f64; 3],
+    /// Corner of the largest x, y, z; metres.
+    pub maximum_metres: [f64; 3],
+    /// The tool point in the frame of the last joint; metres.
+    pub tool_metres: [f64; 3],
+}
+
+/// Where a revolute joint sits, as in URDF: a frame in the frame of the joint before it (the first: of the base), and the axis in that frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JointLink {
+    /// Unit vector.
+    pub axis: [f64; 3],
+    /// Origin, metres.
+    pub origin_metres: [f64; 3],
+    /// Fixed roll, pitch, yaw of the origin, radians.
+    pub origin_radians: [f64; 3],
+}
+
+/// Where a joint that takes velocities or torques may be, by its measured position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PositionLimits {
+    /// Smallest position.
+    pub minimum_radians: f64,
+    /// Largest position.
+    pub maximum_radians: f64,
+    /// The deceleration that the joint certainly manages.
+    pub braking_radians_per_second_squared: f64,
+}
+
+/// The independent watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchdogProfile {
+    /// It looks this often; 1 to 10.
+    pub look_millis: u64,
+    /// Without a fresh command for this long it takes the safe action.
+    pub action_timeout_millis: u64,
+}
+
+/// How long a tick may take; proved at start-up and watched while running.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BudgetProfile {
+    /// Frame in memory to command in memory.
+    pub total_millis: f64,
+    /// Of it, preprocessing; `None`: not watched by itself.
+    pub preprocess_millis: Option<f64>,
+    /// Of it, the encoder.
+    pub encode_millis: Option<f64>,
+    /// Of it, the policy.
+    pub policy_millis: Option<f64>,
+    /// Ticks in a row that may be late before the safe action is taken.
+    pub tolerated_misses: u32,
+    /// Ticks of the self-test at start-up.
+    pub self_test_ticks: u32,
+}
+
+/// How the operating system schedules the loop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadsProfile {
+    /// The policy.
+    pub scheduling: Scheduling,
+    /// Of the thread that sends commands.
+    pub control: ThreadProfile,
+    /// Of the thread that encodes.
+    pub encode: ThreadProfile,
+    /// Of the watchdog.
+    pub watchdog: ThreadProfile,
+    /// Keep every page in memory (`mlockall`).
+    pub lock_memory: bool,
+}
+
+/// One thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadProfile {
+    /// 1 to 99, for [`Scheduling::Fifo`].
+    pub priority: u8,
+    /// Cores that it may run on; empty: any.
+    pub cores: Vec<usize>,
+}
+
+/// A scheduling policy of Linux.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduling {
+    /// `SCHED_OTHER`.
+    #[default]
+    Normal,
+    /// `SCHED_FIFO`.
+    Fifo,
+}
+
+/// Encoder and policy at rates of their own, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RatesProfile {
+    /// The encoder runs at every n-th tick; between, the last features serve.
+    pub encode_every_ticks: u32,
+    /// The policy runs at every n-th tick; between, its chunk of actions is played.
+    pub policy_every_ticks: u32,
+    /// The time between two actions of a chunk.
+    pub chunk_step_millis: f64,
+    /// No action of a chunk is played later than this after its observation.
+    pub chunk_expiry_millis: f64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSafety {
+    action: Option<SafeAction>,
+    workspace: Option<WorkspaceProfile>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWatchdog {
+    look_millis: Option<u64>,
+    action_timeout_millis: Option<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawBudget {
+    total_millis: f64,
+    preprocess_millis: Option<f64>,
+    encode_millis: Option<f64>,
+    policy_millis: Option<f64>,
+    tolerated_misses: Option<u32>,
+    self_test_ticks: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawThreads {
+    scheduling: Option<Scheduling>,
+    control_priority: Option<u8>,
+    encode_priority: Option<u8>,
+    watchdog_priority: Option<u8>,
+    control_cores: Option<Vec<usize>>,
+    encode_cores: Option<Vec<usize>>,
+    watchdog_cores: Option<Vec<usize>>,
+    lock_memory: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRates {
+    encode_every_ticks: Option<u32>,
+    policy_every_ticks: Option<u32>,
+    chunk_step_millis: Option<f64>,
+    chunk_expiry_millis: Option<f64>,
+}
+
+/// The keys of a joint that may be left out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RawDynamics {
+    pub(crate) max_acceleration_per_second_squared: Option<f64>,
+    pub(crate) max_jerk_per_second_cubed: Option<f64>,
+    pub(crate) home: Option<f64>,
+    pub(crate) damping_per_radian_per_second: Option<f64>,
+    pub(crate) minimum_position_radians: Option<f64>,
+    pub(crate) maximum_position_radians: Option<f64>,
+    pub(crate) braking_radians_per_second_squared: Option<f64>,
+    pub(crate) axis: Option<[f64; 3]>,
+    pub(crate) origin_metres: Option<[f64; 3]>,
+    pub(crate) origin_radians: Option<[f64; 3]>,
+}
+
+const MAX_MILLIS: f64 = 60_000.0;
+
+impl Check<'_> {
+    /// Fills in what a joint says beyond range and rate.
+    pub(crate) fn dynamics(
+        &self,
+        joint: JointProfile,
+        raw: &RawDynamics,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<JointProfile, ProfileError> {
+        let positive = |field: &str, value: Option<f64>| match value {
+            Some(value) if !(value.is_finite() && value > 0.0) => {
+                Err(self.value(&key(field), value, "must be finite and > 0; leave the key out for no limit"))
+            }
+            value => Ok(value),
+        };
+        let acceleration = positive("max_acceleration_per_second_squared", raw.max_acceleration_per_second_squared)?;
+        let jerk = positive("max_jerk_per_second_cubed", raw.max_jerk_per_second_cubed)?;
+        if let (Some(jerk), None) = (jerk, acceleration) {
+            let rule = "needs max_acceleration_per_second_squared as well";
+            return Err(self.value(&key("max_jerk_per_second_cubed"), jerk, rule));
+        }
+        let home = raw.home.unwrap_or(0.0_f64.max(joint.minimum).min(joint.maximum));
+        if !(joint.minimum..=joint.maximum).contains(&home) {
+            let rule = format!("must lie in the joint's range, {} to {}", joint.minimum, joint.maximum);
+            return Err(self.value(&key("home"), home, &rule));
+        }
+        let damping = positive("damping_per_radian_per_second", raw.damping_per_radian_per_second)?.unwrap_or(0.0);
+        let position = self.position(&joint, raw, key)?;
+        let link = self.link(raw, key)?;
+        Ok(JointProfile {
+            max_acceleration_per_second_squared: acceleration,
+            max_jerk_per_second_cubed: jerk,
+            home,
+            damping_per_radian_per_second: damping,
+            position,
+            link,
+            ..joint
+        })
+    }
+
+    fn position(
+        &self,
+        joint: &JointProfile,
+        raw: &RawDynamics,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<PositionLimits>, ProfileError> {
+        let given =
+            [raw.minimum_position_radians, raw.maximum_position_radians, raw.braking_radians_per_second_squared];
+        let [Some(minimum), Some(maximum), Some(braking)] = given else {
+            return match given.iter().flatten().next() {
+                None => Ok(None),
+                Some(value) => {
+                    let rule = "give minimum_position_radians, maximum_position_radians and braking_radians_per_second_squared, or none of them";
+                    Err(self.value(&key("minimum_position_radians"), value, rule))
+                }
+            };
+        };
+        if joint.command == CommandKind::PositionRadians {
+            let rule = "is for velocities and torques; a commanded position has its limits in minimum and maximum";
+            return Err(self.value(&key("minimum_position_radians"), minimum, rule));
+        }
+        if !(minimum.is_finite() && maximum.is_finite() && minimum < maximum) {
+            let range = format!("{minimum} with maximum_position_radians = {maximum}");
+            let rule = "both must be finite and minimum < maximum";
+            return Err(self.value(&key("minimum_position_radians"), range, rule));
+        }
+        let is_velocity = joint.command == CommandKind::VelocityRadiansPerSecond;
+        if !(braking.is_finite() && braking > 0.0) || (is_velocity && braking > joint.max_rate_per_second) {
+            let rule = "must be finite and > 0, and for a velocity at most max_rate_per_second: the command cannot brake faster than that";
+            return Err(self.value(&key("braking_radians_per_second_squared"), braking, rule));
+        }
+        if let (true, Some(acceleration)) = (is_velocity, raw.max_acceleration_per_second_squared) {
+            let rule =
+                "with minimum_position_radians a velocity has max_rate_per_second alone, which is its acceleration";
+            return Err(self.value(&key("max_acceleration_per_second_squared"), acceleration, rule));
+        }
+        Ok(Some(PositionLimits {
+            minimum_radians: minimum,
+            maximum_radians: maximum,
+            braking_radians_per_second_squared: braking,
+        }))
+    }
+
+    fn link(&self, raw: &RawDynamics, key: &dyn Fn(&str) -> String) -> Result<Option<JointLink>, ProfileError> {
+        let Some(axis) = raw.axis else {
+            return match (raw.origin_metres, raw.origin_radians) {
+                (None, None) => Ok(None),
+                _ => Err(self.value(
+                    &key("axis"),
+                    "missing",
+                    "origin_metres and origin_radians need an axis = [x, y, z]",
+                )),
+            };
+        };
+        let length = axis.iter().map(|part| part * part).sum::<f64>().sqrt();
+        if !(length - 1.0).abs().le(&1e-3) {
+            return Err(self.value(
+                &key("axis"),
+                format!("{axis:?}"),
+                "must be a unit vector, such as [0.0, 0.0, 1.0]",
+            ));
+        }
+        let origin_metres = raw.origin_metres.unwrap_or_default();
+        let origin_radians = raw.origin_radians.unwrap_or_default();
+        for (field, parts) in [("origin_metres", origin_metres), ("origin_radians", origin_radians)] {
+            if !parts.iter().all(|part| part.is_finite()) {
+                return Err(self.value(&key(field), format!("{parts:?}"), "must be finite"));
+            }
+        }
+        Ok(Some(JointLink { axis: axis.map(|part| part / length), origin_metres, origin_radians }))
+    }
+
+    pub(crate) fn safety(&self, raw: RawSafety, joints: &[JointProfile]) -> Result<SafetyProfile, ProfileError> {
+        let action = raw.action.unwrap_or_default();
+        for joint in joints {
+            let is_torque = matches!(joint.command, CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres);
+            if action == SafeAction::Damp && is_torque && joint.damping_per_radian_per_second == 0.0 {
+                let rule =
+                    format!("needs damping_per_radian_per_second of joint `{}`, which takes torques", joint.name);
+                return Err(self.value("safety.action", "\"damp\"", &rule));
+            }
+            if action == SafeAction::ReturnHome && joint.command != CommandKind::PositionRadians {
+                let rule =
+                    format!("needs positions, and joint `{}` does not take them; use hold, damp or stop", joint.name);
+                return Err(self.value("safety.action", "\"return_home\"", &rule));
+            }
+        }
+        if let Some(workspace) = &raw.workspace {
+            let pairs = workspace.minimum_metres.iter().zip(&workspace.maximum_metres);
+            let finite = workspace.tool_metres.iter().chain(&workspace.minimum_metres).chain(&workspace.maximum_metres);
+            if !{ pairs }.all(|(low, high)| low < high) || !{ finite }.all(|value| value.is_finite()) {
+                let corners =
+                    format!("{:?} with maximum_metres = {:?}", workspace.minimum_metres, workspace.maximum_metres);
+                let rule = "corners and tool must be finite, each minimum < its maximum";
+                return Err(self.value("safety.workspace.minimum_metres", corners, rule));
+            }
+            if let Some(joint) = joints.iter().find(|joint| joint.link.is_none()) {
+                let rule = format!("needs axis = [x, y, z] (and origin_metres) of joint `{}`", joint.name);
+                return Err(self.value("safety.workspace", "given", &rule));
+            }
+        }
+        Ok(SafetyProfile { action, workspace: raw.workspace })
+    }
+
+    pub(crate) fn watchdog(&self, raw: &RawWatchdog, pace: Pace) -> Result<WatchdogProfile, ProfileError> {
+        let look_millis = raw.look_millis.unwrap_or(5);
+        self.within("watchdog.look_millis", look_millis, 1..=10)?;
+        let period_millis = pace.period().as_secs_f64() * 1e3;
+        let patience = match pace {
+            Pace::Lockstep { .. } => 10_000,
+            Pace::Fixed { max_frame_age_millis, .. } => max_frame_age_millis,
+        };
+        let Some(action_timeout_millis) = raw.action_timeout_millis else {
+            let action_timeout_millis = patience.max((1.5 * period_millis).ceil() as u64);
+            return Ok(WatchdogProfile { look_millis, action_timeout_millis });
+        };
+        self.within("watchdog.action_timeout_millis", action_timeout_millis, 1..=60_000)?;
+        if period_millis >= action_timeout_millis as f64 {
+            let rule = format!("must be longer than the pace's period of {period_millis:.1} ms");
+            return Err(self.value("watchdog.action_timeout_millis", action_timeout_millis, &rule));
+        }
+        Ok(WatchdogProfile { look_millis, action_timeout_millis })
+    }
+
+    pub(crate) fn budget(&self, raw: Option<RawBudget>) -> Result<Option<BudgetProfile>, ProfileError> {
+        let Some(raw) = raw else { return Ok(None) };
+        self.within("budget.total_millis", raw.total_millis, 0.001..=MAX_MILLIS)?;
+        let stages = [
+            ("budget.preprocess_millis", raw.preprocess_millis),
+            ("budget.encode_millis", raw.encode_millis),
+            ("budget.policy_millis", raw.policy_millis),
+        ];
+        for (key, millis) in stages {
+            if let Some(millis) = millis {
+                self.within(key, millis, 0.001..=raw.total_millis)?;
+            }
+        }
+        let sum: f64 = stages.iter().filter_map(|(_, millis)| *millis).sum();
+        if sum > raw.total_millis {
+            let rule = format!("is less than the sum of its stages, {sum}");
+            return Err(self.value("budget.total_millis", raw.total_millis, &rule));
+        }
+        let (tolerated_misses, self_test_ticks) =
+            (raw.tolerated_misses.unwrap_or(2), raw.self_test_ticks.unwrap_or(50));
+        self.within("budget.tolerated_misses", tolerated_misses, 0..=1000)?;
+        self.within("budget.self_test_ticks", self_test_ticks, 1..=10_000)?;
+        let RawBudget { total_millis, preprocess_millis, encode_millis, policy_millis, .. } = raw;
+        Ok(Some(BudgetProfile {
+            total_millis,
+            preprocess_millis,
+            encode_millis,
+            policy_millis,
+            tolerated_misses,
+            self_test_ticks,
+        }))
+    }
+
+    pub(crate) fn threads(&self, raw: RawThreads) -> Result<ThreadsProfile, ProfileError> {
+        let scheduling = raw.scheduling.unwrap_or_default();
+        let thread = |name: &str, priority: Option<u8>, cores: Option<Vec<usize>>, usual: u8| {
+            let key = format!("threads.{name}_priority");
+            if let (Some(priority), Scheduling::Normal) = (priority, scheduling) {
+                return Err(self.value(&key, priority, "needs scheduling = \"fifo\""));
+            }
+            let priority = priority.unwrap_or(usual);
+            self.within(&key, priority, 1..=99)?;
+            let cores = cores.unwrap_or_default();
+            for core in &cores {
+                self.within(&format!("threads.{name}_cores"), *core, 0..=1023)?;
+            }
+            Ok(ThreadProfile { priority, cores })
+        };
+        Ok(ThreadsProfile {
+            scheduling,
+            control: thread("control", raw.control_priority, raw.control_cores, 70)?,
+            encode: thread("encode", raw.encode_priority, raw.encode_cores, 60)?,
+            watchdog: thread("watchdog", raw.watchdog_priority, raw.watchdog_cores, 80)?,
+            lock_memory: raw.lock_memory.unwrap_or_default(),
+        })
+    }
+
+    pub(crate) fn rates(&self, raw: &RawRates, pace: Pace) -> Result<RatesProfile, ProfileError> {
+        let (encode, policy) = (raw.encode_every_ticks.unwrap_or(1), raw.policy_every_ticks.unwrap_or(1));
+        self.within("rates.encode_every_ticks", encode, 1..=1000)?;
+        self.within("rates.policy_every_ticks", policy, 1..=1000)?;
+        let period_millis = pace.period().as_secs_f64() * 1e3;
+        let step_millis = raw.chunk_step_millis.unwrap_or(period_millis);
+        self.within("rates.chunk_step_millis", step_millis, 0.1..=MAX_MILLIS)?;
+        let between = f64::from(policy) * period_millis;
+        let expiry_millis = raw.chunk_expiry_millis.unwrap_or(2.0 * between);
+        self.within("rates.chunk_expiry_millis", expiry_millis, between..=MAX_MILLIS.max(between))?;
+        Ok(RatesProfile {
+            encode_every_ticks: encode,
+            policy_every_ticks: policy,
+            chunk_step_millis: step_millis,
+            chunk_expiry_millis: expiry_millis,
+        })
+    }
+}
