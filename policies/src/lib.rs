@@ -37,9 +37,7 @@ pub use evaluate::{VisualEvaluation, VisualOutcome, evaluate_state, evaluate_vis
 pub use experts::{EXPERTS, ExpertEntry, expert_for};
 pub use progress::{EpochReport, Progress, Watch};
 pub use record::{Behaviour, Disturbance, Keep, RecordOptions, RecordReport, logs_in, record};
-pub use statistics::{
-    EpisodeResult, INTERVAL_METHOD, Summary, mean_and_half_width, student_t_quantile_975, wilson_interval,
-};
+pub use statistics::{EpisodeResult, INTERVAL_METHOD, Summary};
 
 #[cfg(feature = "train")]
 pub use checkpoint::PolicyCheckpoint;

@@ -19,6 +19,7 @@ mod error;
 mod faults;
 mod files;
 mod frame;
+mod interval;
 mod joints;
 #[cfg(feature = "log")]
 mod log;
@@ -52,6 +53,7 @@ pub use error::RuntimeError;
 pub use faults::{FaultRow, run_faults};
 pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
+pub use interval::{mean_and_half_width, wilson_interval};
 pub use joints::JointState;
 #[cfg(feature = "log")]
 pub use log::{
