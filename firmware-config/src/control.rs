@@ -1,14 +1,14 @@
 //! How commands are limited, watched over, budgeted and scheduled: the tables `[safety]`, `[watchdog]`, `[budget]`, `[threads]` and
 //! `[rates]`, and the keys of a joint beyond range and rate; each as written and as checked.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ProfileError;
-use crate::profile::{CommandKind, JointProfile, Pace};
-use crate::raw::Check;
+use crate::check::{Checked, within, wrong};
+use crate::profile::{CommandKind, HardwareProfile, JointProfile, Pace};
 
 /// What the joints are told when the policy cannot be followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SafeAction {
     /// Positions brake and stay, velocities brake to zero, torques stay as they are (they carry a load).
@@ -32,7 +32,7 @@ pub struct SafetyProfile {
 }
 
 /// A box in the frame of the robot's base, for every joint's origin and the tool point.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceProfile {
     /// Corner of the smallest x, y, z; metres.
@@ -116,7 +116,7 @@ pub struct ThreadProfile {
 }
 
 /// A scheduling policy of Linux.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheduling {
     /// `SCHED_OTHER`.
@@ -139,50 +139,72 @@ pub struct RatesProfile {
     pub chunk_expiry_millis: f64,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSafety {
+    /// What the joints are told when the policy cannot be followed; `stop` without it.
     action: Option<SafeAction>,
+    /// The box that no link may leave; every joint needs its axis.
     workspace: Option<WorkspaceProfile>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawWatchdog {
+    /// How often the watchdog looks, 1 to 10; 5 without it.
     look_millis: Option<u64>,
+    /// Without a fresh command for this long it takes the safe action; the greatest frame age without it.
     action_timeout_millis: Option<u64>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawBudget {
+    /// Frame in memory to command in memory.
     total_millis: f64,
+    /// Of it, preprocessing.
     preprocess_millis: Option<f64>,
+    /// Of it, the encoder.
     encode_millis: Option<f64>,
+    /// Of it, the policy.
     policy_millis: Option<f64>,
+    /// Ticks in a row that may be late before the safe action is taken; 2 without it.
     tolerated_misses: Option<u32>,
+    /// Ticks of the self-test at start-up; 50 without it.
     self_test_ticks: Option<u32>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawThreads {
+    /// `fifo` needs the right to it (the systemd unit gives it); `normal` without it.
     scheduling: Option<Scheduling>,
+    /// 1 to 99, of the thread that sends commands; 70 without it.
     control_priority: Option<u8>,
+    /// 1 to 99, of the thread that encodes; 60 without it.
     encode_priority: Option<u8>,
+    /// 1 to 99, of the watchdog; 80 without it.
     watchdog_priority: Option<u8>,
+    /// Cores that the control thread may run on, counted from 0; any without it.
     control_cores: Option<Vec<usize>>,
+    /// Cores that the encoding thread may run on, counted from 0; any without it.
     encode_cores: Option<Vec<usize>>,
+    /// Cores that the watchdog may run on, counted from 0; any without it.
     watchdog_cores: Option<Vec<usize>>,
+    /// Keep every page in memory (`mlockall`).
     lock_memory: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRates {
+    /// The encoder runs at every n-th tick; 1 without it.
     encode_every_ticks: Option<u32>,
+    /// The policy runs at every n-th tick; 1 without it.
     policy_every_ticks: Option<u32>,
+    /// The time between two actions of a chunk; the period without it.
     chunk_step_millis: Option<f64>,
+    /// No action of a chunk is played later than this after its observation.
     chunk_expiry_millis: Option<f64>,
 }
 
@@ -203,241 +225,218 @@ pub(crate) struct RawDynamics {
 
 const MAX_MILLIS: f64 = 60_000.0;
 
-impl Check<'_> {
-    /// Fills in what a joint says beyond range and rate.
-    pub(crate) fn dynamics(
-        &self,
-        joint: JointProfile,
-        raw: &RawDynamics,
-        key: &dyn Fn(&str) -> String,
-    ) -> Result<JointProfile, ProfileError> {
-        let positive = |field: &str, value: Option<f64>| match value {
-            Some(value) if !(value.is_finite() && value > 0.0) => {
-                Err(self.value(&key(field), value, "must be finite and > 0; leave the key out for no limit"))
-            }
-            value => Ok(value),
-        };
-        let acceleration = positive("max_acceleration_per_second_squared", raw.max_acceleration_per_second_squared)?;
-        let jerk = positive("max_jerk_per_second_cubed", raw.max_jerk_per_second_cubed)?;
-        if let (Some(jerk), None) = (jerk, acceleration) {
-            let rule = "needs max_acceleration_per_second_squared as well";
-            return Err(self.value(&key("max_jerk_per_second_cubed"), jerk, rule));
+/// Fills in what a joint says beyond range and rate.
+pub(crate) fn dynamics(joint: JointProfile, raw: &RawDynamics, key: &dyn Fn(&str) -> String) -> Checked<JointProfile> {
+    let positive = |field: &str, value: Option<f64>| match value {
+        Some(value) if !(value.is_finite() && value > 0.0) => {
+            Err(wrong(&key(field), value, "must be finite and > 0; leave the key out for no limit"))
         }
-        let home = raw.home.unwrap_or(0.0_f64.max(joint.minimum).min(joint.maximum));
-        if !(joint.minimum..=joint.maximum).contains(&home) {
-            let rule = format!("must lie in the joint's range, {} to {}", joint.minimum, joint.maximum);
-            return Err(self.value(&key("home"), home, &rule));
-        }
-        let damping = positive("damping_per_radian_per_second", raw.damping_per_radian_per_second)?.unwrap_or(0.0);
-        let position = self.position(&joint, raw, key)?;
-        let link = self.link(raw, key)?;
-        Ok(JointProfile {
-            max_acceleration_per_second_squared: acceleration,
-            max_jerk_per_second_cubed: jerk,
-            home,
-            damping_per_radian_per_second: damping,
-            position,
-            link,
-            ..joint
-        })
+        value => Ok(value),
+    };
+    let acceleration = positive("max_acceleration_per_second_squared", raw.max_acceleration_per_second_squared)?;
+    let jerk = positive("max_jerk_per_second_cubed", raw.max_jerk_per_second_cubed)?;
+    if let (Some(jerk), None) = (jerk, acceleration) {
+        let rule = "needs max_acceleration_per_second_squared as well";
+        return Err(wrong(&key("max_jerk_per_second_cubed"), jerk, rule));
     }
+    let home = raw.home.unwrap_or(0.0_f64.max(joint.minimum).min(joint.maximum));
+    if !(joint.minimum..=joint.maximum).contains(&home) {
+        let rule = format!("must lie in the joint's range, {} to {}", joint.minimum, joint.maximum);
+        return Err(wrong(&key("home"), home, &rule));
+    }
+    let damping = positive("damping_per_radian_per_second", raw.damping_per_radian_per_second)?.unwrap_or(0.0);
+    let position = position(&joint, raw, key)?;
+    let link = link(raw, key)?;
+    Ok(JointProfile {
+        max_acceleration_per_second_squared: acceleration,
+        max_jerk_per_second_cubed: jerk,
+        home,
+        damping_per_radian_per_second: damping,
+        position,
+        link,
+        ..joint
+    })
+}
 
-    fn position(
-        &self,
-        joint: &JointProfile,
-        raw: &RawDynamics,
-        key: &dyn Fn(&str) -> String,
-    ) -> Result<Option<PositionLimits>, ProfileError> {
-        let given =
-            [raw.minimum_position_radians, raw.maximum_position_radians, raw.braking_radians_per_second_squared];
-        let [Some(minimum), Some(maximum), Some(braking)] = given else {
-            return match given.iter().flatten().next() {
-                None => Ok(None),
-                Some(value) => {
-                    let rule = "give minimum_position_radians, maximum_position_radians and braking_radians_per_second_squared, or none of them";
-                    Err(self.value(&key("minimum_position_radians"), value, rule))
-                }
-            };
+fn position(joint: &JointProfile, raw: &RawDynamics, key: &dyn Fn(&str) -> String) -> Checked<Option<PositionLimits>> {
+    let given = [raw.minimum_position_radians, raw.maximum_position_radians, raw.braking_radians_per_second_squared];
+    let [Some(minimum), Some(maximum), Some(braking)] = given else {
+        return match given.iter().flatten().next() {
+            None => Ok(None),
+            Some(value) => {
+                let rule = "give minimum_position_radians, maximum_position_radians and braking_radians_per_second_squared, or none of them";
+                Err(wrong(&key("minimum_position_radians"), value, rule))
+            }
         };
-        if joint.command == CommandKind::PositionRadians {
-            let rule = "is for velocities and torques; a commanded position has its limits in minimum and maximum";
-            return Err(self.value(&key("minimum_position_radians"), minimum, rule));
+    };
+    if joint.command == CommandKind::PositionRadians {
+        let rule = "is for velocities and torques; a commanded position has its limits in minimum and maximum";
+        return Err(wrong(&key("minimum_position_radians"), minimum, rule));
+    }
+    if !(minimum.is_finite() && maximum.is_finite() && minimum < maximum) {
+        let range = format!("{minimum} with maximum_position_radians = {maximum}");
+        let rule = "both must be finite and minimum < maximum";
+        return Err(wrong(&key("minimum_position_radians"), range, rule));
+    }
+    let is_velocity = joint.command == CommandKind::VelocityRadiansPerSecond;
+    if !(braking.is_finite() && braking > 0.0) || (is_velocity && braking > joint.max_rate_per_second) {
+        let rule = "must be finite and > 0, and for a velocity at most max_rate_per_second: the command cannot brake faster than that";
+        return Err(wrong(&key("braking_radians_per_second_squared"), braking, rule));
+    }
+    if let (true, Some(acceleration)) = (is_velocity, raw.max_acceleration_per_second_squared) {
+        let rule = "with minimum_position_radians a velocity has max_rate_per_second alone, which is its acceleration";
+        return Err(wrong(&key("max_acceleration_per_second_squared"), acceleration, rule));
+    }
+    Ok(Some(PositionLimits {
+        minimum_radians: minimum,
+        maximum_radians: maximum,
+        braking_radians_per_second_squared: braking,
+    }))
+}
+
+fn link(raw: &RawDynamics, key: &dyn Fn(&str) -> String) -> Checked<Option<JointLink>> {
+    let Some(axis) = raw.axis else {
+        return match (raw.origin_metres, raw.origin_radians) {
+            (None, None) => Ok(None),
+            _ => Err(wrong(&key("axis"), "missing", "origin_metres and origin_radians need an axis = [x, y, z]")),
+        };
+    };
+    let length = axis.iter().map(|part| part * part).sum::<f64>().sqrt();
+    if !(length - 1.0).abs().le(&1e-3) {
+        return Err(wrong(&key("axis"), format!("{axis:?}"), "must be a unit vector, such as [0.0, 0.0, 1.0]"));
+    }
+    let origin_metres = raw.origin_metres.unwrap_or_default();
+    let origin_radians = raw.origin_radians.unwrap_or_default();
+    for (field, parts) in [("origin_metres", origin_metres), ("origin_radians", origin_radians)] {
+        if !parts.iter().all(|part| part.is_finite()) {
+            return Err(wrong(&key(field), format!("{parts:?}"), "must be finite"));
         }
-        if !(minimum.is_finite() && maximum.is_finite() && minimum < maximum) {
-            let range = format!("{minimum} with maximum_position_radians = {maximum}");
-            let rule = "both must be finite and minimum < maximum";
-            return Err(self.value(&key("minimum_position_radians"), range, rule));
+    }
+    Ok(Some(JointLink { axis: axis.map(|part| part / length), origin_metres, origin_radians }))
+}
+
+pub(crate) fn safety(raw: RawSafety, joints: &[JointProfile]) -> Checked<SafetyProfile> {
+    let action = raw.action.unwrap_or_default();
+    for joint in joints {
+        let is_torque = matches!(joint.command, CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres);
+        if action == SafeAction::Damp && is_torque && joint.damping_per_radian_per_second == 0.0 {
+            let rule = format!("needs damping_per_radian_per_second of joint `{}`, which takes torques", joint.name);
+            return Err(wrong("safety.action", "\"damp\"", &rule));
         }
-        let is_velocity = joint.command == CommandKind::VelocityRadiansPerSecond;
-        if !(braking.is_finite() && braking > 0.0) || (is_velocity && braking > joint.max_rate_per_second) {
-            let rule = "must be finite and > 0, and for a velocity at most max_rate_per_second: the command cannot brake faster than that";
-            return Err(self.value(&key("braking_radians_per_second_squared"), braking, rule));
-        }
-        if let (true, Some(acceleration)) = (is_velocity, raw.max_acceleration_per_second_squared) {
+        if action == SafeAction::ReturnHome && joint.command != CommandKind::PositionRadians {
             let rule =
-                "with minimum_position_radians a velocity has max_rate_per_second alone, which is its acceleration";
-            return Err(self.value(&key("max_acceleration_per_second_squared"), acceleration, rule));
+                format!("needs positions, and joint `{}` does not take them; use hold, damp or stop", joint.name);
+            return Err(wrong("safety.action", "\"return_home\"", &rule));
         }
-        Ok(Some(PositionLimits {
-            minimum_radians: minimum,
-            maximum_radians: maximum,
-            braking_radians_per_second_squared: braking,
-        }))
     }
+    if let Some(workspace) = &raw.workspace {
+        let pairs = workspace.minimum_metres.iter().zip(&workspace.maximum_metres);
+        let finite = workspace.tool_metres.iter().chain(&workspace.minimum_metres).chain(&workspace.maximum_metres);
+        if !{ pairs }.all(|(low, high)| low < high) || !{ finite }.all(|value| value.is_finite()) {
+            let corners =
+                format!("{:?} with maximum_metres = {:?}", workspace.minimum_metres, workspace.maximum_metres);
+            let rule = "corners and tool must be finite, each minimum < its maximum";
+            return Err(wrong("safety.workspace.minimum_metres", corners, rule));
+        }
+        if let Some(joint) = joints.iter().find(|joint| joint.link.is_none()) {
+            let rule = format!("needs axis = [x, y, z] (and origin_metres) of joint `{}`", joint.name);
+            return Err(wrong("safety.workspace", "given", &rule));
+        }
+    }
+    Ok(SafetyProfile { action, workspace: raw.workspace })
+}
 
-    fn link(&self, raw: &RawDynamics, key: &dyn Fn(&str) -> String) -> Result<Option<JointLink>, ProfileError> {
-        let Some(axis) = raw.axis else {
-            return match (raw.origin_metres, raw.origin_radians) {
-                (None, None) => Ok(None),
-                _ => Err(self.value(
-                    &key("axis"),
-                    "missing",
-                    "origin_metres and origin_radians need an axis = [x, y, z]",
-                )),
-            };
-        };
-        let length = axis.iter().map(|part| part * part).sum::<f64>().sqrt();
-        if !(length - 1.0).abs().le(&1e-3) {
-            return Err(self.value(
-                &key("axis"),
-                format!("{axis:?}"),
-                "must be a unit vector, such as [0.0, 0.0, 1.0]",
-            ));
-        }
-        let origin_metres = raw.origin_metres.unwrap_or_default();
-        let origin_radians = raw.origin_radians.unwrap_or_default();
-        for (field, parts) in [("origin_metres", origin_metres), ("origin_radians", origin_radians)] {
-            if !parts.iter().all(|part| part.is_finite()) {
-                return Err(self.value(&key(field), format!("{parts:?}"), "must be finite"));
-            }
-        }
-        Ok(Some(JointLink { axis: axis.map(|part| part / length), origin_metres, origin_radians }))
+pub(crate) fn watchdog(raw: &RawWatchdog, pace: Pace) -> Checked<WatchdogProfile> {
+    let look_millis = raw.look_millis.unwrap_or(5);
+    within("watchdog.look_millis", look_millis, 1..=10)?;
+    let period_millis = pace.period().as_secs_f64() * 1e3;
+    let patience = match pace {
+        Pace::Lockstep { .. } => 10_000,
+        Pace::Fixed { max_frame_age_millis, .. } => max_frame_age_millis,
+    };
+    let Some(action_timeout_millis) = raw.action_timeout_millis else {
+        let action_timeout_millis = patience.max((1.5 * period_millis).ceil() as u64);
+        return Ok(WatchdogProfile { look_millis, action_timeout_millis });
+    };
+    within("watchdog.action_timeout_millis", action_timeout_millis, 1..=60_000)?;
+    if period_millis >= action_timeout_millis as f64 {
+        let rule = format!("must be longer than the pace's period of {period_millis:.1} ms");
+        return Err(wrong("watchdog.action_timeout_millis", action_timeout_millis, &rule));
     }
+    Ok(WatchdogProfile { look_millis, action_timeout_millis })
+}
 
-    pub(crate) fn safety(&self, raw: RawSafety, joints: &[JointProfile]) -> Result<SafetyProfile, ProfileError> {
-        let action = raw.action.unwrap_or_default();
-        for joint in joints {
-            let is_torque = matches!(joint.command, CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres);
-            if action == SafeAction::Damp && is_torque && joint.damping_per_radian_per_second == 0.0 {
-                let rule =
-                    format!("needs damping_per_radian_per_second of joint `{}`, which takes torques", joint.name);
-                return Err(self.value("safety.action", "\"damp\"", &rule));
-            }
-            if action == SafeAction::ReturnHome && joint.command != CommandKind::PositionRadians {
-                let rule =
-                    format!("needs positions, and joint `{}` does not take them; use hold, damp or stop", joint.name);
-                return Err(self.value("safety.action", "\"return_home\"", &rule));
-            }
+pub(crate) fn budget(raw: Option<RawBudget>) -> Checked<Option<BudgetProfile>> {
+    let Some(raw) = raw else { return Ok(None) };
+    within("budget.total_millis", raw.total_millis, 0.001..=MAX_MILLIS)?;
+    let stages = [
+        ("budget.preprocess_millis", raw.preprocess_millis),
+        ("budget.encode_millis", raw.encode_millis),
+        ("budget.policy_millis", raw.policy_millis),
+    ];
+    for (key, millis) in stages {
+        if let Some(millis) = millis {
+            within(key, millis, 0.001..=raw.total_millis)?;
         }
-        if let Some(workspace) = &raw.workspace {
-            let pairs = workspace.minimum_metres.iter().zip(&workspace.maximum_metres);
-            let finite = workspace.tool_metres.iter().chain(&workspace.minimum_metres).chain(&workspace.maximum_metres);
-            if !{ pairs }.all(|(low, high)| low < high) || !{ finite }.all(|value| value.is_finite()) {
-                let corners =
-                    format!("{:?} with maximum_metres = {:?}", workspace.minimum_metres, workspace.maximum_metres);
-                let rule = "corners and tool must be finite, each minimum < its maximum";
-                return Err(self.value("safety.workspace.minimum_metres", corners, rule));
-            }
-            if let Some(joint) = joints.iter().find(|joint| joint.link.is_none()) {
-                let rule = format!("needs axis = [x, y, z] (and origin_metres) of joint `{}`", joint.name);
-                return Err(self.value("safety.workspace", "given", &rule));
-            }
-        }
-        Ok(SafetyProfile { action, workspace: raw.workspace })
     }
+    let sum: f64 = stages.iter().filter_map(|(_, millis)| *millis).sum();
+    if sum > raw.total_millis {
+        let rule = format!("is less than the sum of its stages, {sum}");
+        return Err(wrong("budget.total_millis", raw.total_millis, &rule));
+    }
+    let (tolerated_misses, self_test_ticks) = (raw.tolerated_misses.unwrap_or(2), raw.self_test_ticks.unwrap_or(50));
+    within("budget.tolerated_misses", tolerated_misses, 0..=1000)?;
+    within("budget.self_test_ticks", self_test_ticks, 1..=10_000)?;
+    let RawBudget { total_millis, preprocess_millis, encode_millis, policy_millis, .. } = raw;
+    Ok(Some(BudgetProfile {
+        total_millis,
+        preprocess_millis,
+        encode_millis,
+        policy_millis,
+        tolerated_misses,
+        self_test_ticks,
+    }))
+}
 
-    pub(crate) fn watchdog(&self, raw: &RawWatchdog, pace: Pace) -> Result<WatchdogProfile, ProfileError> {
-        let look_millis = raw.look_millis.unwrap_or(5);
-        self.within("watchdog.look_millis", look_millis, 1..=10)?;
-        let period_millis = pace.period().as_secs_f64() * 1e3;
-        let patience = match pace {
-            Pace::Lockstep { .. } => 10_000,
-            Pace::Fixed { max_frame_age_millis, .. } => max_frame_age_millis,
-        };
-        let Some(action_timeout_millis) = raw.action_timeout_millis else {
-            let action_timeout_millis = patience.max((1.5 * period_millis).ceil() as u64);
-            return Ok(WatchdogProfile { look_millis, action_timeout_millis });
-        };
-        self.within("watchdog.action_timeout_millis", action_timeout_millis, 1..=60_000)?;
-        if period_millis >= action_timeout_millis as f64 {
-            let rule = format!("must be longer than the pace's period of {period_millis:.1} ms");
-            return Err(self.value("watchdog.action_timeout_millis", action_timeout_millis, &rule));
+pub(crate) fn threads(raw: RawThreads, hardware: Option<HardwareProfile>) -> Checked<ThreadsProfile> {
+    let scheduling = raw.scheduling.unwrap_or_default();
+    let num_cores = hardware.map_or(1024, |hardware| hardware.cpu_cores as usize);
+    let thread = |name: &str, priority: Option<u8>, cores: Option<Vec<usize>>, usual: u8| {
+        let key = format!("threads.{name}_priority");
+        if let (Some(priority), Scheduling::Normal) = (priority, scheduling) {
+            return Err(wrong(&key, priority, "needs scheduling = \"fifo\""));
         }
-        Ok(WatchdogProfile { look_millis, action_timeout_millis })
-    }
-
-    pub(crate) fn budget(&self, raw: Option<RawBudget>) -> Result<Option<BudgetProfile>, ProfileError> {
-        let Some(raw) = raw else { return Ok(None) };
-        self.within("budget.total_millis", raw.total_millis, 0.001..=MAX_MILLIS)?;
-        let stages = [
-            ("budget.preprocess_millis", raw.preprocess_millis),
-            ("budget.encode_millis", raw.encode_millis),
-            ("budget.policy_millis", raw.policy_millis),
-        ];
-        for (key, millis) in stages {
-            if let Some(millis) = millis {
-                self.within(key, millis, 0.001..=raw.total_millis)?;
-            }
+        let priority = priority.unwrap_or(usual);
+        within(&key, priority, 1..=99)?;
+        let cores = cores.unwrap_or_default();
+        for core in &cores {
+            within(&format!("threads.{name}_cores"), *core, 0..=num_cores.saturating_sub(1))?;
         }
-        let sum: f64 = stages.iter().filter_map(|(_, millis)| *millis).sum();
-        if sum > raw.total_millis {
-            let rule = format!("is less than the sum of its stages, {sum}");
-            return Err(self.value("budget.total_millis", raw.total_millis, &rule));
-        }
-        let (tolerated_misses, self_test_ticks) =
-            (raw.tolerated_misses.unwrap_or(2), raw.self_test_ticks.unwrap_or(50));
-        self.within("budget.tolerated_misses", tolerated_misses, 0..=1000)?;
-        self.within("budget.self_test_ticks", self_test_ticks, 1..=10_000)?;
-        let RawBudget { total_millis, preprocess_millis, encode_millis, policy_millis, .. } = raw;
-        Ok(Some(BudgetProfile {
-            total_millis,
-            preprocess_millis,
-            encode_millis,
-            policy_millis,
-            tolerated_misses,
-            self_test_ticks,
-        }))
-    }
+        Ok(ThreadProfile { priority, cores })
+    };
+    Ok(ThreadsProfile {
+        scheduling,
+        control: thread("control", raw.control_priority, raw.control_cores, 70)?,
+        encode: thread("encode", raw.encode_priority, raw.encode_cores, 60)?,
+        watchdog: thread("watchdog", raw.watchdog_priority, raw.watchdog_cores, 80)?,
+        lock_memory: raw.lock_memory.unwrap_or_default(),
+    })
+}
 
-    pub(crate) fn threads(&self, raw: RawThreads) -> Result<ThreadsProfile, ProfileError> {
-        let scheduling = raw.scheduling.unwrap_or_default();
-        let thread = |name: &str, priority: Option<u8>, cores: Option<Vec<usize>>, usual: u8| {
-            let key = format!("threads.{name}_priority");
-            if let (Some(priority), Scheduling::Normal) = (priority, scheduling) {
-                return Err(self.value(&key, priority, "needs scheduling = \"fifo\""));
-            }
-            let priority = priority.unwrap_or(usual);
-            self.within(&key, priority, 1..=99)?;
-            let cores = cores.unwrap_or_default();
-            for core in &cores {
-                self.within(&format!("threads.{name}_cores"), *core, 0..=1023)?;
-            }
-            Ok(ThreadProfile { priority, cores })
-        };
-        Ok(ThreadsProfile {
-            scheduling,
-            control: thread("control", raw.control_priority, raw.control_cores, 70)?,
-            encode: thread("encode", raw.encode_priority, raw.encode_cores, 60)?,
-            watchdog: thread("watchdog", raw.watchdog_priority, raw.watchdog_cores, 80)?,
-            lock_memory: raw.lock_memory.unwrap_or_default(),
-        })
-    }
-
-    pub(crate) fn rates(&self, raw: &RawRates, pace: Pace) -> Result<RatesProfile, ProfileError> {
-        let (encode, policy) = (raw.encode_every_ticks.unwrap_or(1), raw.policy_every_ticks.unwrap_or(1));
-        self.within("rates.encode_every_ticks", encode, 1..=1000)?;
-        self.within("rates.policy_every_ticks", policy, 1..=1000)?;
-        let period_millis = pace.period().as_secs_f64() * 1e3;
-        let step_millis = raw.chunk_step_millis.unwrap_or(period_millis);
-        self.within("rates.chunk_step_millis", step_millis, 0.1..=MAX_MILLIS)?;
-        let between = f64::from(policy) * period_millis;
-        let expiry_millis = raw.chunk_expiry_millis.unwrap_or(2.0 * between);
-        self.within("rates.chunk_expiry_millis", expiry_millis, between..=MAX_MILLIS.max(between))?;
-        Ok(RatesProfile {
-            encode_every_ticks: encode,
-            policy_every_ticks: policy,
-            chunk_step_millis: step_millis,
-            chunk_expiry_millis: expiry_millis,
-        })
-    }
+pub(crate) fn rates(raw: &RawRates, pace: Pace) -> Checked<RatesProfile> {
+    let (encode, policy) = (raw.encode_every_ticks.unwrap_or(1), raw.policy_every_ticks.unwrap_or(1));
+    within("rates.encode_every_ticks", encode, 1..=1000)?;
+    within("rates.policy_every_ticks", policy, 1..=1000)?;
+    let period_millis = pace.period().as_secs_f64() * 1e3;
+    let step_millis = raw.chunk_step_millis.unwrap_or(period_millis);
+    within("rates.chunk_step_millis", step_millis, 0.1..=MAX_MILLIS)?;
+    let between = f64::from(policy) * period_millis;
+    let expiry_millis = raw.chunk_expiry_millis.unwrap_or(2.0 * between);
+    within("rates.chunk_expiry_millis", expiry_millis, between..=MAX_MILLIS.max(between))?;
+    Ok(RatesProfile {
+        encode_every_ticks: encode,
+        policy_every_ticks: policy,
+        chunk_step_millis: step_millis,
+        chunk_expiry_millis: expiry_millis,
+    })
 }

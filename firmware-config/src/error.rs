@@ -2,18 +2,38 @@
 
 use std::path::PathBuf;
 
-/// A profile that cannot be used. Every variant names the profile, and the key and value where there is one.
+/// Where in a profile: a built-in name or a file, and the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Built-in name or path.
+    pub file: String,
+    /// Counted from 1; `None` where no one line can be named.
+    pub line: Option<usize>,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(formatter, "{} line {line}", self.file),
+            None => formatter.write_str(&self.file),
+        }
+    }
+}
+
+/// A profile that cannot be used. Every variant names the profile, and line, key and value where there are such.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// Neither a built-in name nor a readable file.
     #[error(
-        "profile `{name}`: not built in ({known}) and not a file that exists; give one of these names or the path of a .toml file"
+        "profile `{name}`: not built in ({known}) and not a file that exists{hint}; give one of these names or the path of a .toml file"
     )]
     Unknown {
         /// What was asked for.
         name: String,
         /// The built-in names, comma separated.
         known: String,
+        /// `: did you mean ...?`, or nothing.
+        hint: String,
     },
     /// The file exists and cannot be read.
     #[error("profile {}: {source}; check that it is a readable text file", path.display())]
@@ -23,7 +43,7 @@ pub enum ProfileError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Larger than [`crate::raw::MAX_PROFILE_BYTES`].
+    /// Larger than a profile can be.
     #[error("profile `{name}`: {bytes} bytes, more than the {limit} allowed; is this the right file?")]
     TooLarge {
         /// The profile.
@@ -33,11 +53,13 @@ pub enum ProfileError {
         /// The limit.
         limit: u64,
     },
-    /// Not TOML, a key that does not exist, or a value of the wrong type; `message` carries line, key and what is allowed.
-    #[error("profile `{name}`: {message}")]
+    /// Not TOML.
+    #[error("profile {place}: `{quoted}`: {message}")]
     Syntax {
-        /// The profile.
-        name: String,
+        /// Where.
+        place: Place,
+        /// The text there, as far as one line.
+        quoted: String,
         /// The parser's words, on one line.
         message: String,
     },
@@ -49,11 +71,11 @@ pub enum ProfileError {
         /// The chain, ` -> ` separated.
         chain: String,
     },
-    /// A value outside what is allowed.
-    #[error("profile `{name}`: {key} = {value}: {rule}")]
+    /// A key that does not exist, or a value outside what is allowed or at odds with another.
+    #[error("profile {place}: {key} = {value}: {rule}")]
     Value {
-        /// The profile.
-        name: String,
+        /// Where.
+        place: Place,
         /// The key, as a dotted path.
         key: String,
         /// The value found.
@@ -62,10 +84,10 @@ pub enum ProfileError {
         rule: String,
     },
     /// A key that must be given, here or in an inherited profile.
-    #[error("profile `{name}`: key `{key}` is missing: {rule}")]
+    #[error("profile {place}: key `{key}` is missing: {rule}")]
     Missing {
-        /// The profile.
-        name: String,
+        /// Where.
+        place: Place,
         /// The key, as a dotted path.
         key: String,
         /// What it should hold.

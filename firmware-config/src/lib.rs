@@ -1,10 +1,16 @@
 //! What a device is: camera, joints and their limits, rates, execution providers, transport.
 //!
 //! Depends on nothing of Foresee. A profile is TOML that may `inherit` another; keys are strict, units are in the names.
-//! `RawProfile` (as written) becomes [`DeviceProfile`] (checked) in [`load`], and nothing further in checks again.
+//! `RawProfile` (as written, `raw.rs`) becomes [`DeviceProfile`] (checked, `check.rs`) in [`load`](load()), and nothing further in
+//! checks again.
 
+mod check;
 mod control;
 mod error;
+mod inspect;
+mod load;
+mod nearest;
+mod place;
 mod profile;
 mod raw;
 
@@ -12,9 +18,10 @@ pub use control::{
     BudgetProfile, JointLink, PositionLimits, RatesProfile, SafeAction, SafetyProfile, Scheduling, ThreadProfile,
     ThreadsProfile, WatchdogProfile, WorkspaceProfile,
 };
-pub use error::ProfileError;
+pub use error::{Place, ProfileError};
+pub use inspect::{Difference, difference, notes, schema, show};
+pub use load::{BUILT_IN_PROFILES, load, parse};
 pub use profile::{
-    CameraProfile, CommandKind, DeviceProfile, InferenceProfile, JointProfile, Pace, PixelEncoding, Provider,
-    ZenohProfile,
+    CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, IntrinsicsProfile, JointProfile,
+    MountProfile, Pace, PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohProfile,
 };
-pub use raw::{BUILT_IN_PROFILES, load, parse};

@@ -1,7 +1,9 @@
 //! The checked profile: what the rest of Foresee reads.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{
@@ -17,14 +19,28 @@ pub struct DeviceProfile {
     pub description: String,
     /// The `<robot>` of the keys `foresee/<robot>/...`.
     pub robot: String,
+    /// The computer, where the profile says what it is.
+    pub hardware: Option<HardwareProfile>,
     /// The camera that the control loop looks through.
     pub camera: CameraProfile,
+    /// The camera's calibration, of the camera's size.
+    pub intrinsics: Option<IntrinsicsProfile>,
+    /// Where the camera is mounted.
+    pub mount: Option<MountProfile>,
     /// Commanded joints, in command order; at least one.
     pub joints: Vec<JointProfile>,
     /// Engines and threads.
     pub inference: InferenceProfile,
     /// What starts a tick.
     pub pace: Pace,
+    /// Power mode and clocks of a Jetson.
+    pub power: Option<PowerProfile>,
+    /// When heat degrades the loop; `None`: temperatures are not looked at.
+    pub thermal: Option<ThermalProfile>,
+    /// Resident memory that the loop's process may take.
+    pub max_resident_mebibytes: Option<u64>,
+    /// Loopback address of the health page and metrics; `None`: no page.
+    pub health: Option<SocketAddr>,
     /// Transport.
     pub zenoh: ZenohProfile,
     /// The safe action, and the box that no link may leave.
@@ -39,21 +55,92 @@ pub struct DeviceProfile {
     pub rates: RatesProfile,
 }
 
-/// The image that the camera delivers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The computer, as its data sheet has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HardwareProfile {
+    /// Processor cores.
+    pub cpu_cores: u32,
+    /// Main memory.
+    pub memory_mebibytes: u64,
+}
+
+/// The image that the camera delivers, and how to get it.
+#[derive(Clone, Debug, PartialEq)]
 pub struct CameraProfile {
     /// Camera name in the model or driver.
     pub name: String,
+    /// Device, address, pipeline, file or folder; `None`: frames come over zenoh.
+    pub device: Option<String>,
     /// Pixels.
     pub width: u32,
     /// Pixels.
     pub height: u32,
     /// Channel order and type.
     pub encoding: PixelEncoding,
+    /// Frames a second to ask the driver for.
+    pub rate_hertz: Option<f64>,
+    /// Pixel format to ask the driver for: V4L2's four letters.
+    pub format: Option<[u8; 4]>,
+    /// Fixed exposure time; `None`: the driver chooses.
+    pub exposure_millis: Option<f64>,
+    /// First pause before a camera that went away is tried again.
+    pub reconnect_millis: u64,
+}
+
+/// A pinhole camera with OpenCV's and ROS's `plumb_bob` distortion.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IntrinsicsProfile {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Focal length along x, in pixels.
+    pub fx_pixels: f64,
+    /// Focal length along y, in pixels.
+    pub fy_pixels: f64,
+    /// Principal point, x, in pixels from the centre of the left column.
+    pub cx_pixels: f64,
+    /// Principal point, y, in pixels from the centre of the top row.
+    pub cy_pixels: f64,
+    /// k1, k2, p1, p2, k3.
+    pub distortion: [f64; 5],
+    /// Root mean square reprojection error of the calibration.
+    pub reprojection_error_pixels: Option<f64>,
+}
+
+/// Where a camera is mounted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MountProfile {
+    /// The frame that the camera is fixed to.
+    pub parent: String,
+    /// Position of the camera in the parent frame.
+    pub parent_from_camera_metres: [f64; 3],
+    /// Orientation of the camera (x right, y down, z forward) in the parent frame; of length 1.
+    pub parent_from_camera_quaternion_wxyz: [f64; 4],
+}
+
+/// Power mode and clocks of a Jetson.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PowerProfile {
+    /// NAME of the mode in /etc/nvpmodel.conf.
+    pub nvpmodel_mode: String,
+    /// Hold the clocks at the mode's maximum.
+    pub lock_clocks: bool,
+}
+
+/// When heat degrades the loop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ThermalProfile {
+    /// From here on; `None`: from the kernel's own throttling points.
+    pub degraded_above_celsius: Option<f64>,
+    /// How far below it must have cooled before the loop is normal again.
+    pub hysteresis_celsius: f64,
+    /// How often the temperatures are read.
+    pub poll_millis: u64,
 }
 
 /// Pixel encodings, named as in ROS 2 `sensor_msgs/image_encodings`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PixelEncoding {
     /// 8-bit red, green, blue.
@@ -90,7 +177,7 @@ pub struct JointProfile {
 }
 
 /// What a joint command means; the SI unit is in the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandKind {
     /// Fraction of the actuator's full torque, -1 to 1.
@@ -108,12 +195,26 @@ pub enum CommandKind {
 pub struct InferenceProfile {
     /// At least one.
     pub providers: Vec<Provider>,
+    /// Arithmetic of the models.
+    pub precision: Precision,
     /// Threads inside one inference; at least 1.
     pub intra_threads: usize,
 }
 
+/// Arithmetic of the models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit floating point, where the provider has it.
+    F16,
+    /// 8-bit integers, by the calibration that was exported with the model.
+    Int8,
+}
+
 /// What runs a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// ONNX Runtime with NVIDIA TensorRT.
