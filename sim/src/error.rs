@@ -109,6 +109,12 @@ pub enum SimError {
         /// What EGL or MuJoCo says.
         problem: String,
     },
+    /// A camera without perspective where intrinsics are wanted.
+    #[error("camera {name:?} is orthographic: it has no focal length; take one with perspective")]
+    Orthographic {
+        /// The camera.
+        name: String,
+    },
     /// An image size that cannot be rendered.
     #[error("image size {width} x {height} is out of range; take 1 to {maximum} pixels a side")]
     ImageSize {

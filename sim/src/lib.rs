@@ -26,7 +26,7 @@ mod tasks;
 mod vector;
 mod verify;
 
-pub use camera::{Camera, CameraOptions, FREE_CAMERA, Quality};
+pub use camera::{Camera, CameraOptions, CameraView, FREE_CAMERA, Quality, Segment};
 pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_ends};
 pub use environment::{Environment, Transition};
 pub use error::SimError;
