@@ -200,7 +200,7 @@ impl Environment {
     /// What the task's own scripted expert does now; `None` for a task without one. Values may lie outside the action's
     /// range, where they mean its end.
     pub fn expert_action(&self) -> Option<Vec<f64>> {
-        self.task.expert()
+        self.task.expert(&self.physics)
     }
 
     /// Turns a valid action into controls without stepping.

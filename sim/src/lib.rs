@@ -21,6 +21,7 @@ mod random;
 mod randomise;
 mod recorded;
 mod reward;
+mod table;
 mod task;
 mod tasks;
 mod vector;
@@ -34,12 +35,13 @@ pub use measure::{
     RenderingFigure, SteppingFigure, SteppingMode, SteppingOptions, measure_rendering, measure_stepping,
 };
 pub use physics::{
-    ActuatorId, Assets, BodyId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning, SensorId,
-    SiteId, Textures,
+    ActuatorId, Assets, BodyId, CameraId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning,
+    SensorId, SiteId, Textures,
 };
 pub use random::RandomState;
 pub use recorded::{EpisodeStart, RecordedRow, RecordedStates};
 pub use reward::{Sigmoid, Tolerance};
+pub use table::calibration::Checkerboard;
 pub use task::{ActionSpec, ObservationSpec, ObservationWriter, Task, TaskEntry, TaskParts, TaskSpec};
 pub use tasks::TASKS;
 pub use vector::{Batch, VectorEnvironment, VectorOptions};

@@ -10,7 +10,7 @@ use std::path::Path;
 use mujoco_rs::prelude::{MjData, MjModel};
 use mujoco_rs::wrappers::mj_model::{MjtDisableBit, MjtEq, MjtIntegrator};
 
-pub use access::{ActuatorId, BodyId, GeomId, JointId, SensorId, SiteId};
+pub use access::{ActuatorId, BodyId, CameraId, GeomId, JointId, SensorId, SiteId};
 pub(crate) use load::read_text;
 pub use load::{Assets, MUJOCO_VERSION, ModelSource, Textures};
 

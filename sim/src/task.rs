@@ -53,7 +53,7 @@ pub trait Task: Send {
     }
 
     /// What the task's scripted expert does in the state last observed, where it has one.
-    fn expert(&self) -> Option<Vec<f64>> {
+    fn expert(&self, _physics: &Physics) -> Option<Vec<f64>> {
         None
     }
 
@@ -105,6 +105,7 @@ impl TaskEntry {
             Some("dmc") => "dm_control suite, Apache-2.0",
             Some("adroit" | "kitchen") => "gymnasium-robotics, Apache-2.0 and MIT",
             Some("metaworld") => "Meta-World, MIT",
+            Some("table") => "ours, Apache-2.0",
             _ => "see the package of the assets",
         }
     }

@@ -4,6 +4,7 @@ use crate::dmc;
 use crate::error::SimError;
 use crate::gymnasium_robotics;
 use crate::metaworld;
+use crate::table;
 use crate::task::TaskEntry;
 
 /// Every task, by name.
@@ -119,6 +120,9 @@ pub const TASKS: &[TaskEntry] = &[
     TaskEntry { name: "metaworld/sweep-into", make: metaworld::sweep_into::task },
     TaskEntry { name: "metaworld/window-close", make: metaworld::window::close },
     TaskEntry { name: "metaworld/window-open", make: metaworld::window::open },
+    TaskEntry { name: "table/calibrate-fixed", make: table::calibration::fixed },
+    TaskEntry { name: "table/calibrate-wrist", make: table::calibration::wrist },
+    TaskEntry { name: "table/pick-place", make: table::pick_place::task },
 ];
 
 /// The entry of this name.

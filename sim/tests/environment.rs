@@ -82,7 +82,7 @@ fn every_task_is_repeatable_and_within_its_spec() {
         assert!(!spec.observations.is_empty() && spec.max_steps > 0, "{spec:?}");
         let action: Vec<f64> = spec.actions.iter().map(|action| 0.3 * action.maximum.min(1.0)).collect();
         let highest = match entry.name.split('/').next() {
-            Some("dmc") => 1.0,
+            Some("dmc" | "table") => 1.0,
             Some("kitchen") => 7.0,
             Some("metaworld") => 10.0,
             _ => 100.0,

@@ -17,7 +17,10 @@ fn every_task_reproduces_its_reference_episodes() {
         reports.extend(verify_directory(&directory, &native, &mut |task| println!("{task:?}")).unwrap().tasks);
     }
     // The kitchen's single sub-tasks are parts of the one that has all.
-    for entry in TASKS.iter().filter(|entry| !entry.name.starts_with("kitchen/") || entry.name == "kitchen/all") {
+    // The table is ours.
+    let has_original =
+        |name: &str| !name.starts_with("table/") && (!name.starts_with("kitchen/") || name == "kitchen/all");
+    for entry in TASKS.iter().filter(|entry| has_original(entry.name)) {
         let task = reports.iter().find(|task| task.task == entry.name);
         let task = task.unwrap_or_else(|| panic!("no reference episodes for {}", entry.name));
         assert!(task.passed, "{task:?}");

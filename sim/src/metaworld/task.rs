@@ -250,7 +250,7 @@ impl<T: Manipulation> Task for SawyerTask<T> {
         self.verdict.success
     }
 
-    fn expert(&self) -> Option<Vec<f64>> {
+    fn expert(&self, _physics: &Physics) -> Option<Vec<f64>> {
         Some(self.rules.expert(&self.look).to_vec())
     }
 

@@ -39,6 +39,8 @@ ids! {
     SensorId = "sensor" mjOBJ_SENSOR, sensor;
     /// A joint of one model.
     JointId = "joint" mjOBJ_JOINT, joint;
+    /// A camera of one model.
+    CameraId = "camera" mjOBJ_CAMERA, camera;
 }
 
 /// By id: no search, no allocation.
