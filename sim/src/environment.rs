@@ -9,8 +9,9 @@ use crate::error::SimError;
 use crate::physics::{Assets, Physics, PhysicsWarning, Textures};
 use crate::random::RandomState;
 use crate::recorded::RecordedStates;
-use crate::task::{ActionSpec, ObservationWriter, Task, TaskParts, TaskSpec};
+use crate::task::{ObservationWriter, Task, TaskParts, TaskSpec};
 use crate::tasks;
+use crate::units::{self, action_specs};
 
 /// What one step gives, besides the observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +26,8 @@ pub struct Transition {
     pub truncated: bool,
     /// Whether [`TaskSpec::success_criterion`] holds in the state reached; at the end of an episode, its outcome.
     pub success: bool,
-    /// Why the simulation is not to be trusted, if it was cut off for that.
+    /// Why the simulation is not to be trusted, if it was cut off for that. This, `discount` and `success` are what Gymnasium
+    /// calls `info`.
     pub warning: Option<PhysicsWarning>,
 }
 
@@ -36,6 +38,43 @@ impl Transition {
     }
 }
 
+/// How a task is played where that is not the task's own way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EnvironmentOptions {
+    /// Control steps that an action is held for; their rewards add up, and the episode's end cuts them short. At least 1.
+    pub action_repeat: u32,
+    /// Simulated seconds after which an episode is cut off, instead of the task's own.
+    pub time_limit_seconds: Option<f64>,
+}
+
+impl Default for EnvironmentOptions {
+    fn default() -> Self {
+        Self { action_repeat: 1, time_limit_seconds: None }
+    }
+}
+
+impl EnvironmentOptions {
+    fn check(self) -> Result<Self, SimError> {
+        if self.action_repeat == 0 {
+            return Err(SimError::Option { name: "action_repeat", value: "0".to_string(), allowed: "at least 1" });
+        }
+        if let Some(seconds) = self.time_limit_seconds.filter(|seconds| !(seconds.is_finite() && *seconds > 0.0)) {
+            let value = seconds.to_string();
+            return Err(SimError::Option { name: "time_limit_seconds", value, allowed: "above 0 and finite" });
+        }
+        Ok(self)
+    }
+}
+
+/// Who begins the next episode after the last step of one: Gymnasium's `AutoresetMode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Autoreset {
+    /// The caller resets; a step before that is an error.
+    Disabled,
+    /// The next step: it ignores its action and gives the new episode's first observation with reward 0.
+    NextStep,
+}
+
 /// A task that can be reset and stepped. After the last transition of an episode it must be reset.
 pub struct Environment {
     spec: TaskSpec,
@@ -44,7 +83,11 @@ pub struct Environment {
     random: RandomState,
     observation: Vec<f64>,
     joints: Vec<DrivenJoint>,
+    action_repeat: u32,
+    num_substeps: u32,
+    /// In control steps.
     step_limit: f64,
+    num_control_steps: u32,
     num_steps: u32,
     has_episode: bool,
 }
@@ -64,6 +107,9 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Environment {
+    /// A vector of environments resets by itself: see [`crate::VectorEnvironment`].
+    pub const AUTORESET: Autoreset = Autoreset::Disabled;
+
     /// The task of this name, with its assets below the folder of native parts (`target/native`). Reset it first.
     ///
     /// # Errors
@@ -77,39 +123,60 @@ impl Environment {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_assets(task: &str, assets: Assets<'_>) -> Result<Self, SimError> {
+        Self::with_options(task, assets, EnvironmentOptions::default())
+    }
+
+    /// As [`Self::with_assets`], played in another way than the task's own.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and [`SimError::Option`].
+    pub fn with_options(task: &str, assets: Assets<'_>, options: EnvironmentOptions) -> Result<Self, SimError> {
         let entry = tasks::find(task)?;
-        Self::from_parts(entry.name, (entry.make)(assets)?)
+        Self::from_parts(entry.name, (entry.make)(assets)?, options)
     }
 
     /// An environment of a task that is not in the list.
     ///
     /// # Errors
-    /// [`SimError::Model`] when the control timestep is not a multiple of the physics timestep.
-    pub fn from_parts(name: &str, parts: TaskParts) -> Result<Self, SimError> {
-        let TaskParts { physics, task, time_limit_seconds, control_timestep_seconds, success_criterion } = parts;
+    /// [`SimError::Model`] when the control timestep is not a multiple of the physics timestep; [`SimError::Option`].
+    pub fn from_parts(name: &str, parts: TaskParts, options: EnvironmentOptions) -> Result<Self, SimError> {
+        let EnvironmentOptions { action_repeat, time_limit_seconds } = options.check()?;
+        let TaskParts { physics, task, control_timestep_seconds, success_criterion, .. } = parts;
         let timestep = physics.timestep_seconds();
         let num_substeps = num_substeps(control_timestep_seconds.unwrap_or(timestep), timestep)
             .map_err(|problem| SimError::Model { name: name.to_string(), problem })?;
         let control_timestep_seconds = timestep * f64::from(num_substeps);
-        let step_limit = time_limit_seconds / control_timestep_seconds;
+        let step_limit = time_limit_seconds.unwrap_or(parts.time_limit_seconds) / control_timestep_seconds;
         let mut observation = Vec::new();
         let mut observations = Vec::new();
         task.observe(&physics, &mut ObservationWriter::new(&mut observation, Some(&mut observations)));
+        observations.iter_mut().for_each(|part| part.unit = units::of_observation(name, &part.name));
         let cameras = names(&physics, MjtObjBase::mjOBJ_CAMERA, physics.model().cam_fovy().len());
         let spec = TaskSpec {
             name: name.to_string(),
             observations,
             actions: task.actions(&physics).unwrap_or_else(|| action_specs(&physics)),
-            control_timestep_seconds,
-            num_substeps,
-            max_steps: step_limit.ceil() as u32,
+            control_timestep_seconds: control_timestep_seconds * f64::from(action_repeat),
+            num_substeps: num_substeps * action_repeat,
+            max_steps: (step_limit / f64::from(action_repeat)).ceil() as u32,
             camera: cameras.first().cloned().unwrap_or_else(|| crate::camera::FREE_CAMERA.to_string()),
             cameras,
             success_criterion,
         };
-        let joints = driven_joints(&physics);
-        let random = RandomState::new(0);
-        Ok(Self { spec, physics, task, random, observation, joints, step_limit, num_steps: 0, has_episode: false })
+        Ok(Self {
+            joints: driven_joints(&physics),
+            random: RandomState::new(0),
+            spec,
+            physics,
+            task,
+            observation,
+            action_repeat,
+            num_substeps,
+            step_limit,
+            num_control_steps: 0,
+            num_steps: 0,
+            has_episode: false,
+        })
     }
 
     /// What there is to know of the task.
@@ -132,7 +199,7 @@ impl Environment {
         self.spec.actions.iter().map(|action| action.name.clone()).collect()
     }
 
-    /// Control steps since the reset.
+    /// Actions since the reset.
     pub fn num_steps(&self) -> u32 {
         self.num_steps
     }
@@ -153,7 +220,7 @@ impl Environment {
     /// # Errors
     /// [`SimError::Reset`], [`SimError::Diverged`].
     pub fn reset_again(&mut self) -> Result<(), SimError> {
-        self.num_steps = 0;
+        (self.num_steps, self.num_control_steps) = (0, 0);
         self.has_episode = false;
         self.physics.reset();
         let before = self.physics.warning_counts();
@@ -167,22 +234,23 @@ impl Environment {
         Ok(())
     }
 
-    /// Applies one action (a value an actuator; MuJoCo clamps to the range) for a control step.
+    /// Applies one action (a value an actuator; MuJoCo clamps to the range) for a control step, or for as many as
+    /// [`EnvironmentOptions::action_repeat`] says.
     ///
     /// # Errors
     /// [`SimError::NoEpisode`], [`SimError::ActionLength`], [`SimError::ActionNotFinite`]; the state is then unchanged.
     pub fn step(&mut self, action: &[f64]) -> Result<Transition, SimError> {
         self.check_action(action)?;
-        let before = self.physics.warning_counts();
-        self.task.before_step(&mut self.physics, action);
-        self.task.advance(&mut self.physics, self.spec.num_substeps);
-        self.task.after_step(&mut self.physics, action);
+        let mut transition = self.control_step(action);
+        for _ in 1..self.action_repeat {
+            if transition.is_last() {
+                break;
+            }
+            let sum = transition.reward;
+            transition = self.control_step(action);
+            transition.reward += sum;
+        }
         self.num_steps += 1;
-        self.observe();
-        let transition = match self.physics.new_warning(&before) {
-            Some(warning) => cut_off(warning),
-            None => self.transition(),
-        };
         self.has_episode = !transition.is_last();
         Ok(transition)
     }
@@ -242,6 +310,19 @@ impl Environment {
         }
     }
 
+    fn control_step(&mut self, action: &[f64]) -> Transition {
+        let before = self.physics.warning_counts();
+        self.task.before_step(&mut self.physics, action);
+        self.task.advance(&mut self.physics, self.num_substeps);
+        self.task.after_step(&mut self.physics, action);
+        self.num_control_steps += 1;
+        self.observe();
+        match self.physics.new_warning(&before) {
+            Some(warning) => cut_off(warning),
+            None => self.transition(),
+        }
+    }
+
     fn check_action(&self, action: &[f64]) -> Result<(), SimError> {
         let task = || self.spec.name.clone();
         let expected = self.spec.actions.len();
@@ -266,7 +347,7 @@ impl Environment {
         if !reward.is_finite() || self.observation.iter().any(|value| !value.is_finite()) {
             return cut_off(PhysicsWarning::NotFinite);
         }
-        let truncated = f64::from(self.num_steps) >= self.step_limit;
+        let truncated = f64::from(self.num_control_steps) >= self.step_limit;
         let discount = if truncated { None } else { self.task.termination(&self.physics) };
         Transition {
             reward,
@@ -302,22 +383,8 @@ fn num_substeps(control_timestep: f64, timestep: f64) -> Result<u32, String> {
     Ok(ratio.round() as u32)
 }
 
-fn names(physics: &Physics, kind: MjtObjBase, number: usize) -> Vec<String> {
+pub(crate) fn names(physics: &Physics, kind: MjtObjBase, number: usize) -> Vec<String> {
     (0..number).map(|id| physics.model().id_to_name(kind, id).map_or_else(|| id.to_string(), str::to_string)).collect()
-}
-
-/// The actuators as actions.
-pub(crate) fn action_specs(physics: &Physics) -> Vec<ActionSpec> {
-    let model = physics.model();
-    let ranges = model.actuator_ctrlrange();
-    let specs = names(physics, MjtObjBase::mjOBJ_ACTUATOR, ranges.len()).into_iter().zip(ranges);
-    let limited = model.actuator_ctrllimited();
-    let unlimited = [f64::NEG_INFINITY, f64::INFINITY];
-    let with_limits = specs.zip(limited).map(|((name, range), limited)| {
-        let [minimum, maximum] = if *limited { *range } else { unlimited };
-        ActionSpec { name, minimum, maximum }
-    });
-    with_limits.collect()
 }
 
 fn driven_joints(physics: &Physics) -> Vec<DrivenJoint> {

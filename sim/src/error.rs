@@ -135,6 +135,32 @@ pub enum SimError {
         /// Values given.
         found: usize,
     },
+    /// An option that cannot be.
+    #[error("{name} is {value}; take {allowed}")]
+    Option {
+        /// Such as `action_repeat`.
+        name: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What can be.
+        allowed: &'static str,
+    },
+    /// No observation of this name.
+    #[error("nothing is observed as {name:?}; there are {known}")]
+    UnknownObservation {
+        /// What was asked for.
+        name: String,
+        /// What is observed.
+        known: String,
+    },
+    /// An encoder that does not take an image.
+    #[error("encoder {model}: {problem}")]
+    Encoder {
+        /// Name on its card.
+        model: String,
+        /// What it says.
+        problem: String,
+    },
     /// A vector of nothing, or without threads.
     #[error("{num_environments} environments on {num_threads} threads; take at least one of each")]
     VectorSize {

@@ -16,6 +16,7 @@ mod measure;
 mod metaworld;
 mod mjcf;
 mod numeric;
+mod observed;
 mod physics;
 mod random;
 mod randomise;
@@ -24,16 +25,18 @@ mod reward;
 mod table;
 mod task;
 mod tasks;
+mod units;
 mod vector;
 mod verify;
 
 pub use camera::{Camera, CameraOptions, CameraView, FREE_CAMERA, Quality, Segment};
 pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_ends};
-pub use environment::{Environment, Transition};
+pub use environment::{Autoreset, Environment, EnvironmentOptions, Transition};
 pub use error::SimError;
 pub use measure::{
     RenderingFigure, SteppingFigure, SteppingMode, SteppingOptions, measure_rendering, measure_stepping,
 };
+pub use observed::{Channel, Element, ObservedEnvironment, Sight, Space, Values};
 pub use physics::{
     ActuatorId, Assets, BodyId, CameraId, GeomId, JointId, MUJOCO_VERSION, ModelSource, Physics, PhysicsWarning,
     SensorId, SiteId, Textures,

@@ -17,7 +17,7 @@ const SCENE: &str = include_str!("table/scene.xml");
 const CONTROL_TIMESTEP_SECONDS: f64 = 0.04;
 
 /// The scene with more in the world and in the hand, as MJCF.
-fn load(name: &str, world: &str, hand: &str) -> Result<Physics, SimError> {
+pub(crate) fn load(name: &str, world: &str, hand: &str) -> Result<Physics, SimError> {
     let xml = SCENE.replace("{world}", world).replace("{hand}", hand);
     Physics::load(&ModelSource { name, xml: &xml, folder: Path::new(""), files: &[], texts: &[] })
 }

@@ -148,6 +148,9 @@ pub struct ObservationSpec {
     pub name: String,
     /// Empty for a single value.
     pub shape: Vec<usize>,
+    /// SI, such as `m/s`; `1` for numbers without a unit; several where the part mixes them. `None`: a task outside the list
+    /// that does not say.
+    pub unit: Option<&'static str>,
 }
 
 impl ObservationSpec {
@@ -166,6 +169,10 @@ pub struct ActionSpec {
     pub minimum: f64,
     /// Highest useful control.
     pub maximum: f64,
+    /// What it sets, SI: a force, a torque, a position, a velocity, or `1` for a number without a unit.
+    pub unit: &'static str,
+    /// How much of the unit a control of 1 sets.
+    pub scale: f64,
 }
 
 /// Takes the parts of an observation one after the other.
@@ -208,7 +215,7 @@ impl<'a> ObservationWriter<'a> {
 
     fn describe(&mut self, name: &str, shape: &[usize]) {
         if let Some(specs) = &mut self.specs {
-            specs.push(ObservationSpec { name: name.to_string(), shape: shape.to_vec() });
+            specs.push(ObservationSpec { name: name.to_string(), shape: shape.to_vec(), unit: None });
         }
     }
 }

@@ -12,7 +12,7 @@ mod pool;
 use std::collections::VecDeque;
 use std::path::Path;
 
-use crate::environment::Environment;
+use crate::environment::{Autoreset, Environment};
 use crate::error::SimError;
 use crate::physics::{Assets, Textures};
 use crate::task::TaskSpec;
@@ -73,6 +73,9 @@ pub struct VectorEnvironment {
 }
 
 impl VectorEnvironment {
+    /// Episodes follow one another by themselves.
+    pub const AUTORESET: Autoreset = Autoreset::NextStep;
+
     /// Builds the environments and starts the threads. Reset it first.
     ///
     /// # Errors

@@ -80,6 +80,8 @@ fn every_task_is_repeatable_and_within_its_spec() {
         let mut used = Environment::with_assets(entry.name, assets).unwrap();
         let spec = used.spec().clone();
         assert!(!spec.observations.is_empty() && spec.max_steps > 0, "{spec:?}");
+        assert!(spec.observations.iter().all(|part| part.unit.is_some()), "{spec:?}");
+        assert!(spec.actions.iter().all(|action| action.scale.is_finite() && action.scale != 0.0), "{spec:?}");
         let action: Vec<f64> = spec.actions.iter().map(|action| 0.3 * action.maximum.min(1.0)).collect();
         let highest = match entry.name.split('/').next() {
             Some("dmc" | "table") => 1.0,

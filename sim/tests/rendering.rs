@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use foresee_sim::{
-    Camera, CameraOptions, Environment, FREE_CAMERA, ObservationWriter, Physics, Quality, RandomState, Segment,
-    SimError, Task, TaskParts,
+    Camera, CameraOptions, Environment, EnvironmentOptions, FREE_CAMERA, ObservationWriter, Physics, Quality,
+    RandomState, Segment, SimError, Task, TaskParts,
 };
 use safetensors::SafeTensors;
 
@@ -46,7 +46,7 @@ fn scene() -> Environment {
         control_timestep_seconds: None,
         success_criterion: None,
     };
-    let mut environment = Environment::from_parts("scene", parts).unwrap();
+    let mut environment = Environment::from_parts("scene", parts, EnvironmentOptions::default()).unwrap();
     environment.reset(0).unwrap();
     environment
 }

@@ -74,7 +74,7 @@ fn calibration_views_show_the_whole_board() {
         let mut rgb = vec![0; camera.num_bytes()];
         let mut mounting = None;
         let mut turns = Vec::new();
-        for seed in 0..12 {
+        for seed in 0..40 {
             environment.reset(seed).unwrap();
             let view = camera.view(&environment).unwrap();
             let mounted = pose(&environment, camera_in).inverse() * view.world_from_camera;
@@ -97,7 +97,8 @@ fn calibration_views_show_the_whole_board() {
                     let [x, y] = at(x * 0.005, y * 0.005);
                     grey(x, y)
                 });
-                let is_even = (index / Checkerboard::SCENE.columns + index % Checkerboard::SCENE.columns) % 2 == 0;
+                let is_even =
+                    (index / Checkerboard::SCENE.columns + index % Checkerboard::SCENE.columns).is_multiple_of(2);
                 let [black, white] = if is_even { [0, 1] } else { [1, 0] };
                 for (dark, light) in [(black, white), (black + 2, white + 2)] {
                     assert!(quarter[dark] + 40.0 < quarter[light], "{task}, seed {seed}, {index}: {quarter:?}");

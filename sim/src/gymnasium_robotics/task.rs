@@ -63,8 +63,11 @@ impl<R: Rules> Task for StatePutTask<R> {
     }
 
     fn actions(&self, physics: &Physics) -> Option<Vec<ActionSpec>> {
-        let mut actions = crate::environment::action_specs(physics);
-        actions.iter_mut().for_each(|action| (action.minimum, action.maximum) = (-1.0, 1.0));
+        let mut actions = crate::units::action_specs(physics);
+        // They are shares of each actuator's range.
+        for action in &mut actions {
+            (action.minimum, action.maximum, action.unit, action.scale) = (-1.0, 1.0, "1", 1.0);
+        }
         Some(actions)
     }
 

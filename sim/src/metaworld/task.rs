@@ -216,8 +216,15 @@ impl<T: Manipulation> Task for SawyerTask<T> {
     }
 
     fn actions(&self, _physics: &Physics) -> Option<Vec<ActionSpec>> {
-        let action = |name: &str| ActionSpec { name: name.to_string(), minimum: -1.0, maximum: 1.0 };
-        Some(["x", "y", "z", "gripper"].map(action).into())
+        let action = |(name, unit, scale): (&str, &'static str, f64)| ActionSpec {
+            name: name.to_string(),
+            minimum: -1.0,
+            maximum: 1.0,
+            unit,
+            scale,
+        };
+        let moved = |axis| (axis, "m", ACTION_SCALE);
+        Some([moved("x"), moved("y"), moved("z"), ("gripper", "1", 1.0)].map(action).into())
     }
 
     fn before_step(&mut self, physics: &mut Physics, action: &[f64]) {

@@ -3,7 +3,7 @@
 
 use std::f64::consts::PI;
 
-use nalgebra::{Isometry3, Translation3, UnitQuaternion, Vector3, Vector6};
+use nalgebra::{Isometry3, Point3, Translation3, UnitQuaternion, Vector3, Vector6};
 
 use crate::error::SimError;
 use crate::physics::{Assets, BodyId, Physics};
@@ -97,7 +97,10 @@ fn make(physics: Physics, place: Place) -> Result<TaskParts, SimError> {
         let model = physics.model();
         Ok::<_, SimError>(pose(model.cam_pos()[id], model.cam_quat()[id]) * optical_from_gl())
     };
+    let seen_by = if place == Place::OnTable { "wrist" } else { "fixed" };
+    let fovy_degrees = physics.model().cam_fovy()[physics.camera(seen_by)?.0];
     let task = Calibration {
+        half_height: (fovy_degrees.to_radians() / 2.0).tan(),
         arm: Arm::new(&physics)?,
         board: physics.body("board")?,
         hand: physics.body("hand")?,
@@ -126,26 +129,41 @@ struct Calibration {
     place: Place,
     hand_from_camera: Isometry3<f64>,
     world_from_camera: Isometry3<f64>,
+    /// Half the image's height at a distance of 1.
+    half_height: f64,
 }
 
 impl Calibration {
-    /// A pose of the hand that shows the board to the camera: some way off, from the side, turned.
+    /// The board before the camera: some way off, from the side, turned.
     fn draw(&self, random: &mut RandomState) -> Isometry3<f64> {
         let tilt = random.uniform(0.1, 0.6);
         let azimuth = random.uniform(-PI, PI);
         let roll = random.uniform(-0.8, 0.8);
-        let off_axis = [random.uniform(-0.03, 0.03), random.uniform(-0.02, 0.02)];
+        let [across, down] = [random.uniform(-0.1, 0.1), random.uniform(-0.15, 0.05)];
         let distance = match self.place {
-            Place::OnTable => random.uniform(0.2, 0.3),
-            Place::InHand => random.uniform(0.4, 0.6),
+            Place::OnTable => random.uniform(0.2, 0.32),
+            Place::InHand => random.uniform(0.35, 0.6),
         };
-        // The board faces the camera, is tilted about some axis of its plane and turned about its normal.
+        // It faces the camera, is tilted about some axis of its plane and turned about its normal.
         let facing = UnitQuaternion::from_axis_angle(&Vector3::x_axis(), PI);
-        let across = Vector3::new(azimuth.cos(), azimuth.sin(), 0.0);
-        let tilted = UnitQuaternion::from_scaled_axis(across * tilt);
+        let tilted = UnitQuaternion::from_scaled_axis(Vector3::new(azimuth.cos(), azimuth.sin(), 0.0) * tilt);
         let turned = UnitQuaternion::from_scaled_axis(Vector3::z() * roll);
-        let at = Translation3::new(off_axis[0], off_axis[1], distance);
-        let camera_from_board = Isometry3::from_parts(at, facing * tilted * turned);
+        let at = Translation3::new(across * distance, down * distance, distance);
+        Isometry3::from_parts(at, facing * tilted * turned)
+    }
+
+    /// Whether every inner corner is well within an image of four by three; the fingers are at the lower edge of the wrist's.
+    fn shows_all(&self, camera_from_board: &Isometry3<f64>) -> bool {
+        let lowest = if self.place == Place::OnTable { 0.7 } else { 0.95 };
+        Checkerboard::SCENE.corners().all(|corner| {
+            let point = camera_from_board * Point3::from(corner);
+            let [right, down] = [point.x, point.y].map(|metres| metres / point.z / self.half_height);
+            right.abs() < 0.95 * 4.0 / 3.0 && (-0.95..lowest).contains(&down)
+        })
+    }
+
+    /// The hand's pose that puts the board there.
+    fn world_from_hand(&self, camera_from_board: &Isometry3<f64>) -> Isometry3<f64> {
         match self.place {
             Place::OnTable => {
                 let world_from_board = Isometry3::translation(ON_TABLE[0], ON_TABLE[1], ON_TABLE[2]);
@@ -162,8 +180,11 @@ impl Calibration {
 impl Task for Calibration {
     fn initialise_episode(&mut self, physics: &mut Physics, random: &mut RandomState) -> Result<(), SimError> {
         for _ in 0..MAX_DRAWS {
-            let hand = self.draw(random);
-            if let Some(angles) = self.arm.reach(&hand, &READY) {
+            let camera_from_board = self.draw(random);
+            if !self.shows_all(&camera_from_board) {
+                continue;
+            }
+            if let Some(angles) = self.arm.reach(&self.world_from_hand(&camera_from_board), &READY) {
                 return self.arm.put(physics, &angles, 0.0);
             }
         }
