@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use crate::control::{budget, dynamics, rates, safety, threads, watchdog};
+use crate::control::{budget, rates, safety, threads, watchdog};
+use crate::joint::dynamics;
 use crate::profile::{
     CameraProfile, DeviceProfile, HardwareProfile, InferenceProfile, IntrinsicsProfile, JointProfile, MountProfile,
     Pace, PowerProfile, Precision, ThermalProfile, ZenohProfile,
@@ -265,6 +266,13 @@ fn pace(raw: &RawPace, camera: &CameraProfile) -> Checked<Pace> {
             let need = |key| missing(key, "kind = \"lockstep\" has period_millis and answer_timeout_millis");
             let period_millis = raw.period_millis.ok_or_else(|| need("pace.period_millis"))?;
             let answer_timeout_millis = raw.answer_timeout_millis.ok_or_else(|| need("pace.answer_timeout_millis"))?;
+            if camera.device.is_some() {
+                return Err(wrong(
+                    "pace.kind",
+                    "\"lockstep\"",
+                    "a camera has its own time: with camera.device the kind is \"fixed\"",
+                ));
+            }
             within("pace.period_millis", period_millis, 1..=60_000)?;
             within("pace.answer_timeout_millis", answer_timeout_millis, 1..=3_600_000)?;
             Ok(Pace::Lockstep { period_millis, answer_timeout_millis })

@@ -8,20 +8,24 @@ mod check;
 mod control;
 mod error;
 mod inspect;
+mod joint;
 mod load;
 mod nearest;
 mod place;
 mod profile;
 mod raw;
+mod render;
 
 pub use control::{
-    BudgetProfile, JointLink, PositionLimits, RatesProfile, SafeAction, SafetyProfile, Scheduling, ThreadProfile,
-    ThreadsProfile, WatchdogProfile, WorkspaceProfile,
+    BudgetProfile, RatesProfile, SafeAction, SafetyProfile, Scheduling, ThreadProfile, ThreadsProfile, WatchdogProfile,
+    WorkspaceProfile,
 };
 pub use error::{Place, ProfileError};
 pub use inspect::{Difference, difference, notes, schema, show};
+pub use joint::{JointLink, PositionLimits};
 pub use load::{BUILT_IN_PROFILES, load, parse};
 pub use profile::{
     CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, IntrinsicsProfile, JointProfile,
     MountProfile, Pace, PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohProfile,
 };
+pub use render::{RenderError, UnitOptions, power_script, systemd_unit, zenoh_config, zenoh_pico_header};

@@ -12,7 +12,13 @@ use crate::raw::RawProfile;
 /// Profiles compiled in: (name, TOML). One line a profile.
 pub const BUILT_IN_PROFILES: &[(&str, &str)] = &[
     ("desktop-cpu", include_str!("../profiles/desktop-cpu.toml")),
+    ("desktop-cuda", include_str!("../profiles/desktop-cuda.toml")),
     ("desktop-sim", include_str!("../profiles/desktop-sim.toml")),
+    ("jetson-agx-orin", include_str!("../profiles/jetson-agx-orin.toml")),
+    ("jetson-orin-nano", include_str!("../profiles/jetson-orin-nano.toml")),
+    ("jetson-orin-nx", include_str!("../profiles/jetson-orin-nx.toml")),
+    ("jetson-thor", include_str!("../profiles/jetson-thor.toml")),
+    ("raspberry-pi-5", include_str!("../profiles/raspberry-pi-5.toml")),
 ];
 
 /// A profile is a page of text; more is another file.
@@ -221,6 +227,8 @@ mod tests {
             "[pace]\nkind = \"fixed\"\nrate_hertz = nan\nmax_frame_age_millis = 1",
             &["line 4", "pace.rate_hertz", "NaN"],
         );
+        let lockstep = "[pace]\nkind = \"lockstep\"\nperiod_millis = 20\nanswer_timeout_millis = 100";
+        check(&format!("{}\n{lockstep}", camera("device = \"0\"")), &["line 9", "pace.kind", "fixed"]);
         check("[pace]\nkind = \"fixt\"", &["line 3", "fixt", "did you mean `fixed`"]);
         check("[pace]\nkind = \"fixed\"\nrate_hertz = 30", &["line 2", "pace.max_frame_age_millis", "missing"]);
         check(

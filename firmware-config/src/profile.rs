@@ -6,9 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::control::{
-    BudgetProfile, JointLink, PositionLimits, RatesProfile, SafetyProfile, ThreadsProfile, WatchdogProfile,
-};
+use crate::control::{BudgetProfile, RatesProfile, SafetyProfile, ThreadsProfile, WatchdogProfile};
+use crate::joint::{JointLink, PositionLimits};
 
 /// A device, checked: every range holds, every required key is there.
 #[derive(Clone, Debug, PartialEq)]

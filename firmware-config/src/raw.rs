@@ -5,7 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::control::{RawBudget, RawDynamics, RawRates, RawSafety, RawThreads, RawWatchdog};
+use crate::control::{RawBudget, RawRates, RawSafety, RawThreads, RawWatchdog};
+use crate::joint::RawDynamics;
 use crate::profile::{CommandKind, PixelEncoding, Precision, Provider};
 
 /// A device profile of Foresee: what a robot's computer, camera and joints are.
@@ -25,7 +26,7 @@ pub(crate) struct RawProfile {
     pub(crate) camera: Option<RawCamera>,
     /// The camera's calibration, as `foresee camera calibrate` writes it.
     pub(crate) intrinsics: Option<RawIntrinsics>,
-    /// Where the camera is mounted, as `foresee camera hand-eye` writes it.
+    /// Where the camera is mounted, as `foresee camera calibrate --poses` writes it.
     pub(crate) mount: Option<RawMount>,
     /// Commanded joints, in command order.
     pub(crate) joints: Option<Vec<RawJoint>>,
@@ -69,7 +70,7 @@ pub(crate) struct RawHardware {
 pub(crate) struct RawCamera {
     /// Camera name in the model or driver.
     pub(crate) name: String,
-    /// `/dev/video0`, `rtsp://...`, `gstreamer: PIPELINE ! appsink`, a video file or a folder of images; without it frames come over zenoh.
+    /// `/dev/video0`, `csi:0` (a Jetson's), `rtsp://...`, `gstreamer: PIPELINE ! appsink`, a video file or a folder of images; without it frames come over zenoh.
     pub(crate) device: Option<String>,
     /// Pixels, 1 to 16384.
     pub(crate) width: u32,

@@ -2,9 +2,11 @@
 
 mod verbs;
 
+mod attendant;
 #[cfg(feature = "sim")]
 mod baselines;
 mod film;
+mod fitness;
 mod listener;
 mod machine;
 mod models;
@@ -17,6 +19,7 @@ mod result;
 #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "a robot's build starts no simulator"))]
 mod simulator;
 mod stop;
+mod systemd;
 mod table;
 #[cfg(feature = "sim")]
 mod trail;

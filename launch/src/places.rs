@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use crate::systemd::ServiceEnvironment;
+
 /// The folder of unpacked native libraries and assets: `FORESEE_NATIVE`, else beside the binary's folder, else `target/native`.
 pub(crate) fn native() -> PathBuf {
     if let Some(folder) = std::env::var_os("FORESEE_NATIVE") {
@@ -27,6 +29,16 @@ pub(crate) fn onnxruntime(given: Option<&Path>) -> Option<PathBuf> {
 /// The committed models: `FORESEE_ZOO`, else `models/zoo`.
 pub(crate) fn zoo() -> PathBuf {
     std::env::var_os("FORESEE_ZOO").map_or_else(|| PathBuf::from("models/zoo"), PathBuf::from)
+}
+
+/// What systemd gave this process, when it is a service.
+pub(crate) fn service() -> ServiceEnvironment {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let is_ours = number("WATCHDOG_PID").is_none_or(|process| process == u64::from(std::process::id()));
+    ServiceEnvironment {
+        notify_socket: std::env::var_os("NOTIFY_SOCKET"),
+        watchdog_micros: number("WATCHDOG_USEC").filter(|_| is_ours),
+    }
 }
 
 /// Makes `runs/<name>` anew. A folder of that name is kept, renamed to the first free `<name>.1`, `<name>.2`, ...

@@ -1,6 +1,7 @@
 //! The verbs: one file a verb, one line in the list.
 
 mod bench;
+mod config;
 mod doctor;
 #[cfg(feature = "sim")]
 mod eval;
@@ -31,6 +32,8 @@ use clap::Subcommand;
 pub(crate) enum Verb {
     /// Say what this machine has and lacks, and how to mend each lack.
     Doctor(doctor::Arguments),
+    /// Check, show, compare and render device profiles.
+    Config(config::Arguments),
     /// Be a simulated robot: publish camera and joints over zenoh, obey joint commands.
     #[cfg(feature = "sim")]
     Sim(sim::Arguments),
@@ -70,6 +73,7 @@ impl Verb {
     pub(crate) fn act(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Doctor(arguments) => doctor::act(&arguments),
+            Self::Config(arguments) => config::act(&arguments),
             #[cfg(feature = "sim")]
             Self::Sim(arguments) => sim::act(&arguments),
             Self::Run(arguments) => run::act(&arguments),

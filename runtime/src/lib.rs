@@ -19,6 +19,7 @@ mod error;
 mod faults;
 mod files;
 mod frame;
+mod health;
 mod interval;
 mod joints;
 #[cfg(feature = "log")]
@@ -29,7 +30,9 @@ mod preprocess;
 mod raw_pixels;
 mod safety;
 mod statistics;
+mod thermal;
 mod time;
+mod vitals;
 mod watchdog;
 #[cfg(feature = "wire")]
 mod wire;
@@ -53,6 +56,7 @@ pub use error::RuntimeError;
 pub use faults::{FaultRow, run_faults};
 pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
+pub use health::{HealthFacts, HealthServer};
 pub use interval::{mean_and_half_width, wilson_interval};
 pub use joints::JointState;
 #[cfg(feature = "log")]
@@ -66,7 +70,9 @@ pub use preprocess::Preprocessor;
 pub use raw_pixels::RawPixels;
 pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
 pub use statistics::{LatencyHistogram, LoopStatistics};
+pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
 pub use time::{Clock, Stamp};
+pub use vitals::{VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
 pub use watchdog::{LoopState, Watchdog, WatchdogSummary, WatchedActuator};
 #[cfg(feature = "wire")]
 pub use wire::EpisodePhase;

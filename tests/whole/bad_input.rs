@@ -77,6 +77,8 @@ fn a_thing_that_is_not_there_is_named() {
     check(&["run", "--provider", "cuda"], nothing, &["cuda"]);
     check(&["replay", "nowhere.mcap"], nothing, &["nowhere.mcap"]);
     check(&["run", "--profile", "nowhere"], nothing, &["nowhere", "desktop-sim"]);
+    check(&["run", "--profile", "jetson-orin-nano"], nothing, &["profile jetson-orin-nano: "]);
+    check(&["run", "--health", "0.0.0.0:9464"], nothing, &["0.0.0.0:9464", "loopback"]);
     check(&["pretrain", "mae-65", "--data", ".", "--out", "run"], nothing, &["mae-65", "mae-64"]);
     check(&["pretrain", "mae-64", "--data", "nowhere", "--out", "run"], nothing, &["nowhere"]);
 }

@@ -4,6 +4,7 @@
 mod arrows;
 mod bad_input;
 mod closed_loop;
+mod config;
 mod doctor;
 mod tidy;
 mod zoo;

@@ -1,6 +1,7 @@
 //! `foresee run`: the control loop as a process. Frames and joint states come over zenoh, commands go back; a live table, a log, a report.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -13,6 +14,8 @@ use foresee_runtime::{
     Watchdog, ZenohActuator, ZenohLink, ZenohSource, write_atomically,
 };
 
+use crate::attendant::Attendant;
+use crate::fitness::Machine;
 use crate::listener::{Account, Observed};
 use crate::models::ModelArguments;
 use crate::result::{Millis, Returns, RunResult, StageMillis};
@@ -51,6 +54,9 @@ pub(crate) struct Arguments {
     /// Folder of run folders.
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
+    /// Loopback address of /healthz, /readyz and /metrics, such as 127.0.0.1:9464 [default: the profile's]
+    #[arg(long, value_name = "ADDRESS")]
+    health: Option<SocketAddr>,
     /// Do not write log.mcap.
     #[arg(long)]
     no_log: bool,
@@ -70,9 +76,13 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(endpoint) = &arguments.endpoint {
         profile.zenoh.connect = vec![endpoint.clone()];
     }
+    if let Some(misfit) = Machine::here().misfits(&profile).into_iter().next() {
+        anyhow::bail!(misfit);
+    }
     let (encoder, policy) = arguments.models.open(&profile)?;
     let engines = Engines { encoder: encoder.report().clone(), policy: policy.report().cloned() };
     let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
+    let attendant = Attendant::start(&profile, engines.named(), arguments.health)?;
     let mut simulator = start_simulator(arguments, &stop)?;
     let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
     let mut source = ZenohSource::new(&link, &profile)?;
@@ -97,7 +107,11 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     ));
     let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
     let ends = Ends { source: &mut source, actuator: actuator.as_mut() };
-    let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| observed.take(event));
+    let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {
+        attendant.observe(&event);
+        observed.take(event)
+    });
+    drop(attendant);
     let (account, recorder) = observed.into_parts();
     let log_entries_dropped = recorder.map(Recorder::finish).transpose()?.map_or(0, |summary| summary.num_dropped);
     let is_interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
@@ -127,6 +141,13 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 struct Engines {
     encoder: EngineReport,
     policy: Option<EngineReport>,
+}
+
+impl Engines {
+    fn named(&self) -> Vec<(String, EngineReport)> {
+        let reports = [("encoder", Some(self.encoder.clone())), ("policy", self.policy.clone())];
+        reports.into_iter().filter_map(|(name, report)| Some((name.to_owned(), report?))).collect()
+    }
 }
 
 struct Outcome {
@@ -181,7 +202,6 @@ fn finish(
     let Outcome { folder, engines, account, log_entries_dropped, is_interrupted } = outcome;
     let statistics = &account.statistics;
     let [policy, expert, random] = compare(&account.episodes, stop)?;
-    let reports = [("encoder", Some(engines.encoder.clone())), ("policy", engines.policy.clone())];
     let result = RunResult {
         name: arguments.name.clone(),
         robot: profile.robot.clone(),
@@ -196,7 +216,7 @@ fn finish(
         policy_sha256: engines.policy.as_ref().map(|policy| policy.model_sha256.clone()).unwrap_or_default(),
         provider: engines.encoder.provider.name().to_owned(),
         provider_reason: engines.encoder.reason.clone(),
-        engines: reports.into_iter().filter_map(|(name, report)| Some((name.to_owned(), report?))).collect(),
+        engines: engines.named().into_iter().collect(),
         mujoco_version: machine::mujoco_version(),
         cpu_features: machine::cpu_features().into_iter().map(str::to_owned).collect(),
         git_revision: machine::GIT_REVISION.to_owned(),

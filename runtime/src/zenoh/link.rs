@@ -10,7 +10,7 @@ use ::zenoh::liveliness::LivelinessToken;
 use ::zenoh::pubsub::{Publisher, Subscriber};
 use ::zenoh::qos::{CongestionControl, Reliability};
 use ::zenoh::sample::{Locality, Sample, SampleKind};
-use foresee_firmware_config::ZenohProfile;
+use foresee_firmware_config::{ZenohProfile, zenoh_config};
 
 use crate::error::RuntimeError;
 
@@ -30,23 +30,9 @@ impl ZenohLink {
     /// # Errors
     /// [`RuntimeError::Transport`] when an endpoint is not one, or cannot be listened on (a port in use).
     pub fn open(robot: &str, zenoh: &ZenohProfile) -> Result<Self, RuntimeError> {
-        let mut config = ::zenoh::Config::default();
-        let mut set = |key: &str, value: serde_json::Value| {
-            let text = value.to_string();
-            config.insert_json5(key, &text).map_err(|error| RuntimeError::Transport(format!("{key} = {text}: {error}")))
-        };
-        set("mode", "peer".into())?;
-        set("listen/endpoints", zenoh.listen.clone().into())?;
-        set("connect/endpoints", zenoh.connect.clone().into())?;
-        set("connect/timeout_ms", (-1).into())?;
-        set("connect/exit_on_failure", false.into())?;
-        set(
-            "connect/retry",
-            serde_json::json!({ "period_init_ms": 20, "period_max_ms": 200, "period_increase_factor": 2 }),
-        )?;
-        set("scouting/multicast/enabled", false.into())?;
-        set("scouting/gossip/enabled", false.into())?;
-        set("transport/shared_memory/enabled", zenoh.shared_memory.into())?;
+        let text = zenoh_config(zenoh).to_string();
+        let config = ::zenoh::Config::from_json5(&text)
+            .map_err(|error| RuntimeError::Transport(format!("{text}: {}", one_line(&error.to_string()))))?;
         let session = ::zenoh::open(config).wait().map_err(|error| {
             let (listen, cause) = (zenoh.listen.join(", "), one_line(&error.to_string()));
             let problem = format!(

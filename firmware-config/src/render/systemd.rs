@@ -1,0 +1,129 @@
+//! The systemd unit of `foresee run`.
+
+use std::fmt::Write as _;
+
+use crate::control::Scheduling;
+use crate::profile::DeviceProfile;
+
+/// systemd hears from the loop at least this often, however short the watchdog's own time is.
+const SHORTEST_WATCHDOG_SECONDS: u64 = 2;
+
+/// What the unit needs to know beside the profile.
+#[derive(Clone, Debug)]
+pub struct UnitOptions {
+    /// The installed binary, an absolute path.
+    pub binary: String,
+    /// The profile as the service will find it: a built-in name or an absolute path.
+    pub profile: String,
+    /// Further arguments of `foresee run`.
+    pub arguments: Vec<String>,
+}
+
+/// A unit of `Type=notify` that systemd restarts when the loop is no longer heard of, with the rights that the profile asks for
+/// and no others.
+pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
+    let mut unit = format!(
+        "# Made by `foresee config render systemd` from profile {}; make it again rather than edit it.\n\
+         [Unit]\nDescription=Foresee control loop of robot {}\nAfter=network.target\nStartLimitIntervalSec=60\nStartLimitBurst=5\n\n\
+         [Service]\nType=notify\nNotifyAccess=main\n",
+        profile.name, profile.robot
+    );
+    let mut line = |key: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(unit, "{key}={value}");
+    };
+    if profile.power.is_some() {
+        line("ExecStartPre", "+/usr/local/lib/foresee/power.sh");
+    }
+    let words = [options.binary.as_str(), "run", "--profile", &options.profile];
+    let words: Vec<String> =
+        words.into_iter().chain(options.arguments.iter().map(String::as_str)).map(quoted).collect();
+    line("ExecStart", &words.join(" "));
+    let seconds = (10 * profile.watchdog.action_timeout_millis).div_ceil(1000).max(SHORTEST_WATCHDOG_SECONDS);
+    line("WatchdogSec", &seconds.to_string());
+    line("Restart", "on-failure");
+    line("RestartSec", "1");
+    // SIGTERM makes the loop take its safe action first.
+    line("KillSignal", "SIGTERM");
+    line("TimeoutStopSec", "5");
+    line("DynamicUser", "yes");
+    line("SupplementaryGroups", "video render");
+    line("StateDirectory", "foresee");
+    line("WorkingDirectory", "/var/lib/foresee");
+    if let Some(mebibytes) = profile.max_resident_mebibytes {
+        line("MemoryMax", &format!("{mebibytes}M"));
+    }
+    let threads = &profile.threads;
+    if threads.scheduling == Scheduling::Fifo {
+        let priorities = [threads.control.priority, threads.encode.priority, threads.watchdog.priority];
+        line("LimitRTPRIO", &priorities.into_iter().max().unwrap_or_default().to_string());
+    }
+    if threads.lock_memory {
+        line("LimitMEMLOCK", "infinity");
+    }
+    line("NoNewPrivileges", "yes");
+    line("ProtectSystem", "strict");
+    line("ProtectHome", "yes");
+    line("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK");
+    unit.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+    unit
+}
+
+/// A word as systemd splits command lines: quoted where it must be, `%` and `$` doubled.
+fn quoted(word: &str) -> String {
+    let word = word.replace('%', "%%").replace('$', "$$");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%$".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word;
+    }
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::load;
+
+    fn unit(profile: &str) -> String {
+        let options = UnitOptions {
+            binary: "/usr/local/bin/foresee".to_owned(),
+            profile: "/etc/foresee/my robot.toml".to_owned(),
+            arguments: vec!["--name".to_owned(), "100%".to_owned()],
+        };
+        systemd_unit(&load(profile).unwrap(), &options)
+    }
+
+    #[test]
+    fn a_unit_has_what_the_profile_asks_for_and_nothing_else() {
+        let jetson = unit("jetson-orin-nano");
+        for line in [
+            "Type=notify",
+            "WatchdogSec=2",
+            "MemoryMax=3072M",
+            "LimitRTPRIO=80",
+            "LimitMEMLOCK=infinity",
+            "ExecStartPre=+/usr/local/lib/foresee/power.sh",
+            "ExecStart=/usr/local/bin/foresee run --profile \"/etc/foresee/my robot.toml\" --name 100%%",
+        ] {
+            assert!(jetson.lines().any(|found| found == line), "{line} is not in\n{jetson}");
+        }
+        let desktop = unit("desktop-cpu");
+        for absent in ["ExecStartPre", "LimitRTPRIO", "LimitMEMLOCK", "MemoryMax"] {
+            assert!(!desktop.contains(absent), "{absent} is in\n{desktop}");
+        }
+    }
+
+    /// systemd's own opinion, where it is installed.
+    #[test]
+    fn systemd_takes_the_unit() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("foresee.service");
+        let text = unit("raspberry-pi-5").replace("/usr/local/bin/foresee", "/bin/true");
+        std::fs::write(&file, text).unwrap();
+        let Ok(output) = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output() else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("foresee.service"), "{said}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Whether this machine is what a profile says: what only the machine itself can tell, before anything is started.
+
+use std::path::{Path, PathBuf};
+
+use foresee_firmware_config::DeviceProfile;
+
+/// A machine as its files describe it.
+pub(crate) struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    /// This one.
+    pub(crate) fn here() -> Self {
+        Self { root: PathBuf::from("/") }
+    }
+
+    /// What the profile asks for and the machine has not: one line each, with key, value and the fix.
+    pub(crate) fn misfits(&self, profile: &DeviceProfile) -> Vec<String> {
+        let mut misfits = Vec::new();
+        let name = &profile.name;
+        if let Some(hardware) = profile.hardware {
+            let cores = self.num_cores();
+            if cores.is_some_and(|cores| cores < u64::from(hardware.cpu_cores)) {
+                misfits.push(format!(
+                    "profile {name}: hardware.cpu_cores = {}: this machine has {} online; give [hardware] and [threads] for it, or a power mode with more cores",
+                    hardware.cpu_cores,
+                    cores.unwrap_or_default()
+                ));
+            }
+            // Firmware and carve-outs take up to an eighth of what is soldered on.
+            let memory = self.memory_mebibytes();
+            if memory.is_some_and(|memory| memory < hardware.memory_mebibytes - hardware.memory_mebibytes / 8) {
+                misfits.push(format!(
+                    "profile {name}: hardware.memory_mebibytes = {}: this machine has {}; give [hardware] for it",
+                    hardware.memory_mebibytes,
+                    memory.unwrap_or_default()
+                ));
+            }
+        }
+        misfits.extend(self.power(profile));
+        if let Some(device) = profile.camera.device.as_deref().filter(|device| device.starts_with("/dev/"))
+            && !self.file(device).exists()
+        {
+            misfits.push(format!(
+                "profile {name}: camera.device = {device:?}: there is no such device; `foresee camera list` says what is there"
+            ));
+        }
+        misfits
+    }
+
+    /// The power mode, where the profile names one.
+    pub(crate) fn power(&self, profile: &DeviceProfile) -> Option<String> {
+        let wanted = &profile.power.as_ref()?.nvpmodel_mode;
+        let key = format!("profile {}: power.nvpmodel_mode = {wanted:?}", profile.name);
+        let Some(list) = self.text("/etc/nvpmodel.conf") else {
+            return Some(format!(
+                "{key}: there is no /etc/nvpmodel.conf: this is no Jetson; use a profile without [power], such as desktop-cpu"
+            ));
+        };
+        let modes: Vec<(u32, &str)> = list.lines().filter_map(power_mode).collect();
+        let Some((number, _)) = modes.iter().find(|(_, mode)| plain(mode) == plain(wanted)) else {
+            let known: Vec<&str> = modes.iter().map(|(_, mode)| *mode).collect();
+            return Some(format!("{key}: this device has {}", known.join(", ")));
+        };
+        let status = self.text("/var/lib/nvpmodel/status")?;
+        let now: u32 = status.split_whitespace().find_map(|word| word.strip_prefix("pmode:"))?.parse().ok()?;
+        let fix = "run the script of `foresee config render nvpmodel` as root";
+        (now != *number).then(|| {
+            let mode = modes.iter().find(|(number, _)| *number == now).map_or("another", |(_, mode)| mode);
+            format!("{key}: the device is in mode {mode} ({now}); {fix}")
+        })
+    }
+
+    fn num_cores(&self) -> Option<u64> {
+        let online = self.text("/sys/devices/system/cpu/online")?;
+        let ranges = online.trim().split(',').map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+        });
+        ranges.sum()
+    }
+
+    fn memory_mebibytes(&self) -> Option<u64> {
+        let text = self.text("/proc/meminfo")?;
+        let kibibytes: u64 =
+            text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
+        Some(kibibytes / 1024)
+    }
+
+    fn file(&self, path: &str) -> PathBuf {
+        self.root.join(Path::new(path).strip_prefix("/").unwrap_or(Path::new(path)))
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.file(path)).ok()
+    }
+}
+
+/// `< POWER_MODEL ID=2 NAME=15W >`.
+fn power_mode(line: &str) -> Option<(u32, &str)> {
+    let line = line.trim().strip_prefix('<')?.trim().strip_prefix("POWER_MODEL")?;
+    let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+    Some((field("ID=")?.parse().ok()?, field("NAME=")?.trim_end_matches('>')))
+}
+
+/// NVIDIA writes one mode as 15W on one module and as MODE_15W on another.
+fn plain(mode: &str) -> &str {
+    mode.strip_prefix("MODE_").unwrap_or(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(folder: &Path, files: &[(&str, &str)]) -> Machine {
+        for (path, text) in files {
+            let file = folder.join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        Machine { root: folder.to_owned() }
+    }
+
+    #[test]
+    fn a_machine_that_is_another_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = foresee_firmware_config::load("jetson-orin-nano").unwrap();
+        let desktop = machine(
+            folder.path(),
+            &[("sys/devices/system/cpu/online", "0-1,3\n"), ("proc/meminfo", "MemTotal:        4000000 kB\n")],
+        );
+        let misfits = desktop.misfits(&profile);
+        let check = |idx: usize, parts: &[&str]| {
+            parts.iter().for_each(|part| assert!(misfits[idx].contains(part), "{}", misfits[idx]))
+        };
+        check(0, &["hardware.cpu_cores = 6", "has 3 online"]);
+        check(1, &["hardware.memory_mebibytes = 8192", "3906"]);
+        check(2, &["power.nvpmodel_mode = \"15W\"", "no Jetson"]);
+        assert_eq!(misfits.len(), 3);
+        let pi = foresee_firmware_config::load("raspberry-pi-5").unwrap();
+        assert!(desktop.misfits(&pi).last().unwrap().contains("/dev/video0"));
+    }
+
+    #[test]
+    fn a_jetson_in_the_wrong_mode_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = foresee_firmware_config::load("jetson-orin-nano").unwrap();
+        let list = "< POWER_MODEL ID=0 NAME=MODE_15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=1 NAME=25W >\n";
+        let files = [
+            ("sys/devices/system/cpu/online", "0-5\n"),
+            ("proc/meminfo", "MemTotal:        7801856 kB\n"),
+            ("etc/nvpmodel.conf", list),
+        ];
+        let jetson = machine(folder.path(), &files);
+        assert_eq!(jetson.misfits(&profile), Vec::<String>::new());
+        machine(folder.path(), &[("var/lib/nvpmodel/status", "pmode:0001 fmode:quiet\n")]);
+        assert!(jetson.misfits(&profile)[0].contains("in mode 25W (1)"), "{:?}", jetson.misfits(&profile));
+        let thor = foresee_firmware_config::load("jetson-thor").unwrap();
+        assert!(jetson.power(&thor).unwrap().contains("this device has MODE_15W, 25W"));
+    }
+}
