@@ -62,6 +62,8 @@ pub fn export(options: &ExportOptions) -> Result<ModelCard, ModelsError> {
             tensor_card("cls", &[1, encoder.dim]),
         ],
         preprocessing: Some(preprocessing_card(encoder.image_size, weights.recipe.data.mean, weights.recipe.data.std)),
+        external: Vec::new(),
+        interface: None,
         joints: Vec::new(),
         encoder_sha256: None,
         golden,
@@ -223,5 +225,5 @@ fn golden(weights: &EncoderWeights) -> Result<Golden, ModelsError> {
 }
 
 fn tensor_card(name: &str, shape: &[usize]) -> TensorCard {
-    TensorCard { name: name.to_string(), shape: shape.to_vec() }
+    TensorCard::f32(name, shape)
 }

@@ -161,7 +161,8 @@ impl Shrink {
 /// A card for square images, with its hash.
 pub(crate) fn preprocessing_card(size: usize, mean: [f32; 3], std: [f32; 3]) -> PreprocessingCard {
     let hash = String::new();
-    let mut card = PreprocessingCard { width: size, height: size, resize: Resize::BilinearAntialias, mean, std, hash };
+    let mut card =
+        PreprocessingCard { width: size, height: size, resize: Resize::BilinearAntialias, crop: None, mean, std, hash };
     card.hash = card.compute_hash();
     card
 }

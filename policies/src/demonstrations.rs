@@ -157,11 +157,7 @@ fn empty_samples(options: &DemonstrationOptions, encoders: &[Box<dyn Encoder>]) 
 /// N and D of an encoder's `tokens`.
 fn token_shape(encoder: &dyn Encoder) -> Result<(usize, usize), PoliciesError> {
     let card = encoder.card();
-    let tokens = card.outputs.iter().find(|output| output.name == "tokens").map(|output| output.shape.as_slice());
-    match tokens {
-        Some([1, num_tokens, dim]) => Ok((*num_tokens, *dim)),
-        other => Err(PoliciesError::Training(format!("encoder {} gives tokens {other:?}, not [1, N, D]", card.name))),
-    }
+    card.feature_shape().map_err(|problem| PoliciesError::Training(format!("encoder {}: {problem}", card.name)))
 }
 
 /// Preprocessing and encoder with their buffers.

@@ -47,7 +47,7 @@ pub fn export_policy(
     write_model(model, &graph(checkpoint).to_bytes())?;
     let header = &checkpoint.header;
     let num_joints = header.joints.len();
-    let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+    let tensor = TensorCard::f32;
     let tokens_shape = [1, header.shape.num_tokens, header.shape.token_dim];
     let data = |name: &str, shape: &[usize], values: &[f32]| (name.to_owned(), TensorData::new(shape, values));
     let best = header.epochs.iter().rfind(|epoch| epoch.best);
@@ -59,6 +59,8 @@ pub fn export_policy(
         sha256: sha256_file(model)?,
         inputs: vec![tensor("tokens", &tokens_shape), tensor("joints", &[1, 2 * num_joints])],
         outputs: vec![tensor("action", &[1, num_joints])],
+        external: Vec::new(),
+        interface: None,
         preprocessing: None,
         joints: header.joints.iter().map(|joint| joint.name.clone()).collect(),
         encoder_sha256: Some(header.encoder_sha256.clone()),
@@ -211,11 +213,12 @@ mod tests {
 
     /// As much of an encoder's card as a policy is checked against.
     fn encoder_card(samples: &Samples) -> ModelCard {
-        let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+        let tensor = TensorCard::f32;
         let preprocessing = PreprocessingCard {
             width: 2,
             height: 2,
             resize: Resize::BilinearAntialias,
+            crop: None,
             mean: [0.5; 3],
             std: [0.5; 3],
             hash: String::new(),
@@ -227,7 +230,12 @@ mod tests {
             model: "test.onnx".to_owned(),
             sha256: samples.encoder_sha256.clone(),
             inputs: vec![tensor("image", &[1, 3, 2, 2])],
-            outputs: vec![tensor("tokens", &[1, samples.num_tokens, samples.token_dim])],
+            outputs: vec![
+                tensor("tokens", &[1, samples.num_tokens, samples.token_dim]),
+                tensor("cls", &[1, samples.token_dim]),
+            ],
+            external: Vec::new(),
+            interface: None,
             preprocessing: Some(preprocessing.with_hash()),
             joints: Vec::new(),
             encoder_sha256: None,
@@ -237,8 +245,7 @@ mod tests {
     }
 
     fn open(samples: &Samples, model: &Path) -> Box<dyn Policy> {
-        let engine =
-            EngineOptions { choice: ProviderChoice::Exactly(Provider::Tract), intra_threads: 1, library: None };
+        let engine = EngineOptions::exactly(Provider::Tract);
         let names: Vec<String> = samples.joints.iter().map(|joint| joint.name.clone()).collect();
         open_policy(model, &encoder_card(samples), &names, &engine).expect("admitted")
     }

@@ -1,5 +1,9 @@
 //! The model card: a JSON file beside each ONNX file that says what the model is, what it expects, and how it proves itself.
 
+mod interface;
+mod preprocessing;
+mod signature;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +12,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::interface::{ClassToken, EncoderInterface, ImageLayout, TokenLayout};
+pub use self::preprocessing::{Crop, PreprocessingCard, Resize};
+pub use self::signature::{CardSignature, SigningKey, Trust, VerifyingKey};
 use crate::error::RuntimeError;
 use crate::files::{hex, read_limited, write_atomically};
 
@@ -18,6 +25,8 @@ pub const CARD_FORMAT: u32 = 1;
 pub(crate) const MAX_CARD_BYTES: u64 = 64 << 20;
 /// The limit of an ONNX file, which is one protobuf message.
 const MAX_MODEL_BYTES: u64 = 2 << 30;
+/// The limit of a file of external weights.
+const MAX_EXTERNAL_BYTES: u64 = 16 << 30;
 /// Largest side of an encoder's input in pixels.
 pub(crate) const MAX_INPUT_PIXELS: usize = 8192;
 
@@ -39,6 +48,12 @@ pub struct ModelCard {
     pub inputs: Vec<TensorCard>,
     /// Outputs, in graph order.
     pub outputs: Vec<TensorCard>,
+    /// Files beside the ONNX file that hold weights of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<ExternalFile>,
+    /// How the tensors of a graph that was exported elsewhere are read (encoders only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<EncoderInterface>,
     /// How an image becomes the input (encoders only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<PreprocessingCard>,
@@ -64,7 +79,17 @@ pub enum ModelKind {
     Policy,
 }
 
-/// One input or output; f32.
+/// A file of weights beside an ONNX file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalFile {
+    /// File name, in the model's folder.
+    pub name: String,
+    /// Hex sha256.
+    pub sha256: String,
+}
+
+/// One input or output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorCard {
@@ -72,32 +97,34 @@ pub struct TensorCard {
     pub name: String,
     /// Shape with the batch as 1.
     pub shape: Vec<usize>,
+    /// What the graph computes it in; the loop sees f32.
+    #[serde(default, skip_serializing_if = "ElementType::is_f32")]
+    pub element: ElementType,
 }
 
-/// How an image becomes the encoder's input. One implementation serves training, simulation and robot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PreprocessingCard {
-    /// Pixels.
-    pub width: usize,
-    /// Pixels.
-    pub height: usize,
-    /// The resampling.
-    pub resize: Resize,
-    /// Subtracted from red, green, blue in 0..1.
-    pub mean: [f32; 3],
-    /// Divides after that.
-    pub std: [f32; 3],
-    /// Hex sha256 of the parameters above, by `PreprocessingCard::compute_hash`.
-    pub hash: String,
-}
-
-/// Resampling kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Types of numbers that inputs and outputs may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Resize {
-    /// Triangle kernel widened by the scale when shrinking (as PIL and torchvision `antialias=True`).
-    BilinearAntialias,
+pub enum ElementType {
+    /// 32-bit float.
+    #[default]
+    F32,
+    /// 16-bit float (IEEE 754 half).
+    F16,
+}
+
+impl ElementType {
+    // By reference, as serde asks.
+    fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
+impl TensorCard {
+    /// An f32 tensor.
+    pub fn f32(name: &str, shape: &[usize]) -> Self {
+        Self { name: name.to_owned(), shape: shape.to_vec(), element: ElementType::F32 }
+    }
 }
 
 /// What every engine must reproduce before the model is served.
@@ -162,41 +189,6 @@ impl TensorData {
     }
 }
 
-impl PreprocessingCard {
-    /// Hex sha256 of every parameter but the hash itself.
-    pub fn compute_hash(&self) -> String {
-        let Self { width, height, resize, mean, std, hash: _ } = self;
-        let resize = match resize {
-            Resize::BilinearAntialias => "bilinear_antialias",
-        };
-        // Floats print as the shortest text that reads back equal, so equal parameters give equal text.
-        let text = format!("foresee preprocessing 1: {width}x{height} {resize} mean {mean:?} std {std:?}");
-        hex(&Sha256::digest(text.as_bytes()))
-    }
-
-    /// Fills in the hash.
-    #[must_use]
-    pub fn with_hash(mut self) -> Self {
-        self.hash = self.compute_hash();
-        self
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let Self { width, height, mean, std, hash, .. } = self;
-        if !(1..=MAX_INPUT_PIXELS).contains(width) || !(1..=MAX_INPUT_PIXELS).contains(height) {
-            return Err(format!("preprocessing: {width}x{height} must lie within 1..={MAX_INPUT_PIXELS} pixels"));
-        }
-        if !mean.iter().all(|value| value.is_finite()) || !std.iter().all(|value| value.is_normal() && *value > 0.0) {
-            return Err(format!("preprocessing: mean {mean:?} must be finite and std {std:?} above 0"));
-        }
-        let computed = self.compute_hash();
-        if *hash != computed {
-            return Err(format!("preprocessing: hash {hash} is not that of its parameters ({computed}); export again"));
-        }
-        Ok(())
-    }
-}
-
 impl ModelCard {
     /// Where the card of an ONNX file lies: `<stem>.card.json` beside it.
     pub fn path_of(model: &Path) -> PathBuf {
@@ -209,11 +201,11 @@ impl ModelCard {
     /// [`RuntimeError::File`] when the model is missing, [`RuntimeError::Card`] when the card is missing, damaged, of another
     /// layout, or of another model.
     pub fn load(model: &Path) -> Result<Self, RuntimeError> {
-        Self::load_with_model(model).map(|(card, _)| card)
+        Self::load_with_model(model).map(|(card, ..)| card)
     }
 
-    /// As [`ModelCard::load`], with the bytes of the model that were checked.
-    pub(crate) fn load_with_model(model: &Path) -> Result<(Self, Vec<u8>), RuntimeError> {
+    /// As [`ModelCard::load`], with the bytes of model and card that were checked.
+    pub(crate) fn load_with_model(model: &Path) -> Result<(Self, Vec<u8>, Vec<u8>), RuntimeError> {
         if !model.is_file() {
             let source =
                 std::io::Error::new(std::io::ErrorKind::NotFound, "no such model; give the path of an .onnx file");
@@ -221,7 +213,10 @@ impl ModelCard {
         }
         let path = Self::path_of(model);
         if !path.is_file() {
-            let problem = "no such card; export the model again, its card is written beside it".to_owned();
+            let problem = format!(
+                "no such card; export the model again, or admit a model from elsewhere with `foresee card make {}`",
+                model.display()
+            );
             return Err(RuntimeError::Card { path, problem });
         }
         let text = read_limited(&path, MAX_CARD_BYTES)?;
@@ -235,7 +230,23 @@ impl ModelCard {
             );
             return Err(RuntimeError::Card { path, problem });
         }
-        Ok((card, bytes))
+        Ok((card, bytes, text))
+    }
+
+    /// The bytes of the external files, checked against the card; in the card's order.
+    pub(crate) fn load_external(&self, model: &Path) -> Result<Vec<Vec<u8>>, RuntimeError> {
+        let load = |external: &ExternalFile| {
+            let bytes = read_limited(&model.with_file_name(&external.name), MAX_EXTERNAL_BYTES)?;
+            let (name, wanted, sha256) = (&external.name, &external.sha256, hex(&Sha256::digest(&bytes)));
+            if sha256 == *wanted {
+                return Ok(bytes);
+            }
+            let problem = format!(
+                "says sha256 {wanted} of `{name}`, which has {sha256}; the file is damaged or was replaced, make the card again"
+            );
+            Err(RuntimeError::Card { path: Self::path_of(model), problem })
+        };
+        self.external.iter().map(load).collect()
     }
 
     /// Parses and checks a card without its model.
@@ -276,6 +287,14 @@ impl ModelCard {
         if self.kind == ModelKind::Policy && (self.joints.is_empty() || self.encoder_sha256.is_none()) {
             return Err("a policy's card must have `joints` and `encoder_sha256`".to_owned());
         }
+        let is_file_name = |name: &str| !name.is_empty() && name != ".." && !name.contains(['/', '\\']);
+        if let Some(external) = self.external.iter().find(|external| !is_file_name(&external.name)) {
+            return Err(format!("external file `{}` must be a file name in the model's folder", external.name));
+        }
+        if let (ModelKind::Encoder, Some(interface)) = (self.kind, &self.interface) {
+            interface.feature_shape(&self.outputs)?;
+            interface.image_size(&self.inputs)?;
+        }
         if !(self.golden.tolerance.is_finite() && self.golden.tolerance > 0.0) {
             return Err(format!("golden.tolerance {} must be finite and above 0", self.golden.tolerance));
         }
@@ -288,7 +307,7 @@ fn check_golden(side: &str, tensors: &[TensorCard], golden: &BTreeMap<String, Te
     if tensors.is_empty() || golden.len() != tensors.len() {
         return Err(format!("golden.{side} holds {} tensors, `{side}` names {}", golden.len(), tensors.len()));
     }
-    for TensorCard { name, shape } in tensors {
+    for TensorCard { name, shape, .. } in tensors {
         let data = golden.get(name).ok_or_else(|| format!("golden.{side} lacks `{name}`"))?;
         if data.shape != *shape {
             return Err(format!("golden.{side}.{name} has shape {:?}, the card says {shape:?}", data.shape));
@@ -308,7 +327,7 @@ mod tests {
 
     fn encoder_card(model: &Path) -> ModelCard {
         let (image, cls) = (TensorData::new(&[1, 3, 2, 2], &[0.5; 12]), TensorData::new(&[1, 2], &[1.0, -2.5]));
-        let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+        let tensor = |name: &str, shape: &[usize]| TensorCard::f32(name, shape);
         ModelCard {
             format: CARD_FORMAT,
             kind: ModelKind::Encoder,
@@ -322,12 +341,15 @@ mod tests {
                     width: 2,
                     height: 2,
                     resize: Resize::BilinearAntialias,
+                    crop: None,
                     mean: [0.5; 3],
                     std: [0.25; 3],
                     hash: String::new(),
                 }
                 .with_hash(),
             ),
+            external: Vec::new(),
+            interface: None,
             joints: Vec::new(),
             encoder_sha256: None,
             golden: Golden {
@@ -350,6 +372,14 @@ mod tests {
         assert_eq!(ModelCard::path_of(&model), folder.path().join("encoder.card.json"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         assert_eq!(card.golden.outputs["cls"].values().unwrap(), [1.0, -2.5]);
+    }
+
+    /// Writes a file with a card; gives the file.
+    pub(super) fn saved_encoder_card(folder: &Path) -> PathBuf {
+        let model = folder.join("encoder.onnx");
+        std::fs::write(&model, b"not checked here").unwrap();
+        encoder_card(&model).save(&model).unwrap();
+        model
     }
 
     fn check(change: impl FnOnce(&mut serde_json::Value), expected: &[&str]) {

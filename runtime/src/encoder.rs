@@ -1,5 +1,7 @@
 //! From pixels to features.
 
+use std::collections::BTreeMap;
+
 use foresee_firmware_config::Provider;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +57,15 @@ pub struct EngineReport {
     pub reason: String,
     /// Threads inside one inference.
     pub intra_threads: usize,
+    /// The type that most weights have, such as `f32` or `int8`.
+    #[serde(default)]
+    pub precision: String,
+    /// Nodes of the optimised graph by what runs them, in the engine's own words, such as `CPUExecutionProvider`.
+    #[serde(default)]
+    pub nodes: BTreeMap<String, usize>,
+    /// Hex of the ed25519 key that signed the card, when it is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
     /// Hex sha256 of the model file.
     pub model_sha256: String,
 }

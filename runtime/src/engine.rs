@@ -4,6 +4,9 @@
 //! the [`EngineReport`] says what became of each. A model is served only after it gave its card's golden output here.
 
 mod adapters;
+mod admit;
+#[cfg(feature = "ort")]
+mod assignment;
 mod measure;
 #[cfg(feature = "ort")]
 mod onnxruntime;
@@ -11,16 +14,19 @@ mod probe;
 #[cfg(feature = "tract")]
 mod tract;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::Provider;
 
 use self::adapters::{OnnxEncoder, OnnxPolicy};
+pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder};
 pub use self::measure::{MeasureOptions, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
-use crate::card::{ModelCard, ModelKind, TensorCard, TensorData};
+use crate::card::{ElementType, ModelCard, ModelKind, TensorCard, TensorData, Trust};
 use crate::encoder::{Encoder, EngineReport};
 use crate::error::RuntimeError;
+use crate::onnx::OnnxSummary;
 use crate::policy::Policy;
 
 /// How to run models.
@@ -32,6 +38,23 @@ pub struct EngineOptions {
     pub intra_threads: usize,
     /// `libonnxruntime.so` of ONNX Runtime; `None` leaves it to the system's library path.
     pub library: Option<PathBuf>,
+    /// Whether a provider that takes only a part of the graph may leave the rest to the CPU; otherwise that is an error.
+    pub allow_partial: bool,
+    /// Who must have signed the models.
+    pub trust: Trust,
+}
+
+impl EngineOptions {
+    /// This provider alone, one thread, the system's library, unsigned models.
+    pub fn exactly(provider: Provider) -> Self {
+        Self {
+            choice: ProviderChoice::Exactly(provider),
+            intra_threads: 1,
+            library: None,
+            allow_partial: false,
+            trust: Trust::default(),
+        }
+    }
 }
 
 /// Which provider runs a model.
@@ -49,11 +72,16 @@ pub enum ProviderChoice {
 /// [`RuntimeError::File`] and [`RuntimeError::Card`] for a missing, damaged or foreign file, [`RuntimeError::Provider`] when the
 /// provider does not come up, [`RuntimeError::Model`] when the model cannot be loaded or does not prove itself.
 pub fn open_encoder(model: &Path, options: &EngineOptions) -> Result<Box<dyn Encoder>, RuntimeError> {
-    let (card, bytes) = ModelCard::load_with_model(model)?;
-    expect_kind(model, &card, ModelKind::Encoder)?;
-    let opened = open_session(&Model { path: model, card: &card, bytes: &bytes }, options)?;
-    let encoder = OnnxEncoder::new(card, opened);
-    encoder.map(|encoder| Box::new(encoder) as _).map_err(|problem| card_error(model, problem))
+    let encoder = open_onnx_encoder(model, options)?;
+    Ok(Box::new(encoder))
+}
+
+fn open_onnx_encoder(model: &Path, options: &EngineOptions) -> Result<OnnxEncoder, RuntimeError> {
+    let read = ReadModel::load(model, options)?;
+    expect_kind(model, &read.card, ModelKind::Encoder)?;
+    let opened = open_session(&read.model(model)?, options)?;
+    let encoder = OnnxEncoder::new(read.card, opened);
+    encoder.map_err(|problem| card_error(model, problem))
 }
 
 /// Opens a policy for the features of this encoder and these joints, as [`open_encoder`] does.
@@ -66,11 +94,11 @@ pub fn open_policy(
     joint_names: &[String],
     options: &EngineOptions,
 ) -> Result<Box<dyn Policy>, RuntimeError> {
-    let (card, bytes) = ModelCard::load_with_model(model)?;
-    expect_kind(model, &card, ModelKind::Policy)?;
-    adapters::check_policy(&card, encoder_card, joint_names).map_err(|problem| card_error(model, problem))?;
-    let opened = open_session(&Model { path: model, card: &card, bytes: &bytes }, options)?;
-    let policy = OnnxPolicy::new(card, opened);
+    let read = ReadModel::load(model, options)?;
+    expect_kind(model, &read.card, ModelKind::Policy)?;
+    adapters::check_policy(&read.card, encoder_card, joint_names).map_err(|problem| card_error(model, problem))?;
+    let opened = open_session(&read.model(model)?, options)?;
+    let policy = OnnxPolicy::new(read.card, opened);
     policy.map(|policy| Box::new(policy) as _).map_err(|problem| card_error(model, problem))
 }
 
@@ -88,11 +116,55 @@ struct OpenedSession {
     report: EngineReport,
 }
 
+/// A card with what was checked against it.
+struct ReadModel {
+    card: ModelCard,
+    bytes: Vec<u8>,
+    external: Vec<Vec<u8>>,
+    /// Hex of the key that signed the card.
+    signed_by: Option<String>,
+}
+
+impl ReadModel {
+    fn load(path: &Path, options: &EngineOptions) -> Result<Self, RuntimeError> {
+        let (card, bytes, card_bytes) = ModelCard::load_with_model(path)?;
+        let signed_by = options.trust.check(path, &card_bytes)?;
+        let external = card.load_external(path)?;
+        Ok(Self { card, bytes, external, signed_by })
+    }
+
+    fn model<'a>(&'a self, path: &'a Path) -> Result<Model<'a>, RuntimeError> {
+        let summary = OnnxSummary::parse(&self.bytes);
+        let summary = summary.map_err(|problem| RuntimeError::Model { path: path.to_path_buf(), problem })?;
+        let (external, signed_by) = (self.external.as_slice(), self.signed_by.clone());
+        Ok(Model { path, card: &self.card, bytes: &self.bytes, external, summary, signed_by })
+    }
+}
+
 /// A model file, read and checked against its card.
 struct Model<'a> {
     path: &'a Path,
     card: &'a ModelCard,
     bytes: &'a [u8],
+    /// In the order of `card.external`.
+    external: &'a [Vec<u8>],
+    summary: OnnxSummary,
+    signed_by: Option<String>,
+}
+
+/// A session before its proof.
+struct Loaded {
+    session: Box<dyn InferenceSession>,
+    /// Name and version.
+    engine: String,
+    /// Nodes by what runs them.
+    nodes: BTreeMap<String, usize>,
+}
+
+/// A tensor of a graph with values, as f32.
+struct NamedTensor {
+    card: TensorCard,
+    values: Vec<f32>,
 }
 
 /// Why a provider does not run a model.
@@ -107,7 +179,7 @@ fn open_session(model: &Model<'_>, options: &EngineOptions) -> Result<OpenedSess
     let list = match &options.choice {
         ProviderChoice::Exactly(provider) => {
             return open_one(model, *provider, options)
-                .map(|(session, engine)| opened(model, options, *provider, (session, engine, "asked for".to_owned())))
+                .map(|loaded| opened(model, options, *provider, (loaded, "asked for".to_owned())))
                 .map_err(|refusal| match refusal {
                     Refusal::Provider(problem) => {
                         RuntimeError::Provider { provider: provider.name().to_owned(), problem }
@@ -120,12 +192,12 @@ fn open_session(model: &Model<'_>, options: &EngineOptions) -> Result<OpenedSess
     let mut refusals = Vec::new();
     for provider in list {
         match open_one(model, *provider, options) {
-            Ok((session, engine)) => {
+            Ok(loaded) => {
                 let reason = match refusals.as_slice() {
                     [] => "first of the list".to_owned(),
                     refusals => format!("after {}", refusals.join("; ")),
                 };
-                return Ok(opened(model, options, *provider, (session, engine, reason)));
+                return Ok(opened(model, options, *provider, (loaded, reason)));
             }
             Err(Refusal::Provider(problem) | Refusal::Model(problem)) => {
                 refusals.push(format!("{}: {problem}", provider.name()));
@@ -141,49 +213,52 @@ fn opened(
     model: &Model<'_>,
     options: &EngineOptions,
     provider: Provider,
-    (session, engine, reason): (Box<dyn InferenceSession>, String, String),
+    (Loaded { session, engine, nodes }, reason): (Loaded, String),
 ) -> OpenedSession {
-    let intra_threads = if provider == Provider::Tract { 1 } else { options.intra_threads };
-    let model_sha256 = model.card.sha256.clone();
-    OpenedSession { session, report: EngineReport { provider, engine, reason, intra_threads, model_sha256 } }
+    let report = EngineReport {
+        provider,
+        engine,
+        reason,
+        intra_threads: if provider == Provider::Tract { 1 } else { options.intra_threads },
+        precision: model.summary.precision().to_owned(),
+        nodes,
+        signed_by: model.signed_by.clone(),
+        model_sha256: model.card.sha256.clone(),
+    };
+    OpenedSession { session, report }
 }
 
-/// Loads the model and has it prove itself; gives the session and the engine's name with version.
-fn open_one(
-    model: &Model<'_>,
-    provider: Provider,
-    options: &EngineOptions,
-) -> Result<(Box<dyn InferenceSession>, String), Refusal> {
-    let (mut session, engine) = load(model, provider, options)?;
-    prove(model.card, session.as_mut())
-        .map_err(|problem| Refusal::Model(format!("on {} ({engine}) {problem}", provider.name())))?;
-    Ok((session, engine))
+/// Loads the model and has it prove itself.
+fn open_one(model: &Model<'_>, provider: Provider, options: &EngineOptions) -> Result<Loaded, Refusal> {
+    let mut loaded = load(model, provider, options)?;
+    prove(model.card, loaded.session.as_mut())
+        .map_err(|problem| Refusal::Model(format!("on {} ({}) {problem}", provider.name(), loaded.engine)))?;
+    Ok(loaded)
 }
 
-fn load(
-    model: &Model<'_>,
-    provider: Provider,
-    options: &EngineOptions,
-) -> Result<(Box<dyn InferenceSession>, String), Refusal> {
+fn load(model: &Model<'_>, provider: Provider, options: &EngineOptions) -> Result<Loaded, Refusal> {
     match provider {
         #[cfg(feature = "tract")]
-        Provider::Tract => tract::open(model.card, model.bytes),
+        Provider::Tract => tract::open(model),
         #[cfg(feature = "ort")]
-        Provider::Cpu | Provider::Cuda | Provider::Tensorrt => {
-            onnxruntime::open(model.card, model.bytes, provider, options)
-        }
+        Provider::Cpu | Provider::Cuda | Provider::Tensorrt => onnxruntime::open(model, provider, options),
         #[cfg(not(all(feature = "ort", feature = "tract")))]
         _ => {
-            let _ = (model.bytes, options);
-            let feature = if provider == Provider::Tract { "tract" } else { "ort" };
-            Err(Refusal::Provider(format!("this build has no {feature}; build with the feature `{feature}`")))
+            let _ = (model.bytes, model.external, model.path, options);
+            Err(lacks(provider))
         }
     }
 }
 
+#[cfg(not(all(feature = "ort", feature = "tract")))]
+fn lacks(provider: Provider) -> Refusal {
+    let feature = if provider == Provider::Tract { "tract" } else { "ort" };
+    Refusal::Provider(format!("this build has no {feature}; build with the feature `{feature}`"))
+}
+
 /// Runs the golden input and compares with the golden output.
 fn prove(card: &ModelCard, session: &mut dyn InferenceSession) -> Result<(), String> {
-    let values = |tensors: &[TensorCard], golden: &std::collections::BTreeMap<String, TensorData>| {
+    let values = |tensors: &[TensorCard], golden: &BTreeMap<String, TensorData>| {
         let values = |tensor: &TensorCard| golden.get(&tensor.name).map_or(Ok(Vec::new()), TensorData::values);
         tensors.iter().map(values).collect::<Result<Vec<_>, _>>()
     };
@@ -237,29 +312,59 @@ fn one_line(error: &impl std::fmt::Display) -> String {
     }
 }
 
-/// A graph's input or output: its name, and its shape with `None` where the graph leaves it open; empty where unknown.
+/// What to do about an operator or operator set that an engine lacks; empty when that is not what it says.
 #[cfg(any(feature = "ort", feature = "tract"))]
-type GraphTensor = (String, Vec<Option<usize>>);
+fn explain_operator(message: &str) -> &'static str {
+    let message = message.to_lowercase();
+    let is_opset = message.contains("opset") && message.contains("guarantees support");
+    let is_operator = [
+        "no op registered",
+        "not a registered function/op",
+        "not_implemented",
+        "unimplemented(",
+        "unsupported operator",
+        "could not find an implementation",
+    ];
+    if is_opset || message.contains("unsupported model ir version") {
+        "; this engine is older than the model: export it for opset 17, or use a newer ONNX Runtime"
+    } else if is_operator.iter().any(|words| message.contains(words)) {
+        "; the engine lacks this operator: use another provider, or export the model with standard operators of opset 17"
+    } else {
+        ""
+    }
+}
 
-/// Compares a graph's tensors with the card's.
+/// A graph's input or output.
+#[cfg(any(feature = "ort", feature = "tract"))]
+struct GraphTensor {
+    name: String,
+    /// `None` where the graph leaves a size open; empty where the shape is unknown.
+    shape: Vec<Option<usize>>,
+    /// `Some(None)`: known, and not one that the loop understands.
+    element: Option<Option<ElementType>>,
+}
+
+/// Compares a graph's tensors with the card's. Outputs that the card does not name are not computed; inputs must all be given.
 #[cfg(any(feature = "ort", feature = "tract"))]
 fn check_tensors(side: &str, graph: &[GraphTensor], card: &[TensorCard]) -> Result<(), String> {
-    let names = || graph.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    if graph.len() != card.len() {
-        return Err(format!(
-            "has {side} {} where its card names {}; it is the card of another model",
-            names(),
-            card.len()
-        ));
+    let names = || graph.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>().join(", ");
+    if side == "inputs" && graph.len() != card.len() {
+        let (names, count) = (names(), card.len());
+        return Err(format!("has {side} {names} where its card names {count}; it is the card of another model"));
     }
-    for TensorCard { name, shape } in card {
-        let Some((_, found)) = graph.iter().find(|(found, _)| found == name) else {
+    for TensorCard { name, shape, element } in card {
+        let Some(found) = graph.iter().find(|found| found.name == *name) else {
             return Err(format!("has no `{name}` among its {side} ({}); it is the card of another model", names()));
         };
-        let fits = found.len() == shape.len()
-            && found.iter().zip(shape).all(|(found, size)| found.is_none_or(|found| found == *size));
-        if !found.is_empty() && !fits {
-            return Err(format!("gives `{name}` the shape {found:?} where its card says {shape:?}"));
+        if found.element.is_some_and(|found| found != Some(*element)) {
+            return Err(format!(
+                "`{name}` is not {element:?} as its card says; export the model in f32 or f16 and make its card again"
+            ));
+        }
+        let fits = found.shape.len() == shape.len()
+            && found.shape.iter().zip(shape).all(|(found, size)| found.is_none_or(|found| found == *size));
+        if !found.shape.is_empty() && !fits {
+            return Err(format!("gives `{name}` the shape {:?} where its card says {shape:?}", found.shape));
         }
     }
     Ok(())

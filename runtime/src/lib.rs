@@ -42,15 +42,17 @@ mod zenoh;
 #[cfg(feature = "camera")]
 pub use camera::{CameraDevice, CameraSource};
 pub use card::{
-    CARD_FORMAT, Golden, ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, TensorCard, TensorData,
+    CARD_FORMAT, CardSignature, ClassToken, Crop, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout,
+    ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, SigningKey, TensorCard, TensorData, TokenLayout,
+    Trust, VerifyingKey,
 };
 pub use command::Action;
 pub use control_loop::{ControlLoop, Ends, LoopEvent, RunEnd, Stage, TickReport, run};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 pub use engine::{
-    EngineOptions, MeasureOptions, ProviderChoice, ProviderProbe, ServingMeasure, measure_serving, open_encoder,
-    open_policy, probe_providers,
+    AdmitOptions, Admitted, ClassTokenChoice, EngineOptions, MeasureOptions, ProviderChoice, ProviderProbe,
+    ServingMeasure, admit_encoder, measure_serving, open_encoder, open_policy, probe_providers,
 };
 pub use error::RuntimeError;
 pub use faults::{FaultRow, run_faults};
@@ -64,7 +66,10 @@ pub use log::{
     CommandRecorder, CommandTopic, LogEntry, LogHeader, LogReader, LogSource, LogWriter, RecordedCommand, Recorder,
     RecorderOptions, RecorderSummary,
 };
-pub use onnx::{ONNX_OPSET, OnnxAttribute, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxValue, write_model};
+pub use onnx::{
+    ONNX_OPSET, OnnxAttribute, OnnxAxis, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxSummary, OnnxTensor, OnnxValue,
+    write_model,
+};
 pub use policy::Policy;
 pub use preprocess::Preprocessor;
 pub use raw_pixels::RawPixels;

@@ -1,9 +1,10 @@
-//! Writes ONNX files: a small graph builder over hand-derived protobuf messages, no code generator, no reader.
+//! Writes ONNX files: a small graph builder over hand-derived protobuf messages, no code generator; and reads what a file says of itself.
 //!
 //! Opset 17 (the first with `LayerNormalization`) and IR version 8: taken by ONNX Runtime, tract and TensorRT alike. GELU is
 //! written out with `Erf`, since the `Gelu` operator needs opset 20.
 
 mod messages;
+mod reader;
 
 use std::path::Path;
 
@@ -14,6 +15,8 @@ use self::messages::{
     DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
+pub(crate) use self::reader::type_name;
+pub use self::reader::{OnnxAxis, OnnxSummary, OnnxTensor};
 use crate::error::RuntimeError;
 use crate::files::write_atomically;
 

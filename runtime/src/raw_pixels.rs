@@ -24,12 +24,13 @@ impl RawPixels {
             width,
             height,
             resize: Resize::BilinearAntialias,
+            crop: None,
             mean: [0.5; 3],
             std: [0.5; 3],
             hash: String::new(),
         }
         .with_hash();
-        let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+        let tensor = TensorCard::f32;
         let golden = |tensors: &[TensorCard]| -> BTreeMap<String, TensorData> {
             let zeros = |card: &TensorCard| TensorData::new(&card.shape, &vec![0.0; card.shape.iter().product()]);
             tensors.iter().map(|card| (card.name.clone(), zeros(card))).collect()
@@ -43,6 +44,9 @@ impl RawPixels {
             engine: "raw pixels".to_owned(),
             reason: "nothing to infer".to_owned(),
             intra_threads: 1,
+            precision: "f32".to_owned(),
+            nodes: BTreeMap::new(),
+            signed_by: None,
             model_sha256: sha256.clone(),
         };
         let card = ModelCard {
@@ -55,6 +59,8 @@ impl RawPixels {
             inputs,
             outputs,
             preprocessing: Some(preprocessing),
+            external: Vec::new(),
+            interface: None,
             joints: Vec::new(),
             encoder_sha256: None,
             provenance: Provenance::default(),

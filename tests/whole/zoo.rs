@@ -20,7 +20,7 @@ fn native() -> PathBuf {
 
 fn options(provider: Provider) -> EngineOptions {
     let library = Some(native().join("onnxruntime/lib/libonnxruntime.so"));
-    EngineOptions { choice: ProviderChoice::Exactly(provider), intra_threads: 1, library }
+    EngineOptions { library, ..EngineOptions::exactly(provider) }
 }
 
 fn models() -> Vec<PathBuf> {

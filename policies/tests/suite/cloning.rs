@@ -22,7 +22,7 @@ const NUM_TOKENS: usize = (SIDE / PATCH) * (SIDE / PATCH);
 const DIM: usize = 3 * PATCH * PATCH;
 
 fn engine() -> EngineOptions {
-    EngineOptions { choice: ProviderChoice::Exactly(Provider::Tract), intra_threads: 1, library: None }
+    EngineOptions::exactly(Provider::Tract)
 }
 
 fn profile() -> DeviceProfile {
@@ -42,7 +42,7 @@ fn write_patch_encoder(model: &Path) {
     graph.add_output("tokens", &tokens, &[OnnxDim::Batch, OnnxDim::Fixed(NUM_TOKENS), OnnxDim::Fixed(DIM)]);
     graph.add_output("cls", &cls, &[OnnxDim::Batch, OnnxDim::Fixed(DIM)]);
     write_model(model, &graph.to_bytes()).expect("written");
-    let tensor = |name: &str, shape: &[usize]| TensorCard { name: name.to_owned(), shape: shape.to_vec() };
+    let tensor = TensorCard::f32;
     let data =
         |name: &str, shape: &[usize]| (name.to_owned(), TensorData::new(shape, &vec![0.25; shape.iter().product()]));
     let (image, tokens, cls) = ([1, 3, SIDE, SIDE], [1, NUM_TOKENS, DIM], [1, DIM]);
@@ -50,6 +50,7 @@ fn write_patch_encoder(model: &Path) {
         width: SIDE,
         height: SIDE,
         resize: Resize::BilinearAntialias,
+        crop: None,
         mean: [0.5; 3],
         std: [0.25; 3],
         hash: String::new(),
@@ -62,6 +63,8 @@ fn write_patch_encoder(model: &Path) {
         sha256: sha256_file(model).expect("hashed"),
         inputs: vec![tensor("image", &image)],
         outputs: vec![tensor("tokens", &tokens), tensor("cls", &cls)],
+        external: Vec::new(),
+        interface: None,
         preprocessing: Some(preprocessing.with_hash()),
         joints: Vec::new(),
         encoder_sha256: None,

@@ -1,7 +1,7 @@
 //! ONNX models as the loop sees them.
 
 use super::{InferenceSession, OpenedSession};
-use crate::card::{ModelCard, TensorCard};
+use crate::card::{ClassToken, EncoderInterface, ImageLayout, ModelCard, TensorCard, TokenLayout};
 use crate::command::Action;
 use crate::encoder::{Encoder, EncoderInput, EngineReport, Features};
 use crate::error::RuntimeError;
@@ -13,38 +13,77 @@ pub(super) struct OnnxEncoder {
     card: ModelCard,
     report: EngineReport,
     session: Box<dyn InferenceSession>,
-    /// Whether `tokens` comes before `cls` in the card.
-    is_tokens_first: bool,
-    num_inputs: usize,
+    reading: Reading,
+    /// Of the image.
+    height: usize,
+    width: usize,
     num_tokens: usize,
     dim: usize,
 }
 
-impl OnnxEncoder {
-    pub(super) fn new(card: ModelCard, OpenedSession { session, report }: OpenedSession) -> Result<Self, String> {
-        let [image] = one_of(&card.inputs, ["image"])?;
-        let [tokens, cls] = one_of(&card.outputs, ["tokens", "cls"])?;
-        let (&[1, 3, height, width], &[1, num_tokens, dim], &[1, cls_dim]) = (&image[..], &tokens[..], &cls[..]) else {
-            return Err(format!(
-                "an encoder takes image [1, 3, H, W] and gives tokens [1, N, D] and cls [1, D], not {image:?}, {tokens:?}, {cls:?}"
-            ));
-        };
-        let preprocessed = card.preprocessing.as_ref().map(|preprocessing| (preprocessing.height, preprocessing.width));
-        if dim != cls_dim || preprocessed != Some((height, width)) {
-            return Err(format!(
-                "sizes disagree: image {image:?} against preprocessing {preprocessed:?}, tokens {tokens:?} against cls {cls:?}"
-            ));
-        }
-        let is_tokens_first = card.outputs.first().is_some_and(|output| output.name == "tokens");
-        Ok(Self { card, report, session, is_tokens_first, num_inputs: 3 * height * width, num_tokens, dim })
-    }
+/// How the session's tensors become features.
+enum Reading {
+    /// Outputs `tokens [1, N, D]` and `cls [1, D]` are the features; the session writes into the lent buffers.
+    Direct {
+        /// Whether the tokens come before the class token in the card.
+        is_tokens_first: bool,
+    },
+    /// Anything else goes through buffers of its own.
+    Staged {
+        interface: EncoderInterface,
+        /// The image with its channels last, where the graph wants it so; empty otherwise.
+        image: Vec<f32>,
+        /// In the card's order.
+        outputs: Vec<Vec<f32>>,
+        tokens_idx: usize,
+        /// The class token's output; the tokens' where it has none.
+        cls_idx: usize,
+    },
 }
 
 impl OnnxEncoder {
+    pub(super) fn new(card: ModelCard, OpenedSession { session, report }: OpenedSession) -> Result<Self, String> {
+        let interface = card.encoder_interface();
+        let (height, width) = interface.image_size(&card.inputs)?;
+        let (num_tokens, dim) = interface.feature_shape(&card.outputs)?;
+        let preprocessed = card.preprocessing.as_ref().map(|preprocessing| (preprocessing.height, preprocessing.width));
+        if preprocessed != Some((height, width)) {
+            return Err(format!(
+                "sizes disagree: the image is {width}x{height}, preprocessing gives {preprocessed:?} (height, width)"
+            ));
+        }
+        let reading = Reading::new(&card, interface);
+        Ok(Self { card, report, session, reading, height, width, num_tokens, dim })
+    }
+
     /// The engine's plainest call on the last input.
     pub(super) fn run_bare(&mut self) -> Result<(), RuntimeError> {
         let inference = |problem| RuntimeError::Inference { model: self.card.name.clone(), problem };
         self.session.run_bare().map_err(inference)
+    }
+}
+
+impl Reading {
+    fn new(card: &ModelCard, interface: EncoderInterface) -> Self {
+        let idx_of = |name: &str| card.outputs.iter().position(|output| output.name == name).unwrap_or_default();
+        let tokens_idx = idx_of(&interface.tokens);
+        let cls_idx = match &interface.cls {
+            ClassToken::Output(name) => idx_of(name),
+            ClassToken::Row(_) | ClassToken::Mean => tokens_idx,
+        };
+        let is_direct = interface.layout == ImageLayout::Nchw
+            && interface.token_layout == TokenLayout::Rows
+            && interface.num_prefix_tokens == 0
+            && card.outputs.len() == 2
+            && cls_idx != tokens_idx;
+        if is_direct {
+            return Self::Direct { is_tokens_first: tokens_idx == 0 };
+        }
+        let count = |card: &TensorCard| card.shape.iter().product::<usize>();
+        let num_pixels = card.inputs.first().map_or(0, count);
+        let image = if interface.layout == ImageLayout::Nhwc { vec![0.0; num_pixels] } else { Vec::new() };
+        let outputs = card.outputs.iter().map(|output| vec![0.0; count(output)]).collect();
+        Self::Staged { interface, image, outputs, tokens_idx, cls_idx }
     }
 }
 
@@ -59,20 +98,78 @@ impl Encoder for OnnxEncoder {
 
     fn encode(&mut self, input: &EncoderInput, features: &mut Features) -> Result<(), RuntimeError> {
         let inference = |problem| RuntimeError::Inference { model: self.card.name.clone(), problem };
-        if input.data.len() != self.num_inputs {
-            return Err(inference(format!(
-                "an input of {} values where {} are wanted",
-                input.data.len(),
-                self.num_inputs
-            )));
+        let wanted = 3 * self.height * self.width;
+        if input.data.len() != wanted {
+            return Err(inference(format!("an input of {} values where {wanted} are wanted", input.data.len())));
         }
         // The lent features keep their size from the second frame on.
         (features.num_tokens, features.dim) = (self.num_tokens, self.dim);
         features.tokens.resize(self.num_tokens * self.dim, 0.0);
         features.cls.resize(self.dim, 0.0);
-        let (tokens, cls) = (features.tokens.as_mut_slice(), features.cls.as_mut_slice());
-        let mut outputs = if self.is_tokens_first { [tokens, cls] } else { [cls, tokens] };
-        self.session.run(&[&input.data], &mut outputs).map_err(inference)
+        match &mut self.reading {
+            Reading::Direct { is_tokens_first } => {
+                let (tokens, cls) = (features.tokens.as_mut_slice(), features.cls.as_mut_slice());
+                let mut outputs = if *is_tokens_first { [tokens, cls] } else { [cls, tokens] };
+                self.session.run(&[&input.data], &mut outputs).map_err(inference)
+            }
+            Reading::Staged { interface, image, outputs, tokens_idx, cls_idx } => {
+                if !image.is_empty() {
+                    channels_last(&input.data, image);
+                }
+                let given = if image.is_empty() { &input.data } else { &*image };
+                // At most a handful of outputs; the slices live on the stack.
+                run_staged(self.session.as_mut(), given, outputs).map_err(inference)?;
+                if let [Some(tokens), Some(cls)] = [outputs.get(*tokens_idx), outputs.get(*cls_idx)] {
+                    arrange(interface, tokens, cls, features);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An encoder's card names one or two outputs.
+fn run_staged(session: &mut dyn InferenceSession, image: &[f32], outputs: &mut [Vec<f32>]) -> Result<(), String> {
+    match outputs {
+        [only] => session.run(&[image], &mut [only]),
+        [first, second] => session.run(&[image], &mut [first, second]),
+        others => Err(format!("{} outputs where an encoder has one or two; make its card again", others.len())),
+    }
+}
+
+/// `[3, H * W]` -> `[H * W, 3]`.
+fn channels_last(planes: &[f32], pixels: &mut [f32]) {
+    let (red, rest) = planes.split_at(planes.len() / 3);
+    let (green, blue) = rest.split_at(rest.len() / 2);
+    for (pixel, ((red, green), blue)) in pixels.as_chunks_mut::<3>().0.iter_mut().zip(red.iter().zip(green).zip(blue)) {
+        *pixel = [*red, *green, *blue];
+    }
+}
+
+/// What the graph gave -> tokens `[N, D]` and class token `[D]`.
+fn arrange(interface: &EncoderInterface, tokens: &[f32], cls: &[f32], features: &mut Features) {
+    let dim = features.dim;
+    if interface.token_layout == TokenLayout::ChannelsFirst {
+        for (token_idx, token) in features.tokens.chunks_exact_mut(dim).enumerate() {
+            let values = tokens.iter().skip(token_idx).step_by(features.num_tokens);
+            token.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+        }
+    } else {
+        let patches = tokens.get(interface.num_prefix_tokens * dim..).unwrap_or_default();
+        features.tokens.iter_mut().zip(patches).for_each(|(to, from)| *to = *from);
+    }
+    match &interface.cls {
+        ClassToken::Output(_) => features.cls.iter_mut().zip(cls).for_each(|(to, from)| *to = *from),
+        ClassToken::Row(row) => {
+            features.cls.iter_mut().zip(tokens.iter().skip(row * dim)).for_each(|(to, from)| *to = *from);
+        }
+        ClassToken::Mean => {
+            features.cls.fill(0.0);
+            for token in features.tokens.chunks_exact(dim) {
+                features.cls.iter_mut().zip(token).for_each(|(mean, value)| *mean += value);
+            }
+            features.cls.iter_mut().for_each(|mean| *mean /= features.num_tokens as f32);
+        }
     }
 }
 
@@ -154,11 +251,8 @@ pub(super) fn check_policy(card: &ModelCard, encoder: &ModelCard, joint_names: &
     let [tokens, joints] = one_of(&card.inputs, ["tokens", "joints"])?;
     let [action] = one_of(&card.outputs, ["action"])?;
     let num_joints = card.joints.len();
-    let [given] = one_of(
-        &encoder.outputs.iter().filter(|output| output.name == "tokens").cloned().collect::<Vec<_>>(),
-        ["tokens"],
-    )
-    .map(|[shape]| [shape.clone()])?;
+    let (num_tokens, dim) = encoder.feature_shape()?;
+    let given = vec![1, num_tokens, dim];
     if *tokens != given || joints[..] != [1, 2 * num_joints] || action[..] != [1, num_joints] {
         return Err(format!(
             "takes tokens {tokens:?} and joints {joints:?} and gives action {action:?}; the encoder gives tokens {given:?} and there are {num_joints} joints"

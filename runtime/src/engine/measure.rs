@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineOptions, Model, OnnxEncoder, card_error, expect_kind, open_session};
-use crate::card::{ModelCard, ModelKind};
+use super::{EngineOptions, OnnxEncoder, card_error, open_onnx_encoder};
 use crate::encoder::{Encoder, EncoderInput, EngineReport, Features};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
@@ -80,10 +79,7 @@ struct Serving {
 
 impl Serving {
     fn open(model: &Path, engine: &EngineOptions) -> Result<Self, RuntimeError> {
-        let (card, bytes) = ModelCard::load_with_model(model)?;
-        expect_kind(model, &card, ModelKind::Encoder)?;
-        let opened = open_session(&Model { path: model, card: &card, bytes: &bytes }, engine)?;
-        let encoder = OnnxEncoder::new(card, opened).map_err(|problem| card_error(model, problem))?;
+        let encoder = open_onnx_encoder(model, engine)?;
         let no_preprocessing = || card_error(model, "has no preprocessing".to_owned());
         let preprocessing = encoder.card().preprocessing.clone().ok_or_else(no_preprocessing)?;
         Ok(Self {

@@ -1,17 +1,24 @@
 //! ONNX Runtime, loaded from its shared library once a process: CPU, CUDA and TensorRT.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use foresee_firmware_config::Provider;
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session};
-use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
+use ort::value::{DynValue, DynValueRef, Outlet, Tensor, TensorElementType, ValueType};
 
-use super::{EngineOptions, GraphTensor, InferenceSession, Refusal, check_tensors, one_line};
-use crate::card::ModelCard;
+use super::assignment::{Assignment, RECORD_ENTRY};
+use super::{
+    EngineOptions, GraphTensor, InferenceSession, Loaded, Model, NamedTensor, Refusal, check_tensors, explain_operator,
+    one_line,
+};
+use crate::card::{ElementType, TensorCard};
+use crate::onnx::{OnnxAxis, OnnxSummary};
 
 /// The name that the system's loader knows the library by.
 const LIBRARY_NAME: &str = "libonnxruntime.so";
@@ -69,35 +76,91 @@ fn engine_of(path: &Path, build_info: &str) -> String {
     format!("onnxruntime {}", version.or_else(commit).unwrap_or_else(|| "of unknown version".to_owned()))
 }
 
-/// Loads a model on this provider and no other.
-pub(super) fn open(
-    card: &ModelCard,
-    bytes: &[u8],
-    provider: Provider,
-    options: &EngineOptions,
-) -> Result<(Box<dyn InferenceSession>, String), Refusal> {
+/// Loads a model on this provider and no other, unless the options allow it to take a part.
+pub(super) fn open(model: &Model<'_>, provider: Provider, options: &EngineOptions) -> Result<Loaded, Refusal> {
     let library = load_library(options.library.as_deref()).map_err(Refusal::Provider)?;
-    let builder = session_builder(&library, provider, options.intra_threads).map_err(Refusal::Provider)?;
-    let session = OrtSession::new(builder, card, bytes, provider).map_err(Refusal::Model)?;
-    Ok((Box::new(session), library.engine))
+    let what = BuilderOptions { provider, intra_threads: options.intra_threads, may_be_partial: options.allow_partial };
+    let build = |what: &BuilderOptions| {
+        let builder = session_builder(&library, what).map_err(Refusal::Provider)?;
+        let builder = with_model(builder, model).map_err(|error| Refusal::Model(one_line(&error)))?;
+        commit(builder, model).map_err(Refusal::Model)
+    };
+    let session = build(&what).map_err(|refusal| match refusal {
+        // Built once more without the ban: the session then says which nodes the provider does not take.
+        Refusal::Model(problem) if provider != Provider::Cpu && !options.allow_partial => {
+            let allowed = build(&BuilderOptions { may_be_partial: true, ..what });
+            let left = allowed.ok().and_then(|session| Assignment::of(&session).ok()?.left_by(ort_name(provider)));
+            Refusal::Model(left.map_or(problem, |left| {
+                format!("{} takes only a part of this graph: {left} would run on the CPU; export it without these, allow a part, or use another provider", provider.name())
+            }))
+        }
+        other => other,
+    })?;
+    let assignment = Assignment::of(&session).map_err(|error| Refusal::Model(one_line(&error)))?;
+    let nodes = assignment.num_nodes();
+    let session = OrtSession::new(session, model, provider).map_err(Refusal::Model)?;
+    Ok(Loaded { session: Box::new(session), engine: library.engine, nodes })
 }
 
-/// A builder on which the provider has come up, without a way back to the CPU.
-pub(super) fn session_builder(library: &Library, provider: Provider, threads: usize) -> Result<SessionBuilder, String> {
+/// Runs a graph once on inputs of these shapes; gives every floating output, in graph order.
+pub(super) fn explore(
+    model: &Model<'_>,
+    inputs: &[NamedTensor],
+    options: &EngineOptions,
+) -> Result<Vec<NamedTensor>, Refusal> {
+    let library = load_library(options.library.as_deref()).map_err(Refusal::Provider)?;
+    let what = BuilderOptions { provider: Provider::Cpu, intra_threads: options.intra_threads, may_be_partial: false };
+    let builder = session_builder(&library, &what).map_err(Refusal::Provider)?;
+    let builder = with_model(builder, model).map_err(|error| Refusal::Model(one_line(&error)))?;
+    let mut session = commit(builder, model).map_err(Refusal::Model)?;
+    let mut run = || -> ort::Result<Vec<NamedTensor>> {
+        let mut given: Vec<(String, DynValue)> = Vec::with_capacity(inputs.len());
+        for NamedTensor { card, values } in inputs {
+            let mut tensor = BoundTensor::new(&session, card)?;
+            tensor.fill(values);
+            given.push((card.name.clone(), tensor.into_value()));
+        }
+        let outputs = session.run(given)?;
+        let mut found = Vec::new();
+        for (name, value) in outputs.iter() {
+            let shape =
+                |shape: &[i64]| shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect::<Vec<_>>();
+            if let Ok((sizes, values)) = value.try_extract_tensor::<f32>() {
+                found.push(NamedTensor { card: TensorCard::f32(name, &shape(sizes)), values: values.to_vec() });
+            } else if let Ok((sizes, values)) = value.try_extract_tensor::<f16>() {
+                let card = TensorCard { element: ElementType::F16, ..TensorCard::f32(name, &shape(sizes)) };
+                found.push(NamedTensor { card, values: values.to_f32_vec() });
+            }
+        }
+        Ok(found)
+    };
+    run().map_err(|error| Refusal::Model(format!("onnxruntime cannot run this graph: {}", one_line(&error))))
+}
+
+/// What a session is built for.
+#[derive(Clone, Copy)]
+pub(super) struct BuilderOptions {
+    pub(super) provider: Provider,
+    pub(super) intra_threads: usize,
+    /// Whether nodes that the provider does not take may run on the CPU.
+    pub(super) may_be_partial: bool,
+}
+
+/// A builder on which the provider has come up, without a way back to the CPU unless that is allowed.
+pub(super) fn session_builder(library: &Library, options: &BuilderOptions) -> Result<SessionBuilder, String> {
     let build = || -> ort::Result<SessionBuilder> {
-        let builder = Session::builder(&library.environment)?.with_intra_threads(threads)?;
+        let builder = Session::builder(&library.environment)?.with_intra_threads(options.intra_threads)?;
         // A spinning thread pool takes the cores from the rest of the loop.
-        let builder = builder.with_intra_op_spinning(false)?;
-        Ok(match execution_provider(provider) {
-            Some(provider) => builder.with_execution_providers([provider])?.with_disable_cpu_fallback()?,
-            None => builder,
-        })
+        let builder = builder.with_intra_op_spinning(false)?.with_config_entry(RECORD_ENTRY, "1")?;
+        let Some(provider) = execution_provider(options.provider) else { return Ok(builder) };
+        let builder = builder.with_execution_providers([provider])?;
+        Ok(if options.may_be_partial { builder } else { builder.with_disable_cpu_fallback()? })
     };
     build().map_err(|error| {
         let beside = library.path.parent().unwrap_or(Path::new(".")).display();
         format!(
             "{} does not come up: {}; it needs the GPU build of ONNX Runtime with its provider library in {beside}, and NVIDIA's libraries and driver",
-            provider.name(),
+            options.provider.name(),
             one_line(&error)
         )
     })
@@ -111,35 +174,140 @@ fn execution_provider(provider: Provider) -> Option<ExecutionProviderDispatch> {
     }
 }
 
+/// ONNX Runtime's own name of a provider.
+fn ort_name(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Tensorrt => "TensorrtExecutionProvider",
+        Provider::Cuda => "CUDAExecutionProvider",
+        Provider::Cpu | Provider::Tract => "CPUExecutionProvider",
+    }
+}
+
+/// Gives the builder what it must know of the model: sizes for its open dimensions, and external weights.
+fn with_model(mut builder: SessionBuilder, model: &Model<'_>) -> ort::Result<SessionBuilder> {
+    for (name, size) in open_dimensions(&model.summary, &model.card.inputs) {
+        builder = builder.with_dimension_override(name, i64::try_from(size).unwrap_or(i64::MAX))?;
+    }
+    for (external, bytes) in model.card.external.iter().zip(model.external) {
+        builder = builder.with_external_initializer_file_in_memory(&external.name, Arc::from(bytes.as_slice()))?;
+    }
+    Ok(builder)
+}
+
+/// The names of open dimensions and what the card's shapes make of them: engines plan better with all sizes known.
+fn open_dimensions(summary: &OnnxSummary, inputs: &[TensorCard]) -> Vec<(String, usize)> {
+    let mut known = Vec::<(String, usize)>::new();
+    for declared in &summary.inputs {
+        let sizes = inputs.iter().find(|card| card.name == declared.name).map(|card| card.shape.as_slice());
+        for (axis, size) in declared.shape.iter().flatten().zip(sizes.unwrap_or_default()) {
+            match axis {
+                OnnxAxis::Dynamic(name) if !name.is_empty() && known.iter().all(|(other, _)| other != name) => {
+                    known.push((name.clone(), *size));
+                }
+                _ => {}
+            }
+        }
+    }
+    known
+}
+
+fn commit(mut builder: SessionBuilder, model: &Model<'_>) -> Result<Session, String> {
+    builder.commit_from_memory(model.bytes).map_err(|error| {
+        format!("onnxruntime cannot run this graph: {}{}", one_line(&error), explain_operator(&error.to_string()))
+    })
+}
+
+/// A tensor that belongs to a session, filled and read as f32.
+enum BoundTensor {
+    F32(Tensor<f32>),
+    F16(Tensor<f16>),
+}
+
+impl BoundTensor {
+    /// All zero.
+    fn new(session: &Session, card: &TensorCard) -> ort::Result<Self> {
+        Ok(match card.element {
+            ElementType::F32 => {
+                let mut tensor = Tensor::<f32>::new(session.allocator(), card.shape.as_slice())?;
+                tensor.extract_tensor_mut().1.fill(0.0);
+                Self::F32(tensor)
+            }
+            ElementType::F16 => {
+                let mut tensor = Tensor::<f16>::new(session.allocator(), card.shape.as_slice())?;
+                tensor.extract_tensor_mut().1.fill(f16::ZERO);
+                Self::F16(tensor)
+            }
+        })
+    }
+
+    fn num_values(&self) -> usize {
+        match self {
+            Self::F32(tensor) => tensor.extract_tensor().1.len(),
+            Self::F16(tensor) => tensor.extract_tensor().1.len(),
+        }
+    }
+
+    /// As many values as it has.
+    fn fill(&mut self, values: &[f32]) {
+        match self {
+            Self::F32(tensor) => tensor.extract_tensor_mut().1.copy_from_slice(values),
+            Self::F16(tensor) => tensor.extract_tensor_mut().1.convert_from_f32_slice(values),
+        }
+    }
+
+    /// As many values as it has.
+    fn read(&self, values: &mut [f32]) {
+        match self {
+            Self::F32(tensor) => values.copy_from_slice(tensor.extract_tensor().1),
+            Self::F16(tensor) => tensor.extract_tensor().1.convert_to_f32_slice(values),
+        }
+    }
+
+    fn view(&self) -> DynValueRef<'_> {
+        match self {
+            Self::F32(tensor) => tensor.view().into_dyn(),
+            Self::F16(tensor) => tensor.view().into_dyn(),
+        }
+    }
+
+    fn into_value(self) -> DynValue {
+        match self {
+            Self::F32(tensor) => tensor.into_dyn(),
+            Self::F16(tensor) => tensor.into_dyn(),
+        }
+    }
+}
+
 struct OrtSession {
     session: Session,
     binding: IoBinding,
     /// Names and tensors in the card's order; bound once, filled before each run.
-    inputs: Vec<(String, Tensor<f32>)>,
-    outputs: Vec<Tensor<f32>>,
+    inputs: Vec<(String, BoundTensor)>,
+    outputs: Vec<BoundTensor>,
     /// On a GPU, binding is what copies an input there.
     is_on_device: bool,
 }
 
 impl OrtSession {
-    fn new(mut builder: SessionBuilder, card: &ModelCard, bytes: &[u8], provider: Provider) -> Result<Self, String> {
+    fn new(session: Session, model: &Model<'_>, provider: Provider) -> Result<Self, String> {
         let explain = |error: ort::Error| format!("onnxruntime cannot run this graph: {}", one_line(&error));
-        let session = builder.commit_from_memory(bytes).map_err(explain)?;
-        check_tensors("inputs", &tensors_of(session.inputs())?, &card.inputs)?;
-        check_tensors("outputs", &tensors_of(session.outputs())?, &card.outputs)?;
+        check_tensors("inputs", &tensors_of(session.inputs()), &model.card.inputs)?;
+        check_tensors("outputs", &tensors_of(session.outputs()), &model.card.outputs)?;
         let mut binding = session.create_binding().map_err(explain)?;
-        let tensor = |shape: &[usize]| Tensor::<f32>::new(session.allocator(), shape).map_err(explain);
-        let mut inputs = Vec::with_capacity(card.inputs.len());
-        for input in &card.inputs {
-            let mut tensor = tensor(&input.shape)?;
-            tensor.extract_tensor_mut().1.fill(0.0);
-            binding.bind_input(input.name.as_str(), &tensor).map_err(explain)?;
+        let mut inputs = Vec::with_capacity(model.card.inputs.len());
+        for input in &model.card.inputs {
+            let tensor = BoundTensor::new(&session, input).map_err(explain)?;
+            bind_input(&mut binding, &input.name, &tensor).map_err(explain)?;
             inputs.push((input.name.clone(), tensor));
         }
-        let mut outputs = Vec::with_capacity(card.outputs.len());
-        for output in &card.outputs {
-            let mut tensor = tensor(&output.shape)?;
-            binding.bind_output(output.name.as_str(), &mut tensor).map_err(explain)?;
+        let mut outputs = Vec::with_capacity(model.card.outputs.len());
+        for output in &model.card.outputs {
+            let mut tensor = BoundTensor::new(&session, output).map_err(explain)?;
+            match &mut tensor {
+                BoundTensor::F32(tensor) => binding.bind_output(output.name.as_str(), tensor),
+                BoundTensor::F16(tensor) => binding.bind_output(output.name.as_str(), tensor),
+            }
+            .map_err(explain)?;
             outputs.push(tensor);
         }
         Ok(Self { session, binding, inputs, outputs, is_on_device: provider != Provider::Cpu })
@@ -148,7 +316,7 @@ impl OrtSession {
     fn run_bound(&mut self) -> ort::Result<()> {
         if self.is_on_device {
             for (name, tensor) in &self.inputs {
-                self.binding.bind_input(name.as_str(), tensor)?;
+                bind_input(&mut self.binding, name, tensor)?;
             }
             self.binding.synchronize_inputs()?;
         }
@@ -157,14 +325,23 @@ impl OrtSession {
     }
 }
 
+fn bind_input(binding: &mut IoBinding, name: &str, tensor: &BoundTensor) -> ort::Result<()> {
+    match tensor {
+        BoundTensor::F32(tensor) => binding.bind_input(name, tensor),
+        BoundTensor::F16(tensor) => binding.bind_input(name, tensor),
+    }
+}
+
 impl InferenceSession for OrtSession {
     fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), String> {
         for ((_, tensor), values) in self.inputs.iter_mut().zip(inputs) {
-            copy(values, tensor.extract_tensor_mut().1)?;
+            check_length(values.len(), tensor)?;
+            tensor.fill(values);
         }
         self.run_bound().map_err(|error| one_line(&error))?;
         for (tensor, values) in self.outputs.iter().zip(outputs) {
-            copy(tensor.extract_tensor().1, values)?;
+            check_length(values.len(), tensor)?;
+            tensor.read(values);
         }
         Ok(())
     }
@@ -175,23 +352,26 @@ impl InferenceSession for OrtSession {
     }
 }
 
-fn copy(from: &[f32], to: &mut [f32]) -> Result<(), String> {
-    if from.len() != to.len() {
-        return Err(format!("a tensor of {} values where its card says {}", from.len(), to.len()));
-    }
-    to.copy_from_slice(from);
-    Ok(())
+fn check_length(given: usize, tensor: &BoundTensor) -> Result<(), String> {
+    let wanted = tensor.num_values();
+    if given == wanted { Ok(()) } else { Err(format!("{given} values for a tensor of {wanted}")) }
 }
 
-/// A graph's tensors, which must be f32.
-fn tensors_of(outlets: &[Outlet]) -> Result<Vec<GraphTensor>, String> {
-    let tensor = |outlet: &Outlet| match outlet.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => {
-            Ok((outlet.name().to_owned(), shape.iter().map(|size| usize::try_from(*size).ok()).collect()))
-        }
-        other => {
-            Err(format!("`{}` is {other}, and f32 tensors are understood; export the model in f32", outlet.name()))
-        }
+/// A graph's tensors; the type is `None` where the loop does not understand it.
+fn tensors_of(outlets: &[Outlet]) -> Vec<GraphTensor> {
+    let tensor = |outlet: &Outlet| {
+        let (element, shape) = match outlet.dtype() {
+            ValueType::Tensor { ty, shape, .. } => {
+                let element = match ty {
+                    TensorElementType::Float32 => Some(ElementType::F32),
+                    TensorElementType::Float16 => Some(ElementType::F16),
+                    _ => None,
+                };
+                (element, shape.iter().map(|size| usize::try_from(*size).ok()).collect())
+            }
+            _ => (None, Vec::new()),
+        };
+        GraphTensor { name: outlet.name().to_owned(), shape, element: Some(element) }
     };
     outlets.iter().map(tensor).collect()
 }

@@ -50,7 +50,7 @@ fn probe(provider: Provider, library: Option<&Path>) -> ProviderProbe {
 
 #[cfg(feature = "ort")]
 fn probe_onnxruntime(provider: Provider, library: Option<&Path>) -> ProviderProbe {
-    use super::onnxruntime::{load_library, session_builder};
+    use super::onnxruntime::{BuilderOptions, load_library, session_builder};
 
     let library = match load_library(library) {
         Ok(library) => library,
@@ -58,9 +58,10 @@ fn probe_onnxruntime(provider: Provider, library: Option<&Path>) -> ProviderProb
             return ProviderProbe { provider, is_ready: false, engine: String::new(), library: None, detail };
         }
     };
-    let built = session_builder(&library, provider, 1).and_then(|mut builder| {
-        builder.commit_from_memory(&tiny_model()).map(|_| ()).map_err(|error| super::one_line(&error))
-    });
+    let built = session_builder(&library, &BuilderOptions { provider, intra_threads: 1, may_be_partial: false })
+        .and_then(|mut builder| {
+            builder.commit_from_memory(&tiny_model()).map(|_| ()).map_err(|error| super::one_line(&error))
+        });
     let (is_ready, detail) = match built {
         Ok(()) => (true, "a session was built on it".to_owned()),
         Err(problem) => (false, problem),

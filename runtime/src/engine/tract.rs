@@ -4,27 +4,62 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::prelude::{
-    Datum, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor, TractResult,
+    Datum, DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor, TractResult,
     TypedSimpleState,
 };
 
-use super::{InferenceSession, Refusal, check_tensors, one_line};
-use crate::card::{ModelCard, TensorCard};
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
+use super::{
+    GraphTensor, InferenceSession, Loaded, Model, NamedTensor, Refusal, check_tensors, explain_operator, one_line,
+};
+use crate::card::{ElementType, TensorCard};
 
 /// The version in Cargo.lock; `tests` holds it to that.
 pub(super) const ENGINE: &str = "tract 0.23.9";
 
 /// Loads a model with the card's shapes.
-pub(super) fn open(card: &ModelCard, bytes: &[u8]) -> Result<(Box<dyn InferenceSession>, String), Refusal> {
-    // tract indexes freely while it reads a graph.
-    let loaded = catch_unwind(AssertUnwindSafe(|| load(card, bytes)));
-    let session = match loaded {
-        Ok(session) => session.map_err(Refusal::Model)?,
-        Err(_) => {
-            return Err(Refusal::Model("tract cannot read this graph: it panicked; export the model again".to_owned()));
+pub(super) fn open(model: &Model<'_>) -> Result<Loaded, Refusal> {
+    let card = model.card;
+    let session = unpanicking(|| load(model, &card.inputs, Some(&card.outputs)))?;
+    let nodes = std::collections::BTreeMap::from([("tract".to_owned(), session.state.model().nodes().len())]);
+    Ok(Loaded { session: Box::new(session), engine: ENGINE.to_owned(), nodes })
+}
+
+/// Runs a graph once on inputs of these shapes; gives every floating output, in graph order.
+pub(super) fn explore(model: &Model<'_>, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, Refusal> {
+    unpanicking(|| {
+        let cards: Vec<TensorCard> = inputs.iter().map(|input| input.card.clone()).collect();
+        let mut session = load(model, &cards, None)?;
+        for (tensor, input) in session.inputs.iter_mut().zip(inputs) {
+            fill(tensor, &input.values)?;
         }
-    };
-    Ok((Box::new(session), ENGINE.to_owned()))
+        let names: Vec<String> = model.summary.outputs.iter().map(|output| output.name.clone()).collect();
+        let mut found = Vec::new();
+        for (name, value) in names.iter().zip(session.evaluate()?) {
+            let element = match value.datum_type() {
+                datum_type if datum_type == f32::datum_type() => ElementType::F32,
+                datum_type if datum_type == f16::datum_type() => ElementType::F16,
+                _ => continue,
+            };
+            let card = TensorCard { element, ..TensorCard::f32(name, value.shape()) };
+            let mut values = vec![0.0; value.len()];
+            read(&value, &mut values)?;
+            found.push(NamedTensor { card, values });
+        }
+        Ok(found)
+    })
+}
+
+/// tract indexes freely while it reads a graph.
+fn unpanicking<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, Refusal> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(Refusal::Model),
+        Err(_) => Err(Refusal::Model(
+            "tract cannot read this graph: it panicked; use the provider cpu, or export the model again".to_owned(),
+        )),
+    }
 }
 
 struct TractSession {
@@ -36,29 +71,67 @@ struct TractSession {
     graph_outputs: Vec<usize>,
 }
 
-fn load(card: &ModelCard, mut bytes: &[u8]) -> Result<TractSession, String> {
-    let explain = |error| format!("tract cannot run this graph: {}", one_line(&error));
+/// Loads a graph for inputs of these shapes; without `output_cards` it gives every output, in graph order.
+fn load(
+    model: &Model<'_>,
+    input_cards: &[TensorCard],
+    output_cards: Option<&[TensorCard]>,
+) -> Result<TractSession, String> {
+    let explain = |error| {
+        let text = format!("{error:#}");
+        format!("tract cannot run this graph: {}{}", one_line(&error), explain_operator(&text))
+    };
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true);
-    let mut model = onnx.model_for_read(&mut bytes).map_err(explain)?;
-    let inputs = model.input_outlets().map_err(explain)?.to_vec();
-    let outputs = model.output_outlets().map_err(explain)?.to_vec();
-    let input_names: Vec<String> = inputs.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
+    // External weights were checked against the card when the model was read.
+    let read = if model.external.is_empty() {
+        onnx.model_for_read(&mut &*model.bytes)
+    } else {
+        onnx.model_for_path(model.path)
+    };
+    let mut graph = read.map_err(explain)?;
+    let inputs = graph.input_outlets().map_err(explain)?.to_vec();
+    let outputs = graph.output_outlets().map_err(explain)?.to_vec();
+    let input_names: Vec<String> = inputs.iter().map(|outlet| graph.node(outlet.node).name.clone()).collect();
     let output_names: Vec<String> =
-        outputs.iter().map(|outlet| model.outlet_label(*outlet).unwrap_or_default().to_owned()).collect();
-    let unknown = |names: &[String]| names.iter().map(|name| (name.clone(), Vec::new())).collect::<Vec<_>>();
-    check_tensors("inputs", &unknown(&input_names), &card.inputs)?;
-    check_tensors("outputs", &unknown(&output_names), &card.outputs)?;
-    let graph_inputs = order(&input_names, &card.inputs);
-    let graph_outputs = order(&output_names, &card.outputs);
+        outputs.iter().map(|outlet| graph.outlet_label(*outlet).unwrap_or_default().to_owned()).collect();
+    let unknown = |names: &[String]| -> Vec<GraphTensor> {
+        names.iter().map(|name| GraphTensor { name: name.clone(), shape: Vec::new(), element: None }).collect()
+    };
+    check_tensors("inputs", &unknown(&input_names), input_cards)?;
+    check_tensors("outputs", &unknown(&output_names), output_cards.unwrap_or_default())?;
+    let graph_inputs = order(&input_names, input_cards);
     for (graph_idx, card_idx) in graph_inputs.iter().enumerate() {
-        let shape = card.inputs.get(*card_idx).map(|tensor| tensor.shape.clone()).unwrap_or_default();
-        model = model.with_input_fact(graph_idx, InferenceFact::dt_shape(f32::datum_type(), shape)).map_err(explain)?;
+        let Some(card) = input_cards.get(*card_idx) else { continue };
+        let fact = InferenceFact::dt_shape(datum_type(card.element), card.shape.clone());
+        graph = graph.with_input_fact(graph_idx, fact).map_err(explain)?;
     }
-    let plan = model.into_optimized().and_then(IntoRunnable::into_runnable).map_err(explain)?;
-    let tensors: TractResult<Vec<_>> =
-        card.inputs.iter().map(|tensor| Tensor::zero::<f32>(&tensor.shape).map(Arc::new)).collect();
+    if let Some(cards) = output_cards {
+        // What the card does not name is not computed.
+        let wanted: Vec<_> = outputs
+            .iter()
+            .zip(&output_names)
+            .filter(|(_, name)| cards.iter().any(|card| card.name == **name))
+            .map(|(outlet, _)| *outlet)
+            .collect();
+        graph.select_output_outlets(&wanted).map_err(explain)?;
+    }
+    let wanted_names: Vec<String> = match output_cards {
+        Some(cards) => output_names.into_iter().filter(|name| cards.iter().any(|card| card.name == *name)).collect(),
+        None => output_names,
+    };
+    let graph_outputs = order(&wanted_names, output_cards.unwrap_or_default());
+    let plan = graph.into_optimized().and_then(IntoRunnable::into_runnable).map_err(explain)?;
+    let zero = |card: &TensorCard| Tensor::zero_dt(datum_type(card.element), &card.shape).map(Arc::new);
+    let tensors: TractResult<Vec<_>> = input_cards.iter().map(zero).collect();
     let state = plan.spawn().map_err(explain)?;
     Ok(TractSession { state, inputs: tensors.map_err(explain)?, graph_inputs, graph_outputs })
+}
+
+fn datum_type(element: ElementType) -> DatumType {
+    match element {
+        ElementType::F32 => f32::datum_type(),
+        ElementType::F16 => f16::datum_type(),
+    }
 }
 
 /// Where each of the graph's tensors is in the card; both have the same names.
@@ -69,15 +142,12 @@ fn order(graph: &[String], card: &[TensorCard]) -> Vec<usize> {
 impl InferenceSession for TractSession {
     fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), String> {
         for (tensor, values) in self.inputs.iter_mut().zip(inputs) {
-            // Unshared again since the last run gave it back; copied otherwise.
-            let mut view = Arc::make_mut(tensor).try_as_plain_ram_mut().map_err(|error| one_line(&error))?;
-            copy(values, view.as_slice_mut().map_err(|error| one_line(&error))?)?;
+            fill(tensor, values)?;
         }
         let computed = self.evaluate()?;
         for (value, card_idx) in computed.iter().zip(&self.graph_outputs) {
             if let Some(output) = outputs.get_mut(*card_idx) {
-                let view = value.try_as_plain_ram().map_err(|error| one_line(&error))?;
-                copy(view.as_slice().map_err(|error| one_line(&error))?, output)?;
+                read(value, output)?;
             }
         }
         Ok(())
@@ -97,10 +167,33 @@ impl TractSession {
     }
 }
 
-fn copy(from: &[f32], to: &mut [f32]) -> Result<(), String> {
-    if from.len() != to.len() {
-        return Err(format!("a tensor of {} values where its card says {}", from.len(), to.len()));
+fn fill(tensor: &mut Arc<Tensor>, values: &[f32]) -> Result<(), String> {
+    let explain = |error| one_line(&error);
+    check_length(values.len(), tensor)?;
+    let is_half = tensor.datum_type() == f16::datum_type();
+    // Unshared again since the last run gave it back; copied otherwise.
+    let mut view = Arc::make_mut(tensor).try_as_plain_ram_mut().map_err(explain)?;
+    if is_half {
+        view.as_slice_mut::<f16>().map_err(explain)?.convert_from_f32_slice(values);
+    } else {
+        view.as_slice_mut::<f32>().map_err(explain)?.copy_from_slice(values);
     }
-    to.copy_from_slice(from);
     Ok(())
+}
+
+fn read(tensor: &Tensor, values: &mut [f32]) -> Result<(), String> {
+    let explain = |error| one_line(&error);
+    check_length(values.len(), tensor)?;
+    let view = tensor.try_as_plain_ram().map_err(explain)?;
+    if tensor.datum_type() == f16::datum_type() {
+        view.as_slice::<f16>().map_err(explain)?.convert_to_f32_slice(values);
+    } else {
+        values.copy_from_slice(view.as_slice::<f32>().map_err(explain)?);
+    }
+    Ok(())
+}
+
+fn check_length(given: usize, tensor: &Tensor) -> Result<(), String> {
+    let wanted = tensor.len();
+    if given == wanted { Ok(()) } else { Err(format!("{given} values for a tensor of {wanted}")) }
 }

@@ -1,0 +1,160 @@
+//! Reads what an ONNX file says of itself: inputs, outputs, operator sets, operators, where its weights lie. No weights are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+
+use super::messages::{DimensionValue, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto};
+
+/// An ONNX file without its weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnnxSummary {
+    /// What must be given: inputs that are no initialisers.
+    pub inputs: Vec<OnnxTensor>,
+    /// In graph order.
+    pub outputs: Vec<OnnxTensor>,
+    /// Version by domain; the standard operators' domain is empty.
+    pub opsets: BTreeMap<String, i64>,
+    /// How often each operator occurs in the main graph, with its domain before it unless standard.
+    pub operators: BTreeMap<String, usize>,
+    /// Files that hold weights, in the file's folder.
+    pub external_files: BTreeSet<String>,
+    /// Number of weights by `TensorProto.DataType`.
+    pub num_weights: BTreeMap<i32, u64>,
+}
+
+/// An input or output as a graph declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnnxTensor {
+    /// Its name.
+    pub name: String,
+    /// `TensorProto.DataType`; 0 when it is no tensor.
+    pub data_type: i32,
+    /// `None` when the graph says nothing of its shape.
+    pub shape: Option<Vec<OnnxAxis>>,
+}
+
+/// One dimension as a graph declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnnxAxis {
+    /// That many.
+    Fixed(usize),
+    /// Any number; the same wherever the name is, unless it is empty.
+    Dynamic(String),
+}
+
+impl OnnxSummary {
+    /// Reads the bytes of an ONNX file.
+    ///
+    /// # Errors
+    /// What is wrong, when it is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let model = Model::decode(bytes).map_err(|error| format!("not an ONNX file: {error}"))?;
+        let graph = model.graph.ok_or("not an ONNX file: it holds no graph")?;
+        let initialisers: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        let given = graph.input.iter().filter(|input| !initialisers.contains(input.name.as_str()));
+        let mut summary = Self {
+            inputs: given.map(tensor).collect(),
+            outputs: graph.output.iter().map(tensor).collect(),
+            opsets: model.opset_import.into_iter().map(|opset| (opset.domain, opset.version)).collect(),
+            operators: BTreeMap::new(),
+            external_files: BTreeSet::new(),
+            num_weights: BTreeMap::new(),
+        };
+        for node in graph.node {
+            let is_standard = node.domain.is_empty() || node.domain == "ai.onnx";
+            let name = if is_standard { node.op_type } else { format!("{}.{}", node.domain, node.op_type) };
+            *summary.operators.entry(name).or_default() += 1;
+        }
+        for tensor in graph.initializer {
+            let count = tensor.dims.iter().try_fold(1_u64, |count, size| count.checked_mul(u64::try_from(*size).ok()?));
+            *summary.num_weights.entry(tensor.data_type).or_default() += count.unwrap_or(0);
+            let location = tensor.external_data.into_iter().find(|entry| entry.key == "location");
+            summary.external_files.extend(location.map(|entry| entry.value));
+        }
+        Ok(summary)
+    }
+
+    /// The type that most weights have, such as `f32` or `int8`.
+    pub fn precision(&self) -> &'static str {
+        self.num_weights.iter().max_by_key(|(_, count)| **count).map_or("f32", |(data_type, _)| type_name(*data_type))
+    }
+}
+
+/// The short name of a `TensorProto.DataType`.
+pub(crate) fn type_name(data_type: i32) -> &'static str {
+    match data_type {
+        1 => "f32",
+        2 => "uint8",
+        3 => "int8",
+        6 => "int32",
+        7 => "int64",
+        9 => "bool",
+        10 => "f16",
+        11 => "f64",
+        16 => "bf16",
+        17..=20 => "f8",
+        21 | 22 => "int4",
+        _ => "no known tensor",
+    }
+}
+
+fn tensor(value: &ValueInfoProto) -> OnnxTensor {
+    let tensor = value.r#type.as_ref().and_then(|r#type| r#type.tensor_type.as_ref());
+    let axis = |value: &Option<DimensionValue>| match value {
+        // A negative size is how some exporters write an unknown one.
+        Some(DimensionValue::DimValue(size)) => {
+            usize::try_from(*size).map_or_else(|_| OnnxAxis::Dynamic(String::new()), OnnxAxis::Fixed)
+        }
+        Some(DimensionValue::DimParam(name)) => OnnxAxis::Dynamic(name.clone()),
+        None => OnnxAxis::Dynamic(String::new()),
+    };
+    OnnxTensor {
+        name: value.name.clone(),
+        data_type: tensor.map_or(0, |tensor| tensor.elem_type),
+        shape: tensor
+            .and_then(|tensor| tensor.shape.as_ref())
+            .map(|shape| shape.dim.iter().map(|dim| axis(&dim.value)).collect()),
+    }
+}
+
+/// `ModelProto` without what is not read; prost skips the rest without keeping it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Model {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<Graph>,
+    #[prost(message, repeated, tag = "8")]
+    opset_import: Vec<OperatorSetIdProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Graph {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<Node>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<Initialiser>,
+    #[prost(message, repeated, tag = "11")]
+    input: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = "12")]
+    output: Vec<ValueInfoProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Node {
+    #[prost(string, tag = "4")]
+    op_type: String,
+    #[prost(string, tag = "7")]
+    domain: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Initialiser {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<StringStringEntryProto>,
+}
