@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use foresee_firmware_config::{DeviceProfile, Provider};
-use foresee_runtime::{Encoder, EngineOptions, Policy, ProviderChoice, open_encoder, open_policy};
+use foresee_runtime::{
+    Encoder, EngineOptions, EngineReport, Policy, ProviderChoice, Trust, VerifyingKey, open_encoder, open_policy,
+};
 
 use crate::places;
 
@@ -31,12 +33,9 @@ impl ProviderArgument {
     }
 }
 
-/// Encoder, and what runs it.
+/// What runs the models.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct EncoderArguments {
-    /// Encoder: an ONNX file with its card beside it [default: the zoo's]
-    #[arg(long, value_name = "FILE.onnx")]
-    pub(crate) encoder: Option<PathBuf>,
+pub(crate) struct EngineArguments {
     /// What runs the models; anything but `auto` that is not there is an error.
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) provider: ProviderArgument,
@@ -46,6 +45,22 @@ pub(crate) struct EncoderArguments {
     /// Threads inside one inference [default: the profile's]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// Let a provider that takes only a part of a model leave the rest to the CPU; otherwise that is an error.
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+    /// Serve only models signed by this key (64 hex digits, or a .pub file); several may be given.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust: Vec<String>,
+}
+
+/// Encoder, and what runs it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EncoderArguments {
+    /// Encoder: an ONNX file with its card beside it [default: the zoo's]
+    #[arg(long, value_name = "FILE.onnx")]
+    pub(crate) encoder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
 }
 
 /// Encoder and policy, and what runs them.
@@ -63,9 +78,15 @@ const ZOO_ENCODER: &str = "mae-64.onnx";
 /// File stem of the zoo's policy for the demo's task.
 const ZOO_POLICY: &str = "reacher-easy-bc.onnx";
 
-impl EncoderArguments {
+impl EngineArguments {
     /// The engine options that these arguments and the profile mean.
-    pub(crate) fn options(&self, profile: &DeviceProfile) -> EngineOptions {
+    ///
+    /// # Errors
+    /// No threads, or a key that is none.
+    pub(crate) fn options(&self, profile: &DeviceProfile) -> anyhow::Result<EngineOptions> {
+        if self.threads == Some(0) {
+            bail!("--threads 0: give at least 1");
+        }
         let choice = match self.provider {
             ProviderArgument::Auto => ProviderChoice::Auto(profile.inference.providers.clone()),
             ProviderArgument::Tensorrt => ProviderChoice::Exactly(Provider::Tensorrt),
@@ -73,11 +94,33 @@ impl EncoderArguments {
             ProviderArgument::Cpu => ProviderChoice::Exactly(Provider::Cpu),
             ProviderArgument::Tract => ProviderChoice::Exactly(Provider::Tract),
         };
-        EngineOptions {
+        Ok(EngineOptions {
             choice,
             intra_threads: self.threads.unwrap_or(profile.inference.intra_threads),
             library: places::onnxruntime(self.onnxruntime.as_deref()),
-        }
+            allow_partial: self.allow_partial,
+            trust: Trust { keys: self.trust.iter().map(|key| VerifyingKey::parse(key)).collect::<Result<_, _>>()? },
+        })
+    }
+}
+
+/// What runs a model, on one line: provider, engine, precision, nodes, threads, why.
+pub(crate) fn describe(report: &EngineReport) -> String {
+    let nodes =
+        report.nodes.iter().map(|(name, count)| format!("{count} nodes on {name}")).collect::<Vec<_>>().join(", ");
+    let EngineReport { provider, engine, precision, intra_threads, reason, .. } = report;
+    let threads = if *intra_threads == 1 { "1 thread".to_owned() } else { format!("{intra_threads} threads") };
+    let signed = report.signed_by.as_ref().map_or_else(String::new, |key| format!("; signed by {key}"));
+    format!("{} ({engine}, {precision}, {nodes}, {threads}); {reason}{signed}", provider.name())
+}
+
+impl EncoderArguments {
+    /// The engine options that these arguments and the profile mean.
+    ///
+    /// # Errors
+    /// As [`EngineArguments::options`].
+    pub(crate) fn options(&self, profile: &DeviceProfile) -> anyhow::Result<EngineOptions> {
+        self.engine.options(profile)
     }
 
     /// The encoder's file: given, else the zoo's.
@@ -90,12 +133,9 @@ impl EncoderArguments {
     /// # Errors
     /// One line that names the model and the fix.
     pub(crate) fn open(&self, profile: &DeviceProfile) -> anyhow::Result<Box<dyn Encoder>> {
-        if self.threads == Some(0) {
-            bail!("--threads 0: give at least 1");
-        }
         let path = self.path();
         must_exist(&path, "--encoder")?;
-        open_encoder(&path, &self.options(profile)).map_err(Into::into)
+        open_encoder(&path, &self.options(profile)?).map_err(Into::into)
     }
 }
 
@@ -109,7 +149,7 @@ impl ModelArguments {
         let path = self.policy_path();
         must_exist(&path, "--policy")?;
         let joint_names: Vec<String> = profile.joints.iter().map(|joint| joint.name.clone()).collect();
-        let policy = open_policy(&path, encoder.card(), &joint_names, &self.encoder.options(profile))?;
+        let policy = open_policy(&path, encoder.card(), &joint_names, &self.encoder.options(profile)?)?;
         Ok((encoder, policy))
     }
 

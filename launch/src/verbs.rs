@@ -1,6 +1,7 @@
 //! The verbs: one file a verb, one line in the list.
 
 mod bench;
+mod card;
 mod config;
 mod doctor;
 #[cfg(feature = "sim")]
@@ -30,6 +31,8 @@ use clap::Subcommand;
 /// What `foresee` can do.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
+    /// Admit encoders from elsewhere, sign models, show a model's card.
+    Card(card::Arguments),
     /// Say what this machine has and lacks, and how to mend each lack.
     Doctor(doctor::Arguments),
     /// Check, show, compare and render device profiles.
@@ -72,6 +75,7 @@ impl Verb {
     /// Does it. An error is one line and exit code 2.
     pub(crate) fn act(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Card(arguments) => card::act(&arguments),
             Self::Doctor(arguments) => doctor::act(&arguments),
             Self::Config(arguments) => config::act(&arguments),
             #[cfg(feature = "sim")]

@@ -203,7 +203,7 @@ mod tests {
 
     use foresee_firmware_config::Provider;
     use foresee_runtime::{
-        Action, EngineOptions, Features, JointState, Policy, PreprocessingCard, ProviderChoice, Resize, open_policy,
+        Action, EngineOptions, Features, JointState, Policy, PreprocessingCard, Resize, open_policy,
     };
 
     use super::*;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::{PixelEncoding, Provider};
 use foresee_runtime::{
-    Encoder, EncoderInput, EngineOptions, Features, Frame, ModelCard, ModelKind, Preprocessor, ProviderChoice,
-    open_encoder, open_policy,
+    Encoder, EncoderInput, EngineOptions, Features, Frame, ModelCard, ModelKind, Preprocessor, open_encoder,
+    open_policy,
 };
 use foresee_sim::{Camera, CameraOptions, Environment, Quality};
 use foresee_tests::{binary, root};

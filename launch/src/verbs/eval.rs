@@ -80,7 +80,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         quality: Quality::Fast,
         encoder: &arguments.models.encoder.path(),
         policy: &arguments.models.policy_path(),
-        engine: &arguments.models.encoder.options(&profile),
+        engine: &arguments.models.encoder.options(&profile)?,
         plan,
         num_workers: arguments.workers,
     };

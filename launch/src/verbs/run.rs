@@ -23,7 +23,7 @@ use crate::result::{Millis, Returns, RunResult, StageMillis};
 use crate::simulator::Simulation;
 use crate::simulator::Simulator;
 use crate::words::{print, say};
-use crate::{machine, places, report, stop};
+use crate::{machine, models, places, report, stop};
 
 /// Arguments of `foresee run`.
 #[derive(Args)]
@@ -99,12 +99,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let recorder = if arguments.no_log { None } else { Some(recorder(&folder, &profile, &engines)?) };
 
     say(&format!("robot {}, profile {}", profile.robot, profile.name));
-    say(&format!(
-        "encoder on {}: {}; {}",
-        engines.encoder.provider.name(),
-        engines.encoder.engine,
-        engines.encoder.reason
-    ));
+    say(&format!("encoder on {}", models::describe(&engines.encoder)));
+    engines.policy.iter().for_each(|policy| say(&format!("policy on {}", models::describe(policy))));
     let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
     let ends = Ends { source: &mut source, actuator: actuator.as_mut() };
     let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {

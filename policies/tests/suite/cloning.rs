@@ -10,7 +10,7 @@ use foresee_policies::{
 };
 use foresee_runtime::{
     CARD_FORMAT, Encoder, EngineOptions, Golden, ModelCard, ModelKind, OnnxDim, OnnxGraph, PreprocessingCard,
-    Provenance, ProviderChoice, Resize, TensorCard, TensorData, open_encoder, sha256_file, write_model,
+    Provenance, Resize, TensorCard, TensorData, open_encoder, sha256_file, write_model,
 };
 use foresee_sim::{CameraOptions, EpisodePlan, Quality};
 

@@ -1,5 +1,7 @@
 //! One suite over both engines.
 
+mod admission;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -244,13 +244,13 @@ impl FarLoop {
         let link = ZenohLink::open(&profile.robot, &zenoh)?;
         let mut robot = ZenohRobot::new(&link, joint_names)?;
         let mut run = Command::new(std::env::current_exe().context("the running binary's path")?);
-        let provider = arguments.models.encoder.provider.name();
+        let provider = arguments.models.encoder.engine.provider.name();
         run.args(["run", "--no-log", "--name", "bench", "--endpoint", &endpoint, "--provider", &provider]);
         let path = |name: &str, path: &Path| [name.to_owned(), path.display().to_string()];
         run.args(path("--profile", &scratch.profile())).args(path("--runs", &scratch.0));
         run.args(path("--encoder", &arguments.models.encoder.path()))
             .args(path("--policy", &arguments.models.policy_path()));
-        if let Some(threads) = arguments.models.encoder.threads {
+        if let Some(threads) = arguments.models.encoder.engine.threads {
             run.args(["--threads", &threads.to_string()]);
         }
         let child =
