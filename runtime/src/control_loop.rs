@@ -1,22 +1,26 @@
-//! The loop: what happens each tick, and the run that goes from event to event until the source has no more.
+//! The loop: what happens each tick.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace};
+use foresee_firmware_config::{BudgetProfile, CameraProfile, DeviceProfile, Pace, RatesProfile};
 
+use crate::admission::Admission;
+use crate::budget::{BudgetState, BudgetWatch, prove};
+use crate::chunk::{ChunkPlayer, ChunkSummary};
 use crate::command::Action;
 use crate::encoder::{Encoder, EncoderInput, Features};
-use crate::ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
+use crate::ends::Observation;
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::policy::Policy;
 use crate::preprocess::Preprocessor;
-use crate::safety::{Hold, SafeCommand, SafetyFilter, Verdict};
+use crate::safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
+use crate::statistics::LoopStatistics;
 use crate::time::{Clock, Stamp};
 
-/// How long the run waits for an event before it looks whether it was asked to stop.
-const LOOK_UP: Duration = Duration::from_millis(100);
+/// Ticks of the self-test that are not counted: engines allocate and caches fill.
+const NUM_WARM_UP: u32 = 5;
 
 /// The stages of a tick, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +59,26 @@ pub struct TickReport {
     pub failed: Option<Stage>,
     /// What the safety filter did.
     pub verdict: Verdict,
+    /// Exposure to arrival in nanoseconds, where both clocks are known.
+    pub arrival_nanos: Option<u64>,
+    /// Arrival to the beginning of the tick in nanoseconds, where the source knows when a frame arrived.
+    pub wait_nanos: Option<u64>,
+    /// Sending the command, in nanoseconds; `None` before it is sent.
+    pub publish_nanos: Option<u64>,
 }
 
 impl TickReport {
+    /// Wall time of a stage in nanoseconds.
+    pub fn nanos(&self, stage: Stage) -> u64 {
+        let [preprocess, encode, policy, safety] = self.stage_nanos;
+        match stage {
+            Stage::Preprocess => preprocess,
+            Stage::Encode => encode,
+            Stage::Policy => policy,
+            Stage::Safety => safety,
+        }
+    }
+
     /// Frame in memory to command in memory, in nanoseconds.
     pub fn total_nanos(&self) -> u64 {
         self.stage_nanos.iter().sum()
@@ -66,19 +87,53 @@ impl TickReport {
 
 /// Preprocessing, encoder, policy and safety filter with their buffers. After the first tick, a tick allocates nothing of its own.
 pub struct ControlLoop {
-    camera: CameraProfile,
-    pace: Pace,
-    clock: Clock,
+    pub(crate) camera: CameraProfile,
+    pub(crate) pace: Pace,
+    pub(crate) clock: Clock,
     preprocessor: Preprocessor,
     encoder: Box<dyn Encoder>,
     policy: Box<dyn Policy>,
-    filter: SafetyFilter,
+    filter: SharedFilter,
+    rates: RatesProfile,
+    num_joints: usize,
     input: EncoderInput,
     features: Features,
+    /// What the policy wants: `[T, J]`.
+    wanted: Action,
+    chunks: ChunkPlayer,
     action: Action,
+    command: SafeCommand,
+    admission: Admission,
+    budget: Option<BudgetWatch>,
+    /// Ticks that were decided in this episode.
+    num_decided: u32,
     failure: Option<RuntimeError>,
-    /// The newest stamp of this episode.
-    newest: Stamp,
+}
+
+/// The one safety filter of a robot: the loop commands through it, and the watchdog stops through it. Locked for microseconds.
+#[derive(Clone, Debug)]
+pub struct SharedFilter(Arc<Mutex<SafetyFilter>>);
+
+impl SharedFilter {
+    /// The filter that a profile describes.
+    pub(crate) fn of(profile: &DeviceProfile) -> Self {
+        Self(Arc::new(Mutex::new(SafetyFilter::of(profile))))
+    }
+
+    /// What the joints are doing.
+    pub fn state(&self) -> SafetyState {
+        self.lock().state()
+    }
+
+    /// Ends a latched fault; a stop stays one.
+    pub fn clear_fault(&self) {
+        self.lock().clear();
+    }
+
+    /// A thread that panicked while it held the lock left values that are still whole.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SafetyFilter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ControlLoop {
@@ -98,8 +153,9 @@ impl ControlLoop {
             preprocessing.ok_or_else(|| RuntimeError::Card { path: card.model.clone().into(), problem: problem() })?;
         let preprocessor = Preprocessor::new(preprocessing)?;
         let input = EncoderInput::zeros(preprocessing.height, preprocessing.width);
-        let action = Action { values: vec![0.0; profile.joints.len()] };
-        let filter = SafetyFilter::new(&profile.joints, profile.pace.period());
+        let num_joints = profile.joints.len();
+        let filter = SharedFilter::of(profile);
+        let command = filter.lock().last().clone();
         Ok(Self {
             camera: profile.camera.clone(),
             pace: profile.pace,
@@ -107,12 +163,19 @@ impl ControlLoop {
             preprocessor,
             encoder,
             policy,
-            filter,
+            rates: profile.rates,
+            num_joints,
             input,
             features: Features::zeros(0, 0),
-            action,
+            wanted: Action { values: vec![0.0; num_joints] },
+            chunks: ChunkPlayer::new(num_joints, &profile.rates),
+            action: Action { values: vec![0.0; num_joints] },
+            command,
+            filter,
+            admission: Admission::new(profile.pace),
+            budget: profile.budget.map(BudgetWatch::new),
+            num_decided: 0,
             failure: None,
-            newest: Stamp::default(),
         })
     }
 
@@ -127,8 +190,10 @@ impl ControlLoop {
     /// A new episode begins: policy and filter forget.
     pub fn reset(&mut self) {
         self.policy.reset();
-        self.filter.reset();
-        self.newest = Stamp::default();
+        self.filter.lock().reset();
+        self.admission.reset();
+        self.chunks.reset();
+        self.num_decided = 0;
     }
 
     /// Answers an observation; the answer is [`ControlLoop::command`]. There always is one: a stage that fails is data for the safety filter.
@@ -136,26 +201,101 @@ impl ControlLoop {
         let mut report = TickReport::default();
         self.failure = None;
         let stamp = observation.frame.stamp;
-        if self.is_stale(stamp) {
-            report.verdict = self.filter.hold(stamp, Hold::StaleFrame).verdict();
-            return report;
+        let mut held = self.admission.refuse(&observation.frame, &self.clock);
+        if held == Some(Hold::ClockJumped) {
+            self.chunks.reset();
         }
-        self.newest = stamp;
-        if let Err((stage, error)) = self.decide(observation, &mut report) {
-            report.failed = Some(stage);
-            self.failure = Some(error);
+        let mut is_degraded = false;
+        if held.is_none() {
+            self.admission.note(stamp);
+            if let Err((stage, error)) = self.decide(observation, &mut report) {
+                report.failed = Some(stage);
+                self.failure = Some(error);
+                held = Some(Hold::StageFailed);
+            } else if self.admission.is_too_old(stamp, &self.clock) {
+                held = Some(Hold::StaleFrame);
+            } else {
+                let budget = self.look_at_budget(&report);
+                is_degraded = budget == BudgetState::Late;
+                held = (budget == BudgetState::Broken).then_some(Hold::OverBudget);
+            }
+        }
+        if held.is_none() && !self.is_plain() && !self.chunks.play(stamp, &mut self.action) {
+            held = Some(Hold::NoAction);
         }
         let started = Instant::now();
-        let action = report.failed.is_none().then_some(&self.action);
-        let command = self.filter.filter(stamp, action);
-        report.verdict = command.verdict();
+        self.answer(observation, held, is_degraded);
+        report.verdict = self.command.verdict();
         report.stage_nanos[Stage::Safety as usize] = nanos_since(started);
         report
     }
 
+    fn answer(&mut self, observation: &Observation, held: Option<Hold>, is_degraded: bool) {
+        let moment = self.moment(observation.frame.stamp);
+        let action = if self.is_plain() { &self.wanted } else { &self.action };
+        let mut filter = self.filter.lock();
+        filter.see(&observation.joints);
+        filter.degrade(is_degraded);
+        let joints_age = observation.frame.stamp.since(observation.joints.stamp);
+        let are_joints_old = matches!(self.pace, Pace::Fixed { max_frame_age_millis, .. }
+            if filter.needs_joints() && joints_age > Duration::from_millis(max_frame_age_millis));
+        let held = held.or(are_joints_old.then_some(Hold::NoJointState));
+        let command = match held {
+            Some(why) => filter.hold(moment, why),
+            None => filter.filter(moment, Some(action)),
+        };
+        self.command.copy_from(command);
+    }
+
     /// The answer to the last observation.
     pub fn command(&self) -> &SafeCommand {
-        self.filter.last()
+        &self.command
+    }
+
+    /// The filter, for a watchdog.
+    pub fn filter(&self) -> SharedFilter {
+        self.filter.clone()
+    }
+
+    /// Before what was kept is played again, something must come: a connection was lost.
+    pub(crate) fn forget_chunks(&mut self) {
+        self.chunks.forget();
+    }
+
+    /// Measures ticks on pictures of noise, with nothing sent, and compares them with the profile's budget; `None` where none is declared.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Budget`] when the budget does not hold here, and what a failing stage says.
+    pub fn prove_budget(&mut self, budget: Option<&BudgetProfile>) -> Result<Option<LoopStatistics>, RuntimeError> {
+        let Some(budget) = budget else { return Ok(None) };
+        let measured = self.self_test(budget.self_test_ticks);
+        self.reset();
+        measured.and_then(|measured| prove(budget, &measured).map(|()| Some(measured)))
+    }
+
+    fn self_test(&mut self, num_ticks: u32) -> Result<LoopStatistics, RuntimeError> {
+        let mut measured = LoopStatistics::default();
+        let mut observation = Observation::blank(self.camera.width, self.camera.height, self.num_joints);
+        observation.frame.encoding = self.camera.encoding;
+        for tick in 0..num_ticks.saturating_add(NUM_WARM_UP) {
+            let bytes = (0_u32..).zip(&mut observation.frame.data);
+            bytes.for_each(|(at, byte)| *byte = at.wrapping_mul(31).wrapping_add(tick * 17) as u8);
+            let mut report = TickReport::default();
+            self.decide(&observation, &mut report).map_err(|(_, error)| error)?;
+            if tick >= NUM_WARM_UP {
+                measured.record(&report);
+            }
+        }
+        Ok(measured)
+    }
+
+    pub(crate) fn num_joints(&self) -> usize {
+        self.num_joints
+    }
+
+    /// What became of the policy's chunks.
+    pub fn chunks(&self) -> ChunkSummary {
+        self.chunks.summary()
     }
 
     /// Why the last tick's stage failed, if one did.
@@ -168,32 +308,73 @@ impl ControlLoop {
         self.encoder.as_ref()
     }
 
-    /// The frame is older than one before it, or than the pace allows. Simulated time does not age.
-    fn is_stale(&self, stamp: Stamp) -> bool {
-        if stamp < self.newest {
-            return true;
-        }
-        match self.pace {
-            Pace::Lockstep { .. } => false,
-            Pace::Fixed { max_frame_age_millis, .. } => {
-                self.clock.now().since(stamp) > Duration::from_millis(max_frame_age_millis)
-            }
+    /// Whether every tick decides anew and one action is all that the policy gives: nothing is kept from tick to tick.
+    fn is_plain(&self) -> bool {
+        self.rates.policy_every_ticks == 1 && self.wanted.values.len() <= self.num_joints
+    }
+
+    /// Limits count by a clock that does not jump, unless the time itself is given.
+    pub(crate) fn moment(&self, stamp: Stamp) -> Moment {
+        let is_free = matches!(self.pace, Pace::Fixed { .. }) && self.clock.is_real();
+        Moment { stamp, time: if is_free { Clock::Monotonic.now() } else { stamp } }
+    }
+
+    fn look_at_budget(&mut self, report: &TickReport) -> BudgetState {
+        let is_watched = matches!(self.pace, Pace::Fixed { .. }) && self.clock.is_real();
+        match &mut self.budget {
+            Some(budget) if is_watched => budget.look(report),
+            _ => BudgetState::Kept,
         }
     }
 
-    fn decide(&mut self, observation: &Observation, report: &mut TickReport) -> Result<(), (Stage, RuntimeError)> {
+    /// Exposure to arrival, at a fixed pace on a real clock.
+    pub(crate) fn arrival_nanos(&self, stamp: Stamp, wait_nanos: Option<u64>) -> Option<u64> {
+        let wait = wait_nanos.filter(|_| matches!(self.pace, Pace::Fixed { .. }) && self.clock.is_real())?;
+        u64::try_from(self.clock.now().since(stamp).as_nanos()).ok().map(|age| age.saturating_sub(wait))
+    }
+
+    /// The safe action, without a frame.
+    pub(crate) fn hold(&mut self, why: Hold) {
+        let moment = self.moment(self.clock.now());
+        self.command.copy_from(self.filter.lock().hold(moment, why));
+    }
+
+    pub(crate) fn stop(&mut self) {
+        let moment = self.moment(self.clock.now());
+        self.command.copy_from(self.filter.lock().stop(moment));
+    }
+
+    pub(crate) fn decide(
+        &mut self,
+        observation: &Observation,
+        report: &mut TickReport,
+    ) -> Result<(), (Stage, RuntimeError)> {
+        let tick = self.num_decided;
         let mut timed = |stage: Stage, work: &mut dyn FnMut() -> Result<(), RuntimeError>| {
             let started = Instant::now();
             let done = work();
             report.stage_nanos[stage as usize] = nanos_since(started);
             done.map_err(|error| (stage, error))
         };
-        timed(Stage::Preprocess, &mut || {
-            check_camera(&observation.frame, &self.camera)?;
-            self.preprocessor.run(&observation.frame, &mut self.input)
-        })?;
-        timed(Stage::Encode, &mut || self.encoder.encode(&self.input, &mut self.features))?;
-        timed(Stage::Policy, &mut || self.policy.act(&self.features, &observation.joints, &mut self.action))
+        let check = |frame: &Frame| check_camera(frame, &self.camera);
+        if tick.is_multiple_of(self.rates.encode_every_ticks) {
+            timed(Stage::Preprocess, &mut || {
+                check(&observation.frame)?;
+                self.preprocessor.run(&observation.frame, &mut self.input)
+            })?;
+            timed(Stage::Encode, &mut || self.encoder.encode(&self.input, &mut self.features))?;
+        } else {
+            check(&observation.frame).map_err(|error| (Stage::Preprocess, error))?;
+        }
+        if tick.is_multiple_of(self.rates.policy_every_ticks) {
+            timed(Stage::Policy, &mut || self.policy.act(&self.features, &observation.joints, &mut self.wanted))?;
+            if !self.is_plain() {
+                self.chunks.take(observation.frame.stamp, &self.wanted.values, self.clock.now());
+            }
+        }
+        // Only a tick that was decided counts: after a failure the same stages are tried again.
+        self.num_decided = tick.wrapping_add(1);
+        Ok(())
     }
 }
 
@@ -208,150 +389,6 @@ fn check_camera(frame: &Frame, camera: &CameraProfile) -> Result<(), RuntimeErro
     )))
 }
 
-fn nanos_since(started: Instant) -> u64 {
+pub(crate) fn nanos_since(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// What a run tells while it goes. Whoever listens must not hold the loop back.
-#[derive(Debug)]
-pub enum LoopEvent<'a> {
-    /// A frame was answered.
-    Ticked {
-        /// What was seen.
-        observation: &'a Observation,
-        /// What was sent.
-        command: &'a SafeCommand,
-        /// How the tick went.
-        report: TickReport,
-        /// The failing stage's words, if one failed.
-        failure: Option<&'a RuntimeError>,
-        /// Frames lost before the loop so far.
-        num_dropped: u64,
-    },
-    /// An episode began.
-    EpisodeStarted(&'a Episode),
-    /// An episode is over.
-    EpisodeEnded(&'a Episode),
-    /// Nothing came for a while; the loop goes on waiting.
-    Waiting,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunEnd {
-    /// The source has no more.
-    Finished,
-    /// The stop flag was set.
-    Stopped,
-}
-
-/// The two ends of a run.
-pub struct Ends<'a> {
-    /// Where observations come from.
-    pub source: &'a mut dyn FrameSource,
-    /// Where commands go.
-    pub actuator: &'a mut dyn Actuator,
-}
-
-/// Answers observation after observation until the source has no more or `stop` is set. At a fixed pace it waits for each period,
-/// sends the last command again when no frame comes in time, and stops the joints before it ends, however it ends.
-///
-/// # Errors
-/// What an end says when it is broken for good. A failing stage inside a tick is not an error: the safety filter answers it.
-pub fn run(
-    mut ends: Ends<'_>,
-    control_loop: &mut ControlLoop,
-    stop: &AtomicBool,
-    listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
-) -> Result<RunEnd, RuntimeError> {
-    let camera = &control_loop.camera;
-    let mut observation = Observation::blank(camera.width, camera.height, control_loop.action.values.len());
-    let is_fixed = matches!(control_loop.pace, Pace::Fixed { .. });
-    // Replayed time is as fast as the log is read.
-    let mut metronome = match control_loop.clock {
-        Clock::Wall if is_fixed => Some(Metronome::new(control_loop.pace.period())),
-        _ => None,
-    };
-    let ended = loop {
-        if stop.load(Ordering::Relaxed) {
-            break Ok(RunEnd::Stopped);
-        }
-        match step(&mut ends, control_loop, &mut observation, listener) {
-            Ok(Stepped::Ticked) => metronome.iter_mut().for_each(Metronome::wait),
-            Ok(Stepped::Heard) => {}
-            Ok(Stepped::Finished) => break Ok(RunEnd::Finished),
-            Err(error) => break Err(error),
-        }
-    };
-    if is_fixed {
-        let command = control_loop.filter.stop(control_loop.clock.now());
-        let stopped = ends.actuator.send(observation.frame.sequence, command);
-        return ended.and_then(|ended| stopped.map(|()| ended));
-    }
-    ended
-}
-
-enum Stepped {
-    Ticked,
-    Heard,
-    Finished,
-}
-
-/// One event of the source.
-fn step(
-    ends: &mut Ends<'_>,
-    control_loop: &mut ControlLoop,
-    observation: &mut Observation,
-    listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
-) -> Result<Stepped, RuntimeError> {
-    let patience = match control_loop.pace {
-        Pace::Lockstep { .. } => LOOK_UP,
-        Pace::Fixed { max_frame_age_millis, .. } => LOOK_UP.min(Duration::from_millis(max_frame_age_millis)),
-    };
-    match ends.source.next(observation, patience)? {
-        SourceEvent::Observed => {
-            let report = control_loop.tick(observation);
-            let (command, failure) = (control_loop.command(), control_loop.failure());
-            ends.actuator.send(observation.frame.sequence, command)?;
-            let num_dropped = ends.source.num_dropped();
-            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped })?;
-            return Ok(Stepped::Ticked);
-        }
-        SourceEvent::EpisodeStarted(episode) => {
-            control_loop.reset();
-            listener(LoopEvent::EpisodeStarted(&episode))?;
-        }
-        SourceEvent::EpisodeEnded(episode) => listener(LoopEvent::EpisodeEnded(&episode))?,
-        SourceEvent::Finished => return Ok(Stepped::Finished),
-        SourceEvent::TimedOut => {
-            if let Pace::Fixed { .. } = control_loop.pace {
-                let command = control_loop.filter.hold(control_loop.clock.now(), Hold::StaleFrame);
-                ends.actuator.send(observation.frame.sequence, command)?;
-            }
-            listener(LoopEvent::Waiting)?;
-        }
-    }
-    Ok(Stepped::Heard)
-}
-
-/// The period of a fixed pace.
-struct Metronome {
-    period: Duration,
-    deadline: Instant,
-}
-
-impl Metronome {
-    fn new(period: Duration) -> Self {
-        Self { period, deadline: Instant::now() }
-    }
-
-    /// Waits until the next period begins. A loop that is late does not hurry to catch up.
-    fn wait(&mut self) {
-        self.deadline += self.period;
-        let now = Instant::now();
-        match self.deadline.checked_duration_since(now) {
-            Some(left) => std::thread::sleep(left),
-            None => self.deadline = now,
-        }
-    }
 }

@@ -64,6 +64,10 @@ pub trait FrameSource {
     /// # Errors
     /// [`RuntimeError`] when the source is broken for good; a slow one gives [`SourceEvent::TimedOut`].
     fn next(&mut self, observation: &mut Observation, timeout: Duration) -> Result<SourceEvent, RuntimeError>;
+    /// When the last observation reached this process, where the source knows.
+    fn arrived(&self) -> Option<std::time::Instant> {
+        None
+    }
     /// Frames lost between the source and the loop so far (gaps in the sequence).
     fn num_dropped(&self) -> u64;
 }

@@ -45,6 +45,18 @@ pub enum RuntimeError {
         /// What the engine said.
         problem: String,
     },
+    /// The declared latency budget does not hold on this machine.
+    #[error(
+        "budget: {stage} took {millis:.1} ms (95 of 100 ticks) where the profile declares at most {limit_millis:.1} ms; declare more, take a smaller model or a faster provider, or free the machine"
+    )]
+    Budget {
+        /// The stage, or `total`.
+        stage: String,
+        /// Measured.
+        millis: f64,
+        /// Declared.
+        limit_millis: f64,
+    },
     /// An image that is not what it should be.
     #[error("frame: {0}")]
     Frame(String),

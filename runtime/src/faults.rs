@@ -3,25 +3,26 @@
 //! Everything between source and actuator is what serves a robot. Each row runs normally, then under its fault, then
 //! normally again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace, PixelEncoding};
+use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace, PixelEncoding, WatchdogProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::card::ModelCard;
 use crate::command::Action;
-use crate::control_loop::{ControlLoop, Ends, run};
+use crate::control_loop::ControlLoop;
 use crate::encoder::{Encoder, EncoderInput, EngineReport, Features};
 use crate::ends::{Actuator, FrameSource, Observation, SourceEvent};
 use crate::error::RuntimeError;
 use crate::joints::JointState;
 use crate::policy::Policy;
 use crate::raw_pixels::RawPixels;
+use crate::run::{Ends, run};
 use crate::safety::SafeCommand;
 use crate::time::{Clock, Stamp};
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Watchdog, Watched};
 
 const PERIOD: Duration = Duration::from_millis(20);
 const MAX_FRAME_AGE: Duration = Duration::from_millis(100);
@@ -33,18 +34,21 @@ const GRACE: Duration = Duration::from_millis(40);
 
 /// The faults, in the order of the matrix. One line a fault.
 const FAULTS: &[(&str, Fault)] = &[
-    ("frames of an old stamp", Fault::StaleStamps),
-    ("frames out of order", Fault::OutOfOrder),
+    ("frozen frames", Fault::Frozen),
+    ("black frames", Fault::Black),
+    ("NaN features", Fault::FeaturesNan),
     ("frames of a wrong size", Fault::WrongSize),
     ("frames cut short", Fault::CutFrames),
+    ("frames out of order", Fault::OutOfOrder),
+    ("stale frames", Fault::StaleStamps),
     ("camera gone and back", Fault::CameraGone),
-    ("encoder fails", Fault::EncoderFails),
-    ("encoder hangs", Fault::EncoderHangs),
-    ("encoder is slow", Fault::EncoderSlow),
-    ("features are NaN", Fault::FeaturesNan),
+    ("inference error", Fault::EncoderFails),
+    ("inference hangs", Fault::EncoderHangs),
+    ("inference is slow", Fault::EncoderSlow),
     ("policy gives NaN", Fault::PolicyNan),
+    ("policy out of range", Fault::PolicyOutOfRange),
     ("policy gives too few values", Fault::PolicyShort),
-    ("policy leaves the range", Fault::PolicyOutOfRange),
+    ("clock jumps", Fault::ClockJumps),
 ];
 
 /// One row of the matrix.
@@ -52,9 +56,11 @@ const FAULTS: &[(&str, Fault)] = &[
 pub struct FaultRow {
     /// The fault.
     pub name: String,
-    /// From the fault to the first command that was held, stopped or clamped for it.
+    /// From the fault to the first sign of it: a command that is not simply the policy's, or a robot that gets none.
+    pub detected_millis: Option<f64>,
+    /// From the fault to the joints being told the safe action (or what is in range, where that is all that is wrong).
     pub safe_action_millis: Option<f64>,
-    /// From the end of the fault to the first command that was neither.
+    /// From the end of the fault (for a latched one: from the operator's word) to the policy being followed again.
     pub recovered_millis: Option<f64>,
     /// Commands that were not finite, out of range, or changed faster than allowed.
     pub unsafe_commands: u64,
@@ -62,10 +68,15 @@ pub struct FaultRow {
     pub num_commands: u64,
     /// Safe in time, recovered, and nothing unsafe.
     pub passed: bool,
+    /// Why the row was not run on this machine, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
+    Frozen,
+    Black,
     StaleStamps,
     OutOfOrder,
     WrongSize,
@@ -78,6 +89,7 @@ enum Fault {
     PolicyNan,
     PolicyShort,
     PolicyOutOfRange,
+    ClockJumps,
 }
 
 /// Runs every row, all at once: about a second and a half. The joints are those of `profile`, at a fixed pace of 50 Hz and
@@ -89,7 +101,8 @@ pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError
     let camera = CameraProfile { width: 64, height: 48, encoding: PixelEncoding::Rgb8, ..profile.camera.clone() };
     let pace =
         Pace::Fixed { rate_hertz: 1.0 / PERIOD.as_secs_f64(), max_frame_age_millis: MAX_FRAME_AGE.as_millis() as u64 };
-    let profile = DeviceProfile { camera, pace, ..profile.clone() };
+    let watchdog = WatchdogProfile { look_millis: 5, action_timeout_millis: MAX_FRAME_AGE.as_millis() as u64 };
+    let profile = DeviceProfile { camera, pace, watchdog, budget: None, ..profile.clone() };
     std::thread::scope(|scope| {
         let spawn = |(name, fault): &(&str, Fault)| {
             let (name, fault, profile) = ((*name).to_owned(), *fault, &profile);
@@ -109,10 +122,14 @@ pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError
 fn run_row(name: &str, fault: Fault, profile: &DeviceProfile) -> Result<FaultRow, RuntimeError> {
     let injection = Arc::new(Injection { fault, is_on: AtomicBool::new(false) });
     let (judge, sent) = Judge::new(profile);
-    let (watchdog, mut actuator) = Watchdog::start(Box::new(judge), profile, Clock::Wall)?;
+    let shift = Arc::<AtomicI64>::default();
+    let clock = Clock::Shifted(shift.clone());
     let encoder = FaultyEncoder { sound: RawPixels::new(24, 32), injection: Arc::clone(&injection) };
     let policy = FaultyPolicy { num_joints: profile.joints.len(), injection: Arc::clone(&injection) };
-    let mut control_loop = ControlLoop::new(Box::new(encoder), Box::new(policy), profile)?;
+    let mut control_loop = ControlLoop::new(Box::new(encoder), Box::new(policy), profile)?.with_clock(clock.clone());
+    let filter = control_loop.filter();
+    let watched = Watched { actuator: Box::new(judge), filter: filter.clone(), clock, stop: Arc::default() };
+    let (watchdog, mut actuator) = Watchdog::start(watched, profile)?;
     let mut source = FaultySource { injection: Arc::clone(&injection), sequence: 0, began: Instant::now() };
     let stop = AtomicBool::new(false);
     let (began, ended) = std::thread::scope(|scope| {
@@ -120,9 +137,19 @@ fn run_row(name: &str, fault: Fault, profile: &DeviceProfile) -> Result<FaultRow
             std::thread::sleep(WARM_UP);
             let began = Instant::now();
             injection.is_on.store(true, Ordering::SeqCst);
+            if fault == Fault::ClockJumps {
+                shift.store(3600 * 1_000_000_000, Ordering::SeqCst);
+            }
             std::thread::sleep(FAULT);
             injection.is_on.store(false, Ordering::SeqCst);
+            shift.store(0, Ordering::SeqCst);
+            if fault == Fault::EncoderHangs || fault == Fault::EncoderSlow {
+                // What hung answers once more.
+                std::thread::sleep(PERIOD);
+            }
             let ended = Instant::now();
+            // The operator's word, without which what is latched stays so.
+            filter.clear_fault();
             std::thread::sleep(RECOVERY);
             stop.store(true, Ordering::SeqCst);
             (began, ended)
@@ -150,11 +177,13 @@ fn judge_row(name: &str, sent: &[Sent], (began, ended): (Instant, Instant)) -> F
     let in_time = safe.is_some_and(|millis| millis <= limit);
     FaultRow {
         name: name.to_owned(),
+        detected_millis: safe,
         safe_action_millis: safe,
         recovered_millis: recovered,
         unsafe_commands,
         num_commands: sent.len() as u64,
         passed: in_time && recovered.is_some() && unsafe_commands == 0,
+        skipped: None,
     }
 }
 
@@ -187,12 +216,18 @@ impl FrameSource for FaultySource {
         let frame = &mut observation.frame;
         (frame.width, frame.height) = (64, 48);
         frame.data.resize(64 * 48 * 3, 0);
-        frame.data.fill(brightness as u8);
         frame.stamp = Clock::Wall.now();
         (frame.sequence, self.sequence) = (self.sequence, self.sequence + 1);
+        if !self.injection.is(Fault::Frozen) {
+            // A picture with the noise of a sensor.
+            let noise = self.sequence;
+            let bytes = (0_u64..).zip(&mut frame.data);
+            bytes.for_each(|(at, byte)| *byte = brightness as u8 + ((at * 31 + noise * 17) % 23) as u8);
+        }
         let back = |stamp: Stamp, by: Duration| Stamp { nanos: stamp.nanos.saturating_sub(by.as_nanos() as u64) };
         match self.injection.fault {
             _ if !self.injection.is_on.load(Ordering::SeqCst) => {}
+            Fault::Black => frame.data.fill(0),
             Fault::StaleStamps => frame.stamp = back(frame.stamp, 3 * MAX_FRAME_AGE),
             Fault::OutOfOrder if self.sequence.is_multiple_of(2) => frame.stamp = back(frame.stamp, MAX_FRAME_AGE / 2),
             Fault::WrongSize => (frame.width, frame.height) = (48, 64),
@@ -281,7 +316,7 @@ struct Sent {
 /// The joints: looks at every command.
 struct Judge {
     limits: Vec<(f64, f64, f64)>,
-    last: Option<(Stamp, Vec<f64>)>,
+    last: Option<SafeCommand>,
     sent: Arc<Mutex<Vec<Sent>>>,
 }
 
@@ -293,17 +328,14 @@ impl Judge {
     }
 
     fn is_safe(&self, command: &SafeCommand) -> bool {
-        // A stop may be as sudden as it must.
-        let is_stop = command.verdict().held.is_some();
-        let values = command.values().iter().zip(&self.limits).enumerate();
+        let elapsed = self.last.as_ref().map_or(PERIOD, |last| command.time().since(last.time()));
         command.values().len() == self.limits.len()
-            && values.into_iter().all(|(joint_idx, (value, (minimum, maximum, rate)))| {
-                let elapsed = self.last.as_ref().map_or(PERIOD, |(stamp, _)| command.stamp().since(*stamp));
-                let before = self.last.as_ref().and_then(|(_, values)| values.get(joint_idx)).copied().unwrap_or(0.0);
-                let allowed = rate * elapsed.min(2 * PERIOD).as_secs_f64() + 1e-9;
-                value.is_finite()
-                    && (minimum..=maximum).contains(&value)
-                    && (is_stop || (value - before).abs() <= allowed)
+            && command.values().iter().zip(&self.limits).enumerate().all(|(joint_idx, (value, limits))| {
+                let (minimum, maximum, rate) = limits;
+                let last = self.last.as_ref().and_then(|last| last.values().get(joint_idx));
+                let change = (value - last.copied().unwrap_or(0.0)).abs();
+                let is_in_rate = change <= rate * elapsed.min(2 * PERIOD).as_secs_f64() + 1e-12;
+                value.is_finite() && (minimum..=maximum).contains(&value) && is_in_rate
             })
     }
 }
@@ -313,7 +345,7 @@ impl Actuator for Judge {
         let verdict = command.verdict();
         let is_free = verdict.held.is_none() && verdict.num_clamped == 0;
         let sent = Sent { at: Instant::now(), is_free, is_safe: self.is_safe(command) };
-        self.last = Some((command.stamp(), command.values().to_vec()));
+        self.last = Some(command.clone());
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
         Ok(())
     }

@@ -7,9 +7,12 @@
 //! Depends on `foresee-firmware-config` alone. Without features it is pure Rust with no native library; `ort`, `tract`,
 //! `zenoh`, `log` and `camera` add one adapter each.
 
+mod admission;
+mod budget;
 #[cfg(feature = "camera")]
 mod camera;
 mod card;
+mod chunk;
 mod command;
 mod control_loop;
 mod encoder;
@@ -28,7 +31,9 @@ mod onnx;
 mod policy;
 mod preprocess;
 mod raw_pixels;
+mod run;
 mod safety;
+mod schedule;
 mod statistics;
 mod thermal;
 mod time;
@@ -46,8 +51,9 @@ pub use card::{
     ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, SigningKey, TensorCard, TensorData, TokenLayout,
     Trust, VerifyingKey,
 };
+pub use chunk::{ChunkPlayer, ChunkSummary};
 pub use command::Action;
-pub use control_loop::{ControlLoop, Ends, LoopEvent, RunEnd, Stage, TickReport, run};
+pub use control_loop::{ControlLoop, SharedFilter, Stage, TickReport};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 pub use engine::{
@@ -73,12 +79,14 @@ pub use onnx::{
 pub use policy::Policy;
 pub use preprocess::Preprocessor;
 pub use raw_pixels::RawPixels;
-pub use safety::{Hold, SafeCommand, SafetyFilter, Verdict};
+pub use run::{Ends, LoopEvent, RunEnd, run};
+pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
+pub use schedule::{ScheduleReport, lock_memory, schedule};
 pub use statistics::{LatencyHistogram, LoopStatistics};
 pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
 pub use time::{Clock, Stamp};
 pub use vitals::{VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
-pub use watchdog::{LoopState, Watchdog, WatchdogSummary, WatchedActuator};
+pub use watchdog::{Watchdog, WatchdogSummary, Watched, WatchedActuator};
 #[cfg(feature = "wire")]
 pub use wire::EpisodePhase;
 #[cfg(feature = "zenoh")]

@@ -1,18 +1,32 @@
 //! The safety filter: the only maker of commands.
+//!
+//! What always holds, for whatever comes in: a command has one finite value a joint, in the joint's range; with the one before it
+//! it keeps rate, acceleration and jerk, in the safe action as in normal work ([`motion`] says why they can be kept together). Where
+//! the profile gives a workspace and the joints take positions, the commanded pose and the whole stop from it lie in the box. Joints
+//! that take velocities brake before their position limits if they follow their commands; from torques only the ones that push
+//! towards a limit within braking distance are taken away, since what a torque does is the load's matter.
+
+mod limits;
+mod motion;
+mod workspace;
 
 use std::time::Duration;
 
-use foresee_firmware_config::{CommandKind, JointProfile};
+use foresee_firmware_config::{CommandKind, DeviceProfile, JointProfile, SafeAction, SafetyProfile};
 
+use self::limits::Governor;
 use crate::command::Action;
+use crate::joints::JointState;
 use crate::time::Stamp;
 
-/// A command that passed the safety filter: finite, in range, within the rate. Cannot be made elsewhere.
+/// A command that passed the safety filter: finite, and within every limit. Cannot be made elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SafeCommand {
     stamp: Stamp,
     values: Vec<f64>,
     verdict: Verdict,
+    ordinal: u64,
+    time: Stamp,
 }
 
 impl SafeCommand {
@@ -30,6 +44,23 @@ impl SafeCommand {
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
+
+    /// When it was made, on the clock that limits count by.
+    pub(crate) fn time(&self) -> Stamp {
+        self.time
+    }
+
+    /// Counts up by one a command of its filter; the largest is the one in force.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// Takes over another's content without allocating.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        (self.stamp, self.verdict) = (other.stamp, other.verdict);
+        (self.ordinal, self.time) = (other.ordinal, other.time);
+        self.values.clone_from(&other.values);
+    }
 }
 
 /// What the filter did to an action.
@@ -37,16 +68,18 @@ impl SafeCommand {
 pub struct Verdict {
     /// Joints whose value was moved into the range.
     pub num_clamped: u32,
-    /// Joints whose change was slowed to the allowed rate.
+    /// Joints that were slowed to their rate, acceleration or jerk.
     pub num_rate_limited: u32,
-    /// Why the last safe command was held instead, if it was.
+    /// Joints kept back from a position limit or from the side of the workspace.
+    pub num_position_limited: u32,
+    /// Why the safe action was taken instead, if it was.
     pub held: Option<Hold>,
 }
 
-/// Why a command was held.
+/// Why the safe action is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The action held NaN or infinity.
+    /// The action or the joint state held NaN or infinity: a latched fault, until [`SafetyFilter::clear`].
     NotFinite,
     /// The action had the wrong number of values.
     WrongLength,
@@ -54,265 +87,306 @@ pub enum Hold {
     StageFailed,
     /// The frame was older than the profile allows or than one before it, or none came in time.
     StaleFrame,
-    /// The loop stops: the last command of all.
+    /// Frames have come without any change for too long.
+    FrozenFrame,
+    /// No command was made in time: something hangs.
+    NoCommand,
+    /// The machine's clock jumped, or a frame's stamp lies in the future.
+    ClockJumped,
+    /// Ticks took longer than the declared budget.
+    OverBudget,
+    /// No action that is still valid: the chunk is used up or too old.
+    NoAction,
+    /// The joint state is missing or too old where limits need it.
+    NoJointState,
+    /// A link is outside the workspace, or could not stop inside it.
+    OutsideWorkspace,
+    /// The loop stops, by the operator, a signal or its end: the last commands of all.
     Stopped,
 }
 
-/// Makes a [`SafeCommand`] of whatever a tick brings; always answers, and never with a value that is not finite, outside the
-/// joint's range, or further from the last one than the joint's rate allows.
+impl Hold {
+    /// In words, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NotFinite => "an action or joint state that is not finite; latched until the fault is cleared",
+            Self::WrongLength => "an action with the wrong number of values",
+            Self::StageFailed => "a stage failed",
+            Self::StaleFrame => "no frame that is new enough",
+            Self::FrozenFrame => "a camera that shows the same frame again and again",
+            Self::NoCommand => "no command in time; a stage hangs",
+            Self::ClockJumped => "a clock that jumped",
+            Self::OverBudget => "ticks longer than the declared budget",
+            Self::NoAction => "no action that is still valid",
+            Self::NoJointState => "no joint state that is new enough",
+            Self::OutsideWorkspace => "a link outside the workspace",
+            Self::Stopped => "a stop",
+        }
+    }
+}
+
+/// What the joints are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SafetyState {
+    /// Nothing was commanded yet.
+    #[default]
+    Starting,
+    /// The policy is followed.
+    Normal,
+    /// The policy is followed, and something is not as it was declared.
+    Degraded {
+        /// Since when.
+        since: Stamp,
+    },
+    /// The safe action is taken; the next sound action ends it.
+    Holding {
+        /// Since when.
+        since: Stamp,
+        /// Why.
+        reason: Hold,
+    },
+    /// The safe action is taken, and nothing but a reset, or clearing the fault, ends it.
+    Stopped {
+        /// Why.
+        reason: Hold,
+    },
+}
+
+/// When something happens: as the observation says it, and on the clock that limits count by (the same in lockstep and replay;
+/// monotonic where the machine's time may jump).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The observation's stamp.
+    pub stamp: Stamp,
+    /// The time that rates are counted in.
+    pub time: Stamp,
+}
+
+impl From<Stamp> for Moment {
+    fn from(stamp: Stamp) -> Self {
+        Self { stamp, time: stamp }
+    }
+}
+
+/// Makes a [`SafeCommand`] of whatever a tick brings; always answers, and never outside a limit.
 #[derive(Clone, Debug)]
 pub struct SafetyFilter {
-    joints: Vec<JointProfile>,
+    governor: Governor,
+    action: SafeAction,
     period: Duration,
-    is_at_rest: bool,
-    previous: SafeCommand,
+    state: SafetyState,
+    is_degraded: bool,
+    /// When the last command was made; `None`: at rest.
+    last_time: Option<Stamp>,
+    joints: JointState,
+    joints_are: Measured,
+    last: SafeCommand,
+}
+
+/// What is known of the joints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measured {
+    Unknown,
+    Known,
+    NotFinite,
 }
 
 impl SafetyFilter {
-    /// A filter for these joints, ticked about every `period`. It starts from the value nearest to zero that each range allows.
+    /// A filter for these joints, ticked about every `period`, with the safe action [`SafeAction::Stop`] and no workspace.
     /// The rate limit grants the first command one period, and any later one at most two: a jump of the clock must not become a
     /// jump of a joint. A joint whose limits are not finite or upside down, which no checked profile has, stays at zero.
     pub fn new(joints: &[JointProfile], period: Duration) -> Self {
-        let joints: Vec<_> = joints.iter().cloned().map(tame).collect();
-        let values = joints.iter().map(resting_value).collect();
-        let previous = SafeCommand { stamp: Stamp::default(), values, verdict: Verdict::default() };
-        Self { joints, period, is_at_rest: true, previous }
+        Self::with(joints, period, &SafetyProfile::default())
     }
 
-    /// A new episode begins: the command before it is the resting one, a period ago.
+    /// The filter that a profile describes.
+    pub fn of(profile: &DeviceProfile) -> Self {
+        Self::with(&profile.joints, profile.pace.period(), &profile.safety)
+    }
+
+    fn with(joints: &[JointProfile], period: Duration, safety: &SafetyProfile) -> Self {
+        let governor = Governor::new(joints, safety.workspace.as_ref());
+        let values = governor.values().collect();
+        let (stamp, time) = (Stamp::default(), Stamp::default());
+        let last = SafeCommand { stamp, values, verdict: Verdict::default(), ordinal: 0, time };
+        Self {
+            governor,
+            action: safety.action,
+            period,
+            state: SafetyState::Starting,
+            is_degraded: false,
+            last_time: None,
+            joints: JointState::zeros(joints.len()),
+            joints_are: Measured::Unknown,
+            last,
+        }
+    }
+
+    /// A new episode begins: every joint is at its home, nothing is known of it, and no fault is latched.
     pub fn reset(&mut self) {
-        self.is_at_rest = true;
-        for (value, joint) in self.previous.values.iter_mut().zip(&self.joints) {
-            *value = resting_value(joint);
-        }
-        self.previous.verdict = Verdict::default();
+        self.governor.rest();
+        self.last_time = None;
+        self.joints_are = Measured::Unknown;
+        self.is_degraded = false;
+        self.state = SafetyState::Starting;
+        self.last.verdict = Verdict::default();
+        self.publish();
     }
 
-    /// The last command made; at rest, the resting one.
+    /// Ends a latched fault; a stop stays one.
+    pub fn clear(&mut self) {
+        if let SafetyState::Stopped { reason: Hold::NotFinite } = self.state {
+            self.state = SafetyState::Starting;
+            self.joints_are = Measured::Unknown;
+        }
+    }
+
+    /// What the joints are doing.
+    pub fn state(&self) -> SafetyState {
+        self.state
+    }
+
+    /// The last command made; at rest, every joint at home.
     pub fn last(&self) -> &SafeCommand {
-        &self.previous
+        &self.last
     }
 
-    /// Clamps to the range, limits the rate since the last command, and holds the last command when the action is absent
-    /// (`None`: a stage failed), not finite or of the wrong length.
-    pub fn filter(&mut self, stamp: Stamp, action: Option<&Action>) -> &SafeCommand {
-        let action = match action {
-            None => return self.hold(stamp, Hold::StageFailed),
-            Some(action) if action.values.len() != self.joints.len() => return self.hold(stamp, Hold::WrongLength),
-            Some(action) if action.values.iter().any(|value| !value.is_finite()) => {
-                return self.hold(stamp, Hold::NotFinite);
-            }
-            Some(action) => action,
+    /// Whether commands can only be made with a joint state.
+    pub fn needs_joints(&self) -> bool {
+        self.governor.needs_joints() || self.action == SafeAction::Damp
+    }
+
+    /// Takes the measured joints, for the limits that need them and for where a position begins.
+    pub fn see(&mut self, joints: &JointState) {
+        let num_joints = self.last.values.len();
+        if [joints.positions.len(), joints.velocities.len()] != [num_joints; 2] {
+            self.joints_are = Measured::Unknown;
+            return;
+        }
+        self.joints.stamp = joints.stamp;
+        self.joints.positions.clone_from(&joints.positions);
+        self.joints.velocities.clone_from(&joints.velocities);
+        let is_finite = joints.positions.iter().chain(&joints.velocities).all(|value| value.is_finite());
+        self.joints_are = if is_finite { Measured::Known } else { Measured::NotFinite };
+    }
+
+    /// Says that something is not as declared, or that it is again; shown in the state of the commands that follow.
+    pub fn degrade(&mut self, is_degraded: bool) {
+        self.is_degraded = is_degraded;
+    }
+
+    /// The command for an action; the safe action when there is none (`None`: a stage failed) or it is not sound.
+    pub fn filter(&mut self, moment: impl Into<Moment>, action: Option<&Action>) -> &SafeCommand {
+        let moment = moment.into();
+        match action.ok_or(Hold::StageFailed).and_then(|action| self.check(action).map(|()| action)) {
+            Ok(action) => self.follow(moment, action),
+            Err(why) => self.hold(moment, why),
+        }
+    }
+
+    /// The safe action, for a reason that ends by itself ([`Hold::NotFinite`] does not).
+    pub fn hold(&mut self, moment: impl Into<Moment>, why: Hold) -> &SafeCommand {
+        let moment = moment.into();
+        self.state = match (self.state, why) {
+            (SafetyState::Stopped { reason }, _) => SafetyState::Stopped { reason },
+            (_, Hold::NotFinite | Hold::Stopped) => SafetyState::Stopped { reason: why },
+            (SafetyState::Holding { since, .. }, _) => SafetyState::Holding { since, reason: why },
+            _ => SafetyState::Holding { since: moment.stamp, reason: why },
         };
-        self.limit(stamp, &action.values)
+        self.act_safely(moment)
     }
 
-    /// Another filter's command, held to what this one gave last: the two differ once one of them has stopped the joints.
-    pub(crate) fn follow(&mut self, command: &SafeCommand) -> &SafeCommand {
-        if let Some(why) = command.verdict.held {
-            return self.hold(command.stamp, why);
+    /// The safe action from now on.
+    pub fn stop(&mut self, moment: impl Into<Moment>) -> &SafeCommand {
+        self.state = SafetyState::Stopped { reason: Hold::Stopped };
+        self.act_safely(moment.into())
+    }
+
+    /// Whether the safe action has brought every command to where it stays.
+    pub fn is_at_rest(&self) -> bool {
+        self.governor.is_at_rest(self.action)
+    }
+
+    fn check(&self, action: &Action) -> Result<(), Hold> {
+        if let SafetyState::Stopped { reason } = self.state {
+            return Err(reason);
         }
-        self.limit(command.stamp, &command.values);
-        let Verdict { num_clamped, num_rate_limited, .. } = command.verdict;
-        let verdict = &mut self.previous.verdict;
-        verdict.num_clamped = verdict.num_clamped.max(num_clamped);
-        verdict.num_rate_limited = verdict.num_rate_limited.max(num_rate_limited);
-        &self.previous
-    }
-
-    /// Range and rate, for finite values, one a joint.
-    fn limit(&mut self, stamp: Stamp, values: &[f64]) -> &SafeCommand {
-        let elapsed = self.elapsed(stamp).as_secs_f64();
-        let mut verdict = Verdict::default();
-        for ((joint, safe), wanted) in self.joints.iter().zip(&mut self.previous.values).zip(values) {
-            let largest_change = joint.max_rate_per_second * elapsed;
-            let clamped = bound(*wanted, joint.minimum, joint.maximum);
-            let limited = bound(clamped, *safe - largest_change, *safe + largest_change);
-            verdict.num_clamped += u32::from(clamped != *wanted);
-            verdict.num_rate_limited += u32::from(limited != clamped);
-            // Rounding must not carry a value across its limit.
-            *safe = bound(limited, joint.minimum, joint.maximum);
+        if action.values.len() != self.last.values.len() {
+            return Err(Hold::WrongLength);
         }
-        self.previous.stamp = stamp;
-        self.previous.verdict = verdict;
-        self.is_at_rest = false;
-        &self.previous
-    }
-
-    /// Gives the last command again, under a new stamp.
-    pub fn hold(&mut self, stamp: Stamp, why: Hold) -> &SafeCommand {
-        self.previous.stamp = stamp;
-        self.previous.verdict = Verdict { held: Some(why), ..Verdict::default() };
-        &self.previous
-    }
-
-    /// The last command before the loop ends: no torque, no speed, and the position where it is.
-    pub fn stop(&mut self, stamp: Stamp) -> &SafeCommand {
-        for (value, joint) in self.previous.values.iter_mut().zip(&self.joints) {
-            match joint.command {
-                CommandKind::PositionRadians => {}
-                CommandKind::TorqueNormalised
-                | CommandKind::TorqueNewtonMetres
-                | CommandKind::VelocityRadiansPerSecond => *value = resting_value(joint),
+        if self.joints_are == Measured::NotFinite || action.values.iter().any(|value| !value.is_finite()) {
+            return Err(Hold::NotFinite);
+        }
+        if self.needs_joints() && self.joints_are != Measured::Known {
+            return Err(Hold::NoJointState);
+        }
+        match self.measured() {
+            Some(joints) if !self.governor.can_stop_inside(joints, self.last_time.is_none()) => {
+                Err(Hold::OutsideWorkspace)
             }
+            _ => Ok(()),
         }
-        self.hold(stamp, Hold::Stopped)
     }
 
-    /// How long the rate limit may count: nothing when time stands still or turns back.
-    fn elapsed(&self, stamp: Stamp) -> Duration {
-        if self.is_at_rest {
-            return self.period;
-        }
-        stamp.since(self.previous.stamp).min(self.period.saturating_mul(2))
+    fn measured(&self) -> Option<&JointState> {
+        (self.joints_are == Measured::Known).then_some(&self.joints)
+    }
+
+    fn follow(&mut self, moment: Moment, action: &Action) -> &SafeCommand {
+        let elapsed = self.elapse(moment);
+        let joints = (self.joints_are == Measured::Known).then_some(&self.joints);
+        self.last.verdict = self.governor.follow(&action.values, joints, (elapsed, self.period.as_secs_f64()));
+        self.state = match (self.is_degraded, self.state) {
+            (false, _) => SafetyState::Normal,
+            (true, SafetyState::Degraded { since }) => SafetyState::Degraded { since },
+            (true, _) => SafetyState::Degraded { since: moment.stamp },
+        };
+        self.made(moment)
+    }
+
+    fn act_safely(&mut self, moment: Moment) -> &SafeCommand {
+        let elapsed = self.elapse(moment);
+        let joints = (self.joints_are == Measured::Known).then_some(&self.joints);
+        self.governor.act_safely(self.action, joints, elapsed);
+        let held = match self.state {
+            SafetyState::Holding { reason, .. } | SafetyState::Stopped { reason } => Some(reason),
+            _ => None,
+        };
+        self.last.verdict = Verdict { held, ..Verdict::default() };
+        self.made(moment)
+    }
+
+    /// Seconds that the limits may count: nothing when time stands still or turns back.
+    fn elapse(&mut self, moment: Moment) -> f64 {
+        let elapsed = match self.last_time {
+            Some(last) => moment.time.since(last).min(self.period.saturating_mul(2)),
+            None => {
+                let joints = (self.joints_are == Measured::Known).then_some(&self.joints);
+                self.governor.begin(joints);
+                self.period
+            }
+        };
+        self.last_time = Some(moment.time);
+        elapsed.as_secs_f64()
+    }
+
+    fn made(&mut self, moment: Moment) -> &SafeCommand {
+        (self.last.stamp, self.last.time) = (moment.stamp, moment.time);
+        self.publish();
+        &self.last
+    }
+
+    fn publish(&mut self) {
+        self.last.ordinal += 1;
+        self.last.values.clear();
+        self.last.values.extend(self.governor.values());
     }
 }
 
-/// The value nearest to zero in the joint's range.
-fn resting_value(joint: &JointProfile) -> f64 {
-    bound(0.0, joint.minimum, joint.maximum)
-}
-
-/// Unlike `clamp` this has no bounds on which it panics.
-fn bound(value: f64, low: f64, high: f64) -> f64 {
-    value.max(low).min(high)
-}
-
-fn tame(joint: JointProfile) -> JointProfile {
-    let rate = joint.max_rate_per_second;
-    let is_sound = joint.minimum.is_finite() && joint.maximum.is_finite() && joint.minimum <= joint.maximum;
-    let (minimum, maximum) = if is_sound { (joint.minimum, joint.maximum) } else { (0.0, 0.0) };
-    JointProfile { minimum, maximum, max_rate_per_second: if rate.is_finite() { rate.max(0.0) } else { 0.0 }, ..joint }
+/// Whether a command of this kind is where the joint is to be.
+fn is_position(kind: CommandKind) -> bool {
+    kind == CommandKind::PositionRadians
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn joint(minimum: f64, maximum: f64, max_rate_per_second: f64) -> JointProfile {
-        let command = CommandKind::TorqueNormalised;
-        JointProfile {
-            name: "joint".to_owned(),
-            command,
-            minimum,
-            maximum,
-            max_rate_per_second,
-            max_acceleration_per_second_squared: None,
-            max_jerk_per_second_cubed: None,
-            home: 0.0,
-            damping_per_radian_per_second: 0.0,
-            position: None,
-            link: None,
-        }
-    }
-
-    fn action(value: f64) -> Action {
-        Action { values: vec![value] }
-    }
-
-    fn millis(millis: u64) -> Stamp {
-        Stamp { nanos: millis * 1_000_000 }
-    }
-
-    #[test]
-    fn each_limit_is_kept_and_told() {
-        let mut filter = SafetyFilter::new(&[joint(-1.0, 1.0, 10.0)], Duration::from_millis(20));
-        let mut check = |stamp, value, expected: f64, verdict: Verdict| {
-            let command = filter.filter(stamp, Some(&action(value)));
-            assert!((command.values()[0] - expected).abs() < 1e-12, "{command:?}");
-            assert_eq!((command.verdict(), command.stamp()), (verdict, stamp));
-        };
-        let (free, held) = (Verdict::default(), |why| Verdict { held: Some(why), ..Verdict::default() });
-        let slowed = Verdict { num_rate_limited: 1, ..free };
-        check(millis(1000), 0.9, 0.2, slowed);
-        check(millis(1010), 0.25, 0.25, free);
-        check(millis(1010), 0.5, 0.25, slowed);
-        check(millis(1020), f64::NAN, 0.25, held(Hold::NotFinite));
-        check(millis(1030), f64::INFINITY, 0.25, held(Hold::NotFinite));
-        check(millis(9000), -7.0, -0.15, Verdict { num_clamped: 1, num_rate_limited: 1, held: None });
-        check(millis(500), 1.0, -0.15, slowed);
-        check(millis(510), 1.0, -0.05, slowed);
-        let command = filter.filter(millis(520), None);
-        assert_eq!(command.verdict().held, Some(Hold::StageFailed));
-        assert_eq!(filter.filter(millis(530), Some(&Action::default())).verdict().held, Some(Hold::WrongLength));
-        assert_eq!(filter.stop(millis(540)).values(), [0.0]);
-        filter.reset();
-        assert_eq!(filter.filter(millis(0), Some(&action(1.0))).values(), [0.2]);
-    }
-
-    #[test]
-    fn a_position_is_held_when_the_loop_stops() {
-        let position = JointProfile { command: CommandKind::PositionRadians, ..joint(-3.0, 3.0, 100.0) };
-        let mut filter = SafetyFilter::new(&[position], Duration::from_millis(50));
-        filter.filter(millis(10), Some(&action(2.0)));
-        assert_eq!(filter.stop(millis(20)).values(), [2.0]);
-    }
-
-    fn any_value() -> impl Strategy<Value = f64> {
-        prop_oneof![proptest::num::f64::ANY, -2.0..2.0, Just(f64::NAN), Just(f64::MAX), Just(-0.0)]
-    }
-
-    #[derive(Clone, Debug)]
-    enum Tick {
-        Filter(u64, Vec<f64>),
-        Fail(u64),
-        Reset,
-        Stop(u64),
-    }
-
-    fn any_tick() -> impl Strategy<Value = Tick> {
-        let stamp = || prop_oneof![0_u64..2_000_000_000, proptest::num::u64::ANY];
-        prop_oneof![
-            6 => (stamp(), prop::collection::vec(any_value(), 2)).prop_map(|(stamp, values)| Tick::Filter(stamp, values)),
-            1 => (stamp(), prop::collection::vec(any_value(), 0..4)).prop_map(|(stamp, values)| Tick::Filter(stamp, values)),
-            1 => stamp().prop_map(Tick::Fail),
-            1 => Just(Tick::Reset),
-            1 => stamp().prop_map(Tick::Stop),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        #[test]
-        fn whatever_comes_the_command_is_safe(
-            limits in prop::collection::vec((any_value(), any_value(), any_value()), 2),
-            ticks in prop::collection::vec(any_tick(), 1..40),
-        ) {
-            let joints: Vec<_> = limits.iter().map(|(low, high, rate)| joint(*low, *high, *rate)).collect();
-            let period = Duration::from_millis(20);
-            let mut filter = SafetyFilter::new(&joints, period);
-            let sound = filter.joints.clone();
-            let mut last: Option<SafeCommand> = None;
-            for tick in &ticks {
-                let (command, is_limited) = match tick {
-                    Tick::Filter(nanos, values) => {
-                        let action = Action { values: values.clone() };
-                        (filter.filter(Stamp { nanos: *nanos }, Some(&action)), true)
-                    }
-                    Tick::Fail(nanos) => (filter.filter(Stamp { nanos: *nanos }, None), true),
-                    Tick::Stop(nanos) => (filter.stop(Stamp { nanos: *nanos }), false),
-                    Tick::Reset => {
-                        filter.reset();
-                        last = None;
-                        continue;
-                    }
-                };
-                prop_assert_eq!(command.values().len(), 2);
-                for (joint_idx, (value, joint)) in command.values().iter().zip(&sound).enumerate() {
-                    prop_assert!(value.is_finite());
-                    prop_assert!(*value >= joint.minimum && *value <= joint.maximum);
-                    if let (Some(last), true) = (&last, is_limited) {
-                        let seconds = command.stamp().since(last.stamp()).min(2 * period).max(Duration::ZERO).as_secs_f64();
-                        let change = (value - last.values()[joint_idx]).abs();
-                        // The first command after a reset is granted a whole period, wherever its stamp lies.
-                        let granted = joint.max_rate_per_second * seconds.max(if last.verdict.held.is_some() { 0.02 } else { 0.0 });
-                        prop_assert!(change <= granted * (1.0 + 1e-9) + 1e-12 * value.abs(), "{change} {granted}");
-                    }
-                }
-                last = Some(command.clone());
-            }
-        }
-    }
-}
+mod tests;

@@ -70,6 +70,12 @@ pub struct LoopStatistics {
     pub total: LatencyHistogram,
     /// By stage, in [`Stage::ALL`]'s order.
     pub stages: [LatencyHistogram; 4],
+    /// Exposure to arrival, where both clocks are known.
+    pub arrival: LatencyHistogram,
+    /// Arrival to the beginning of the tick.
+    pub wait: LatencyHistogram,
+    /// Sending the command.
+    pub publish: LatencyHistogram,
     /// Commands in which a joint was moved into its range.
     pub num_clamped: u64,
     /// Commands in which a joint was slowed to its rate.
@@ -84,6 +90,14 @@ impl LoopStatistics {
         self.total.record(report.total_nanos());
         for (histogram, nanos) in self.stages.iter_mut().zip(report.stage_nanos) {
             histogram.record(nanos);
+        }
+        let ends = [
+            (&mut self.arrival, report.arrival_nanos),
+            (&mut self.wait, report.wait_nanos),
+            (&mut self.publish, report.publish_nanos),
+        ];
+        for (histogram, nanos) in ends {
+            nanos.into_iter().for_each(|nanos| histogram.record(nanos));
         }
         self.num_clamped += u64::from(report.verdict.num_clamped > 0);
         self.num_rate_limited += u64::from(report.verdict.num_rate_limited > 0);

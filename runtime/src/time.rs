@@ -1,8 +1,11 @@
 //! Time as a value: a stamp, and the clock that is injected into whatever needs one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where [`Clock::Monotonic`] counts from.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Nanoseconds since the epoch of the clock that made it (Unix time for [`Clock::Wall`], 0 = start for simulation).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +32,10 @@ impl Stamp {
 pub enum Clock {
     /// The machine's Unix time.
     Wall,
+    /// Nanoseconds since it was first asked for; never jumps. No other process knows it.
+    Monotonic,
+    /// The machine's Unix time and so many nanoseconds more: a clock that jumps when somebody makes it.
+    Shifted(Arc<AtomicI64>),
     /// The stamp last set by [`Clock::advance`]: simulated or replayed time, shared by every clone.
     Driven(Arc<AtomicU64>),
 }
@@ -46,11 +53,20 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Stamp { nanos: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
             }
+            Self::Monotonic => Stamp { nanos: u64::try_from(BEGIN.elapsed().as_nanos()).unwrap_or(u64::MAX) },
+            Self::Shifted(nanos) => {
+                Stamp { nanos: Self::Wall.now().nanos.saturating_add_signed(nanos.load(Ordering::Acquire)) }
+            }
             Self::Driven(nanos) => Stamp { nanos: nanos.load(Ordering::Acquire) },
         }
     }
 
-    /// Sets a driven clock; a wall clock goes its own way.
+    /// Whether it goes by itself; simulated and replayed time does not.
+    pub fn is_real(&self) -> bool {
+        !matches!(self, Self::Driven(_))
+    }
+
+    /// Sets a driven clock; any other goes its own way.
     pub fn advance(&self, to: Stamp) {
         if let Self::Driven(nanos) = self {
             nanos.store(to.nanos, Ordering::Release);

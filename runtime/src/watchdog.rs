@@ -1,6 +1,7 @@
 //! An independent watchdog: when no fresh command comes in time, because a camera is gone or an inference hangs, a thread of its
 //! own stops the joints.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -8,45 +9,42 @@ use std::time::{Duration, Instant};
 
 use foresee_firmware_config::{DeviceProfile, Pace};
 
+use crate::control_loop::SharedFilter;
 use crate::ends::Actuator;
 use crate::error::RuntimeError;
-use crate::safety::{SafeCommand, SafetyFilter};
-use crate::time::{Clock, Stamp};
+use crate::safety::{Hold, Moment, SafeCommand, SafetyState};
+use crate::schedule::schedule;
+use crate::time::Clock;
 
-/// The watchdog looks at least this often.
-const LONGEST_LOOK: Duration = Duration::from_millis(10);
-/// In lockstep the simulation waits, and only a loop that is gone for this long is one.
-const LOCKSTEP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What the joints are doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoopState {
-    /// No command came yet; none was sent.
-    Starting,
-    /// Fresh commands come in time.
-    Normal,
-    /// The joints are stopped, since no fresh command came in time; they move again when one comes.
-    Holding {
-        /// When they were stopped.
-        since: Stamp,
-    },
-    /// The joints are stopped for good: the watchdog was told to end, or the actuator failed.
-    Stopped,
-}
+/// How long the watchdog goes on with the safe action at the end, until every joint rests.
+const LONGEST_STOP: Duration = Duration::from_secs(2);
 
 /// What a watchdog did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchdogSummary {
-    /// Times that the joints were stopped.
+    /// Times that it took the safe action.
     pub num_trips: u64,
-    /// Commands that came too late and were not passed on.
+    /// Commands that came after it and were not passed on.
     pub num_refused: u64,
+}
+
+/// What a watchdog watches.
+pub struct Watched {
+    /// Where the commands go.
+    pub actuator: Box<dyn Actuator + Send>,
+    /// The loop's filter: [`crate::ControlLoop::filter`].
+    pub filter: SharedFilter,
+    /// The loop's clock.
+    pub clock: Clock,
+    /// Once set, the safe action is taken for good: Ctrl-C, SIGTERM, the operator.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// The watchdog's handle; dropping it stops the joints and ends the thread.
 #[derive(Debug)]
 pub struct Watchdog {
     shared: Arc<Mutex<Shared>>,
+    filter: SharedFilter,
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,61 +55,65 @@ pub struct WatchedActuator(Arc<Mutex<Shared>>);
 
 /// What loop and watchdog share; held only while a command is sent.
 struct Shared {
-    actuator: Box<dyn Actuator + Send>,
-    /// Knows what was last executed, which after a stop the loop's own filter does not.
-    filter: SafetyFilter,
-    clock: Clock,
+    watched: Watched,
     patience: Duration,
-    state: LoopState,
+    max_frame_age: Duration,
     sequence: u64,
-    last_fresh: Instant,
+    /// When the last fresh command came, and how old its frame was then; `None` before the first.
+    last_fresh: Option<(Instant, Duration)>,
     summary: WatchdogSummary,
     failure: Option<RuntimeError>,
 }
 
 impl Watchdog {
-    /// Starts watching over an actuator: a frame older than the profile's `max_frame_age_millis`, or no command for that long,
-    /// stops the joints within 10 ms. Give the loop the [`WatchedActuator`].
+    /// Starts watching over an actuator: a frame older than the profile's `max_frame_age_millis`, no fresh command for its
+    /// `watchdog.action_timeout_millis`, or the stop flag lead to the safe action within `watchdog.look_millis`. Give the loop
+    /// the [`WatchedActuator`].
     ///
     /// # Errors
     /// [`RuntimeError::End`] when no thread can be started.
-    pub fn start(
-        actuator: Box<dyn Actuator + Send>,
-        profile: &DeviceProfile,
-        clock: Clock,
-    ) -> Result<(Self, WatchedActuator), RuntimeError> {
-        let patience = match profile.pace {
-            Pace::Lockstep { .. } => LOCKSTEP_PATIENCE,
+    pub fn start(watched: Watched, profile: &DeviceProfile) -> Result<(Self, WatchedActuator), RuntimeError> {
+        let patience = Duration::from_millis(profile.watchdog.action_timeout_millis);
+        let max_frame_age = match profile.pace {
+            Pace::Lockstep { .. } => patience,
             Pace::Fixed { max_frame_age_millis, .. } => Duration::from_millis(max_frame_age_millis),
         };
-        let shared = Arc::new(Mutex::new(Shared {
-            actuator,
-            filter: SafetyFilter::new(&profile.joints, profile.pace.period()),
-            clock,
+        let filter = watched.filter.clone();
+        let shared = Shared {
+            watched,
             patience,
-            state: LoopState::Starting,
+            // A command is in force until the next one: a period is added to the age of its frame.
+            max_frame_age: max_frame_age + profile.pace.period(),
             sequence: 0,
-            last_fresh: Instant::now(),
+            last_fresh: None,
             summary: WatchdogSummary::default(),
             failure: None,
-        }));
+        };
+        let shared = Arc::new(Mutex::new(shared));
         let (end, ended) = channel();
-        let watched = Arc::clone(&shared);
-        let look = profile.pace.period().min(LONGEST_LOOK).max(Duration::from_millis(1));
+        let look = Duration::from_millis(profile.watchdog.look_millis);
         let thread = std::thread::Builder::new()
             .name("foresee-watchdog".to_owned())
-            .spawn(move || watch(&watched, &ended, look))
+            .spawn({
+                let shared = Arc::clone(&shared);
+                let threads = profile.threads.clone();
+                move || {
+                    // What was refused is said at the start of the run.
+                    drop(schedule(&threads, &threads.watchdog));
+                    watch(&shared, &ended, look);
+                }
+            })
             .map_err(|error| RuntimeError::End {
                 name: "watchdog".to_owned(),
                 problem: format!("no thread: {error}"),
             })?;
         let actuator = WatchedActuator(Arc::clone(&shared));
-        Ok((Self { shared, end: Some(end), thread: Some(thread) }, actuator))
+        Ok((Self { shared, filter, end: Some(end), thread: Some(thread) }, actuator))
     }
 
     /// What the joints are doing.
-    pub fn state(&self) -> LoopState {
-        lock(&self.shared).state
+    pub fn state(&self) -> SafetyState {
+        self.filter.state()
     }
 
     /// What it did so far.
@@ -119,7 +121,7 @@ impl Watchdog {
         lock(&self.shared).summary
     }
 
-    /// Stops the joints for good and ends the thread.
+    /// Takes the safe action until the joints rest, and ends the thread.
     ///
     /// # Errors
     /// What the actuator said when the watchdog could not stop the joints.
@@ -153,7 +155,7 @@ impl Actuator for WatchedActuator {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+        formatter.debug_struct("Shared").field("summary", &self.summary).finish_non_exhaustive()
     }
 }
 
@@ -166,52 +168,83 @@ fn watch(shared: &Mutex<Shared>, ended: &Receiver<()>, look: Duration) {
     while ended.recv_timeout(look) == Err(RecvTimeoutError::Timeout) {
         lock(shared).look();
     }
-    let mut shared = lock(shared);
-    if shared.state != LoopState::Starting {
-        shared.stop();
+    let began = Instant::now();
+    while lock(shared).stop() && began.elapsed() < LONGEST_STOP {
+        std::thread::sleep(look);
     }
-    shared.state = LoopState::Stopped;
 }
 
 impl Shared {
-    /// The loop's command, through a filter that knows what was executed; refused when its frame is too old.
+    /// The loop's command, unless the watchdog has commanded since it was made.
     fn pass(&mut self, sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
         if let Some(failure) = &self.failure {
             return Err(RuntimeError::End { name: "watchdog".to_owned(), problem: failure.to_string() });
         }
-        let is_late = matches!(self.state, LoopState::Holding { .. })
-            && !matches!(self.clock, Clock::Driven(_))
-            && self.clock.now().since(command.stamp()) > self.patience;
-        if is_late || self.state == LoopState::Stopped {
+        if self.watched.filter.lock().last().ordinal() != command.ordinal() {
             self.summary.num_refused += 1;
             return Ok(());
         }
         self.sequence = sequence;
         // A command that only holds tells that the loop lives, and not that it sees.
         if command.verdict().held.is_none() {
-            self.last_fresh = Instant::now();
-            self.state = LoopState::Normal;
+            self.last_fresh = Some((Instant::now(), self.watched.clock.now().since(command.stamp())));
         }
-        self.actuator.send(sequence, self.filter.follow(command))
+        self.watched.actuator.send(sequence, command)
     }
 
     fn look(&mut self) {
-        if self.state == LoopState::Normal && self.last_fresh.elapsed() > self.patience {
-            self.state = LoopState::Holding { since: self.clock.now() };
-            self.summary.num_trips += 1;
-        }
-        if let LoopState::Holding { .. } = self.state {
-            // Again at every look: a command may be lost on its way.
+        if self.watched.stop.load(Ordering::Acquire) {
             self.stop();
+            return;
+        }
+        let Some((at, age)) = self.last_fresh else { return };
+        let silent = at.elapsed();
+        let why = if age + silent > self.max_frame_age {
+            Hold::StaleFrame
+        } else if silent > self.patience {
+            Hold::NoCommand
+        } else {
+            return;
+        };
+        let moment = self.moment();
+        let mut filter = self.watched.filter.lock();
+        // A hold that the loop found a reason for keeps it.
+        let (is_new, why) = match filter.state() {
+            SafetyState::Holding { reason, .. } | SafetyState::Stopped { reason } => (false, reason),
+            _ => (true, why),
+        };
+        self.summary.num_trips += u64::from(is_new);
+        // Again at every look: a command may be lost on its way, and a joint takes time to stop.
+        let sent = self.watched.actuator.send(self.sequence, filter.hold(moment, why));
+        drop(filter);
+        self.note(sent);
+    }
+
+    /// The safe action for good; gives whether it has further to go.
+    fn stop(&mut self) -> bool {
+        let moment = self.moment();
+        let mut filter = self.watched.filter.lock();
+        if filter.state() == SafetyState::Starting && self.last_fresh.is_none() {
+            // Nothing moves that could be stopped; from now on nothing will.
+            filter.stop(moment);
+            return false;
+        }
+        let sent = self.watched.actuator.send(self.sequence, filter.stop(moment));
+        let goes_on = sent.is_ok() && !filter.is_at_rest();
+        drop(filter);
+        self.note(sent);
+        goes_on
+    }
+
+    fn note(&mut self, sent: Result<(), RuntimeError>) {
+        if let Err(failure) = sent {
+            self.failure.get_or_insert(failure);
         }
     }
 
-    fn stop(&mut self) {
-        let command = self.filter.stop(self.clock.now());
-        if let Err(failure) = self.actuator.send(self.sequence, command) {
-            self.failure.get_or_insert(failure);
-            self.state = LoopState::Stopped;
-        }
+    fn moment(&self) -> Moment {
+        let stamp = self.watched.clock.now();
+        Moment { stamp, time: if self.watched.clock.is_real() { Clock::Monotonic.now() } else { stamp } }
     }
 }
 
@@ -219,7 +252,6 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::command::Action;
-    use crate::safety::Hold;
 
     type Sent = (Vec<f64>, Option<Hold>);
 
@@ -235,8 +267,41 @@ mod tests {
     }
 
     fn profile() -> DeviceProfile {
-        let profile = foresee_firmware_config::load("desktop-sim").unwrap();
-        DeviceProfile { pace: Pace::Fixed { rate_hertz: 100.0, max_frame_age_millis: 50 }, ..profile }
+        let text =
+            "inherit = \"desktop-sim\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 100.0\nmax_frame_age_millis = 50\n";
+        foresee_firmware_config::parse("mine", text).unwrap()
+    }
+
+    struct Bench {
+        log: Log,
+        filter: SharedFilter,
+        stop: Arc<AtomicBool>,
+        watchdog: Watchdog,
+        actuator: WatchedActuator,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (log, profile) = (Log::default(), profile());
+            let (filter, stop) = (SharedFilter::of(&profile), Arc::<AtomicBool>::default());
+            let watched = Watched {
+                actuator: Box::new(log.clone()),
+                filter: filter.clone(),
+                clock: Clock::Wall,
+                stop: stop.clone(),
+            };
+            let (watchdog, actuator) = Watchdog::start(watched, &profile).unwrap();
+            Self { log, filter, stop, watchdog, actuator }
+        }
+
+        fn command(&self, values: [f64; 2]) -> SafeCommand {
+            let moment = Moment { stamp: Clock::Wall.now(), time: Clock::Monotonic.now() };
+            self.filter.lock().filter(moment, Some(&Action { values: values.to_vec() })).clone()
+        }
+
+        fn last(&self) -> Option<Sent> {
+            self.log.0.lock().unwrap().last().cloned()
+        }
     }
 
     fn wait_until(mut condition: impl FnMut() -> bool) {
@@ -249,45 +314,52 @@ mod tests {
 
     #[test]
     fn a_silent_loop_is_stopped_and_a_late_command_refused() {
-        let (log, profile) = (Log::default(), profile());
-        let (watchdog, mut actuator) = Watchdog::start(Box::new(log.clone()), &profile, Clock::Wall).unwrap();
-        let mut filter = SafetyFilter::new(&profile.joints, profile.pace.period());
-        assert_eq!(watchdog.state(), LoopState::Starting);
-        let action = Action { values: vec![1.0, -1.0] };
-        let late = filter.filter(Clock::Wall.now(), Some(&action)).clone();
-        actuator.send(0, &late).unwrap();
+        let mut bench = Bench::new();
+        assert_eq!(bench.watchdog.state(), SafetyState::Starting);
+        let late = bench.command([1.0, -1.0]);
+        bench.actuator.send(0, &late).unwrap();
         // The loop hangs.
-        wait_until(|| matches!(watchdog.state(), LoopState::Holding { .. }));
-        wait_until(|| log.0.lock().unwrap().last().unwrap().1 == Some(Hold::Stopped));
-        assert_eq!(log.0.lock().unwrap().last().unwrap().0, [0.0, 0.0]);
-        std::thread::sleep(Duration::from_millis(60));
-        // What it answers afterwards is about a frame of long ago.
-        actuator.send(1, &late).unwrap();
-        assert_eq!(watchdog.summary(), WatchdogSummary { num_trips: 1, num_refused: 1 });
-        // It lives again, at the rate that the joints allow.
-        log.0.lock().unwrap().clear();
+        wait_until(|| matches!(bench.watchdog.state(), SafetyState::Holding { .. }));
+        wait_until(|| bench.last().unwrap().0 == [0.0, 0.0]);
+        assert!(matches!(bench.last().unwrap().1, Some(Hold::StaleFrame | Hold::NoCommand)));
+        // What it answers afterwards was made before the stop.
+        bench.actuator.send(1, &late).unwrap();
+        assert_eq!(bench.watchdog.summary(), WatchdogSummary { num_trips: 1, num_refused: 1 });
+        // It lives again.
         wait_until(|| {
-            actuator.send(2, filter.filter(Clock::Wall.now(), Some(&action))).unwrap();
-            log.0.lock().unwrap().contains(&(vec![1.0, -1.0], None))
+            let command = bench.command([1.0, -1.0]);
+            bench.actuator.send(2, &command).unwrap();
+            bench.log.0.lock().unwrap().iter().skip(1).any(|sent| *sent == (vec![1.0, -1.0], None))
         });
-        watchdog.finish().unwrap();
-        assert_eq!(log.0.lock().unwrap().last().unwrap().0, [0.0, 0.0]);
-        let before = log.0.lock().unwrap().len();
-        actuator.send(3, filter.filter(Clock::Wall.now(), Some(&action))).unwrap();
-        assert_eq!(log.0.lock().unwrap().len(), before, "nothing moves after the end");
+        bench.watchdog.finish().unwrap();
+        let sent = bench.log.0.lock().unwrap().clone();
+        assert_eq!(*sent.last().unwrap(), (vec![0.0, 0.0], Some(Hold::Stopped)));
+        bench.actuator.send(3, &late).unwrap();
+        assert_eq!(bench.log.0.lock().unwrap().len(), sent.len(), "nothing moves after the end");
+    }
+
+    #[test]
+    fn the_stop_flag_stops_while_the_loop_hangs() {
+        let mut bench = Bench::new();
+        let command = bench.command([0.5, 0.5]);
+        bench.actuator.send(0, &command).unwrap();
+        bench.stop.store(true, Ordering::Release);
+        wait_until(|| bench.last().unwrap() == (vec![0.0, 0.0], Some(Hold::Stopped)));
+        assert_eq!(bench.watchdog.state(), SafetyState::Stopped { reason: Hold::Stopped });
+        let command = bench.command([0.5, 0.5]);
+        assert_eq!((command.values(), command.verdict().held), (&[0.0, 0.0][..], Some(Hold::Stopped)));
     }
 
     #[test]
     fn a_loop_that_only_holds_is_stopped() {
-        let (log, profile) = (Log::default(), profile());
-        let (watchdog, mut actuator) = Watchdog::start(Box::new(log), &profile, Clock::Wall).unwrap();
-        let mut filter = SafetyFilter::new(&profile.joints, profile.pace.period());
-        let action = Action { values: vec![0.5, 0.5] };
-        actuator.send(0, filter.filter(Clock::Wall.now(), Some(&action))).unwrap();
+        let mut bench = Bench::new();
+        let command = bench.command([0.5, 0.5]);
+        bench.actuator.send(0, &command).unwrap();
         wait_until(|| {
             // A frozen camera: frames come no more, and the loop says so.
-            let held = filter.hold(Clock::Wall.now(), Hold::StaleFrame);
-            lock(&watchdog.shared).pass(1, held).is_ok() && matches!(watchdog.state(), LoopState::Holding { .. })
+            let moment = Moment { stamp: Clock::Wall.now(), time: Clock::Monotonic.now() };
+            let held = bench.filter.lock().hold(moment, Hold::StaleFrame).clone();
+            bench.actuator.send(1, &held).is_ok() && bench.last().unwrap().0 == [0.0, 0.0]
         });
     }
 
@@ -304,14 +376,13 @@ mod tests {
 
     #[test]
     fn an_actuator_that_fails_ends_the_loop() {
-        let profile = profile();
-        let (watchdog, mut actuator) = Watchdog::start(Box::new(Broken), &profile, Clock::Wall).unwrap();
-        let mut filter = SafetyFilter::new(&profile.joints, profile.pace.period());
-        let action = Action { values: vec![0.5, 0.5] };
-        let command = filter.filter(Clock::Wall.now(), Some(&action)).clone();
-        actuator.send(0, &command).unwrap();
-        wait_until(|| watchdog.state() == LoopState::Stopped);
-        assert!(actuator.send(1, &command).unwrap_err().to_string().contains("the cable is out"));
-        assert!(watchdog.finish().unwrap_err().to_string().contains("the cable is out"));
+        let mut bench = Bench::new();
+        lock(&bench.watchdog.shared).watched.actuator = Box::new(Broken);
+        let command = bench.command([0.5, 0.5]);
+        bench.actuator.send(0, &command).unwrap();
+        wait_until(|| bench.actuator.send(1, &command).is_err());
+        let told = bench.actuator.send(1, &command).unwrap_err().to_string();
+        assert!(told.contains("the cable is out"), "{told}");
+        assert!(bench.watchdog.finish().unwrap_err().to_string().contains("the cable is out"));
     }
 }

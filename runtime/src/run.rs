@@ -1,0 +1,165 @@
+//! The run: from event to event until the source has no more.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use foresee_firmware_config::Pace;
+
+use crate::control_loop::{ControlLoop, TickReport, nanos_since};
+use crate::ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
+use crate::error::RuntimeError;
+use crate::safety::{Hold, SafeCommand};
+use crate::time::Clock;
+
+/// How long the run waits for an event before it looks whether it was asked to stop.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// What a run tells while it goes. Whoever listens must not hold the loop back.
+#[derive(Debug)]
+pub enum LoopEvent<'a> {
+    /// A frame was answered.
+    Ticked {
+        /// What was seen.
+        observation: &'a Observation,
+        /// What was sent.
+        command: &'a SafeCommand,
+        /// How the tick went.
+        report: TickReport,
+        /// The failing stage's words, if one failed.
+        failure: Option<&'a RuntimeError>,
+        /// Frames lost before the loop so far.
+        num_dropped: u64,
+    },
+    /// An episode began.
+    EpisodeStarted(&'a Episode),
+    /// An episode is over.
+    EpisodeEnded(&'a Episode),
+    /// Nothing came for a while; the loop goes on waiting.
+    Waiting,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// The source has no more.
+    Finished,
+    /// The stop flag was set.
+    Stopped,
+}
+
+/// The two ends of a run.
+pub struct Ends<'a> {
+    /// Where observations come from.
+    pub source: &'a mut dyn FrameSource,
+    /// Where commands go.
+    pub actuator: &'a mut dyn Actuator,
+}
+
+/// Answers observation after observation until the source has no more or `stop` is set. At a fixed pace it waits for each period,
+/// sends the last command again when no frame comes in time, and stops the joints before it ends, however it ends.
+///
+/// # Errors
+/// What an end says when it is broken for good. A failing stage inside a tick is not an error: the safety filter answers it.
+pub fn run(
+    mut ends: Ends<'_>,
+    control_loop: &mut ControlLoop,
+    stop: &AtomicBool,
+    listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
+) -> Result<RunEnd, RuntimeError> {
+    let camera = &control_loop.camera;
+    let mut observation = Observation::blank(camera.width, camera.height, control_loop.num_joints());
+    let is_fixed = matches!(control_loop.pace, Pace::Fixed { .. });
+    // Replayed time is as fast as the log is read.
+    let mut metronome = match control_loop.clock {
+        Clock::Driven(_) => None,
+        _ => is_fixed.then(|| Metronome::new(control_loop.pace.period())),
+    };
+    let ended = loop {
+        if stop.load(Ordering::Relaxed) {
+            break Ok(RunEnd::Stopped);
+        }
+        match step(&mut ends, control_loop, &mut observation, listener) {
+            Ok(Stepped::Ticked) => metronome.iter_mut().for_each(Metronome::wait),
+            Ok(Stepped::Heard) => {}
+            Ok(Stepped::Finished) => break Ok(RunEnd::Finished),
+            Err(error) => break Err(error),
+        }
+    };
+    if is_fixed {
+        control_loop.stop();
+        let stopped = ends.actuator.send(observation.frame.sequence, control_loop.command());
+        return ended.and_then(|ended| stopped.map(|()| ended));
+    }
+    ended
+}
+
+enum Stepped {
+    Ticked,
+    Heard,
+    Finished,
+}
+
+/// One event of the source.
+fn step(
+    ends: &mut Ends<'_>,
+    control_loop: &mut ControlLoop,
+    observation: &mut Observation,
+    listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
+) -> Result<Stepped, RuntimeError> {
+    let patience = match control_loop.pace {
+        Pace::Lockstep { .. } => LOOK_UP,
+        Pace::Fixed { max_frame_age_millis, .. } => LOOK_UP.min(Duration::from_millis(max_frame_age_millis)),
+    };
+    match ends.source.next(observation, patience)? {
+        SourceEvent::Observed => {
+            let arrived = ends.source.arrived();
+            let wait_nanos = arrived.map(nanos_since);
+            let arrival_nanos = control_loop.arrival_nanos(observation.frame.stamp, wait_nanos);
+            let report = TickReport { arrival_nanos, wait_nanos, ..control_loop.tick(observation) };
+            let (command, failure) = (control_loop.command(), control_loop.failure());
+            let started = Instant::now();
+            ends.actuator.send(observation.frame.sequence, command)?;
+            let report = TickReport { publish_nanos: Some(nanos_since(started)), ..report };
+            let num_dropped = ends.source.num_dropped();
+            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped })?;
+            return Ok(Stepped::Ticked);
+        }
+        SourceEvent::EpisodeStarted(episode) => {
+            control_loop.reset();
+            listener(LoopEvent::EpisodeStarted(&episode))?;
+        }
+        SourceEvent::EpisodeEnded(episode) => listener(LoopEvent::EpisodeEnded(&episode))?,
+        SourceEvent::Finished => return Ok(Stepped::Finished),
+        SourceEvent::TimedOut => {
+            if let Pace::Fixed { .. } = control_loop.pace {
+                control_loop.hold(Hold::StaleFrame);
+                control_loop.forget_chunks();
+                ends.actuator.send(observation.frame.sequence, control_loop.command())?;
+            }
+            listener(LoopEvent::Waiting)?;
+        }
+    }
+    Ok(Stepped::Heard)
+}
+
+/// The period of a fixed pace.
+struct Metronome {
+    period: Duration,
+    deadline: Instant,
+}
+
+impl Metronome {
+    fn new(period: Duration) -> Self {
+        Self { period, deadline: Instant::now() }
+    }
+
+    /// Waits until the next period begins. A loop that is late does not hurry to catch up.
+    fn wait(&mut self) {
+        self.deadline += self.period;
+        let now = Instant::now();
+        match self.deadline.checked_duration_since(now) {
+            Some(left) => std::thread::sleep(left),
+            None => self.deadline = now,
+        }
+    }
+}

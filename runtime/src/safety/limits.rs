@@ -1,0 +1,245 @@
+//! All joints together: each one's motion, joint limits by the measured state, the workspace, and the safe actions.
+
+use foresee_firmware_config::{CommandKind, JointProfile, PositionLimits, SafeAction, WorkspaceProfile};
+
+use super::motion::{Motion, MotionLimits, advance, bound, brake, stop_seconds};
+use super::workspace::Workspace;
+use super::{Verdict, is_position};
+use crate::joints::JointState;
+
+/// Parts of the way to the target that are tried when the whole would leave the workspace.
+const SHARES: [f64; 6] = [1.0, 0.5, 0.25, 0.12, 0.06, 0.03];
+/// Poses that are looked at on a stop.
+const NUM_POSES: u32 = 8;
+
+/// The motions of all joints.
+#[derive(Clone, Debug)]
+pub(super) struct Governor {
+    joints: Vec<Joint>,
+    workspace: Option<Workspace>,
+    are_positions: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Joint {
+    kind: CommandKind,
+    limits: MotionLimits,
+    home: f64,
+    damping: f64,
+    position: Option<PositionLimits>,
+    motion: Motion,
+    /// Where the joint goes if the pose is allowed.
+    next: Motion,
+    target: f64,
+}
+
+impl Governor {
+    pub(super) fn new(joints: &[JointProfile], workspace: Option<&WorkspaceProfile>) -> Self {
+        let are_positions = joints.iter().all(|joint| is_position(joint.command));
+        let workspace = workspace.and_then(|workspace| Workspace::new(workspace, joints));
+        let joints = joints.iter().map(|joint| {
+            let limits = MotionLimits::of(joint);
+            let home = if joint.home.is_finite() { joint.home } else { 0.0 };
+            let home = bound(home, limits.minimum, limits.maximum);
+            let motion = Motion::at_rest(home);
+            let damping = joint.damping_per_radian_per_second;
+            let position = joint.position;
+            Joint { kind: joint.command, limits, home, damping, position, motion, next: motion, target: home }
+        });
+        Self { joints: joints.collect(), workspace, are_positions }
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = f64> {
+        self.joints.iter().map(|joint| joint.motion.value)
+    }
+
+    pub(super) fn needs_joints(&self) -> bool {
+        self.workspace.is_some() || self.joints.iter().any(|joint| joint.position.is_some())
+    }
+
+    /// Every joint rests at its home.
+    pub(super) fn rest(&mut self) {
+        self.joints.iter_mut().for_each(|joint| joint.motion = Motion::at_rest(joint.home));
+    }
+
+    /// A position begins where the joint is, as far as its range goes.
+    pub(super) fn begin(&mut self, joints: Option<&JointState>) {
+        let Some(joints) = joints else { return };
+        for (joint, position) in self.joints.iter_mut().zip(&joints.positions) {
+            if is_position(joint.kind) {
+                joint.motion = Motion::at_rest(bound(*position, joint.limits.minimum, joint.limits.maximum));
+            }
+        }
+    }
+
+    /// Moves every joint towards `values` (finite, one a joint) for `elapsed` of about `period` seconds.
+    pub(super) fn follow(
+        &mut self,
+        values: &[f64],
+        joints: Option<&JointState>,
+        (elapsed, period): (f64, f64),
+    ) -> Verdict {
+        let mut verdict = Verdict::default();
+        for (joint_idx, (joint, wanted)) in self.joints.iter_mut().zip(values).enumerate() {
+            let in_range = bound(*wanted, joint.limits.minimum, joint.limits.maximum);
+            verdict.num_clamped += u32::from(in_range != *wanted);
+            joint.target = joint.towards(in_range, measured(joints, joint_idx), period);
+            verdict.num_position_limited += u32::from(joint.target != in_range);
+        }
+        verdict.num_position_limited += self.go(elapsed);
+        let slowed = self.joints.iter().filter(|joint| joint.motion.value != joint.target);
+        verdict.num_rate_limited = u32::try_from(slowed.count()).unwrap_or(u32::MAX);
+        verdict
+    }
+
+    pub(super) fn act_safely(&mut self, action: SafeAction, joints: Option<&JointState>, elapsed: f64) {
+        if self.are_positions && action == SafeAction::ReturnHome {
+            self.joints.iter_mut().for_each(|joint| joint.target = joint.home);
+            self.go(elapsed);
+            return;
+        }
+        for (joint_idx, joint) in self.joints.iter_mut().enumerate() {
+            joint.motion = joint.safe(action, measured(joints, joint_idx), elapsed);
+        }
+    }
+
+    pub(super) fn is_at_rest(&self, action: SafeAction) -> bool {
+        let goes_home = self.are_positions && action == SafeAction::ReturnHome;
+        self.joints.iter().all(|joint| {
+            let is_there = match joint.kind {
+                CommandKind::PositionRadians => !goes_home || (joint.motion.value - joint.home).abs() < 1e-6,
+                CommandKind::VelocityRadiansPerSecond => joint.motion.value == joint.quiet(),
+                CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres => {
+                    matches!(action, SafeAction::Hold | SafeAction::Damp) || joint.motion.value == joint.quiet()
+                }
+            };
+            is_there && joint.motion.rate.abs() < 1e-9
+        })
+    }
+
+    /// Whether the links could be stopped inside the box from here; commanded positions, once they are begun, answer for themselves.
+    pub(super) fn can_stop_inside(&self, joints: &JointState, is_beginning: bool) -> bool {
+        let Some(workspace) = &self.workspace else { return true };
+        if self.are_positions && !is_beginning {
+            return true;
+        }
+        let states = joints.positions.iter().zip(&joints.velocities).zip(&self.joints);
+        let stopped = states.clone().map(|((position, velocity), joint)| position + joint.travel(*velocity));
+        workspace.contains(joints.positions.iter().copied(), 0.0) && workspace.contains(stopped, 0.0)
+    }
+
+    /// Every joint towards its target, or the largest part of it that keeps the workspace; gives the joints held back.
+    fn go(&mut self, elapsed: f64) -> u32 {
+        for share in SHARES {
+            for joint in &mut self.joints {
+                let target = joint.motion.value + share * (joint.target - joint.motion.value);
+                joint.next = advance(&joint.limits, joint.motion, target, elapsed);
+            }
+            if self.keeps_workspace(elapsed) {
+                self.joints.iter_mut().for_each(|joint| joint.motion = joint.next);
+                return if share < 1.0 { u32::try_from(self.joints.len()).unwrap_or(u32::MAX) } else { 0 };
+            }
+        }
+        // The whole stop was looked at before the last step was taken.
+        self.joints.iter_mut().for_each(|joint| joint.motion = brake(&joint.limits, joint.motion, elapsed));
+        u32::try_from(self.joints.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the step and the whole stop after it stay in the box: poses close enough that nothing leaves it between them.
+    fn keeps_workspace(&self, elapsed: f64) -> bool {
+        let Some(workspace) = self.workspace.as_ref().filter(|_| self.are_positions) else { return true };
+        // Between two poses no joint turns by more than it does at its greatest rate, and half of it from the nearer one.
+        let step = self.joints.iter().map(|joint| joint.limits.rate.min(joint.peak_rate(elapsed)) * elapsed / 2.0);
+        let margin = workspace.travel(step);
+        if !workspace.contains(self.joints.iter().map(|joint| joint.next.value), margin) {
+            return false;
+        }
+        let seconds = self.joints.iter().map(|joint| stop_seconds(&joint.limits, joint.next)).fold(0.0, f64::max);
+        if seconds == 0.0 {
+            return true;
+        }
+        let between = seconds / f64::from(NUM_POSES);
+        let turned = self.joints.iter().map(|joint| joint.peak_rate(0.0) * between / 2.0);
+        let margin = workspace.travel(turned);
+        (1..=NUM_POSES).all(|pose| {
+            let at = between * f64::from(pose);
+            workspace.contains(self.joints.iter().map(|joint| brake(&joint.limits, joint.next, at).value), margin)
+        })
+    }
+}
+
+impl Joint {
+    /// Within reach of a joint limit, what may still be wanted.
+    fn towards(&self, wanted: f64, measured: Option<(f64, f64)>, period: f64) -> f64 {
+        let (Some(limits), Some((position, velocity))) = (self.position, measured) else { return wanted };
+        let braking = limits.braking_radians_per_second_squared;
+        let (below, above) = (position - limits.minimum_radians, limits.maximum_radians - position);
+        match self.kind {
+            CommandKind::PositionRadians => wanted,
+            CommandKind::VelocityRadiansPerSecond => {
+                bound(wanted, -fastest(below, braking, period), fastest(above, braking, period))
+            }
+            CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres => {
+                let needed = velocity * velocity / (2.0 * braking) + velocity.abs() * 2.0 * period;
+                let is_near_top = above <= if velocity > 0.0 { needed } else { 0.0 };
+                let is_near_bottom = below <= if velocity < 0.0 { needed } else { 0.0 };
+                let low = if is_near_bottom { self.quiet() } else { f64::NEG_INFINITY };
+                let high = if is_near_top { self.quiet() } else { f64::INFINITY };
+                bound(wanted, low, high)
+            }
+        }
+    }
+
+    fn safe(&self, action: SafeAction, measured: Option<(f64, f64)>, elapsed: f64) -> Motion {
+        let quiet = self.quiet();
+        match (self.kind, action) {
+            (CommandKind::PositionRadians, _) => brake(&self.limits, self.motion, elapsed),
+            (CommandKind::VelocityRadiansPerSecond, _) => advance(&self.limits, self.motion, quiet, elapsed),
+            (_, SafeAction::Hold) => brake(&self.limits, self.motion, elapsed),
+            (_, SafeAction::Damp) => {
+                let against = measured.map_or(quiet, |(_, velocity)| -self.damping * velocity);
+                advance(&self.limits, self.motion, against, elapsed)
+            }
+            (_, SafeAction::Stop | SafeAction::ReturnHome) => advance(&self.limits, self.motion, quiet, elapsed),
+        }
+    }
+
+    /// The value nearest to zero in the joint's range: no speed, no torque.
+    fn quiet(&self) -> f64 {
+        bound(0.0, self.limits.minimum, self.limits.maximum)
+    }
+
+    /// Radians to a stop from this measured velocity, where the profile says how it brakes.
+    fn travel(&self, velocity: f64) -> f64 {
+        let braking = self.position.map(|limits| limits.braking_radians_per_second_squared);
+        braking.map_or(0.0, |braking| velocity * velocity.abs() / (2.0 * braking))
+    }
+
+    /// No faster than this within a step of `elapsed` seconds that ends in `next`, and on the stop after it.
+    fn peak_rate(&self, elapsed: f64) -> f64 {
+        let limits = &self.limits;
+        if !limits.acceleration.is_finite() {
+            let turned = (self.next.value - self.motion.value).abs();
+            return if elapsed > 0.0 { turned / elapsed } else { 0.0 };
+        }
+        let during = limits.acceleration * elapsed;
+        let rising = if limits.jerk.is_finite() && limits.jerk > 0.0 {
+            self.next.acceleration * self.next.acceleration / (2.0 * limits.jerk)
+        } else {
+            0.0
+        };
+        limits.rate.min(self.motion.rate.abs().max(self.next.rate.abs()) + during + rising)
+    }
+}
+
+fn measured(joints: Option<&JointState>, joint_idx: usize) -> Option<(f64, f64)> {
+    let joints = joints?;
+    Some((*joints.positions.get(joint_idx)?, *joints.velocities.get(joint_idx)?))
+}
+
+/// The speed from which `distance` suffices to brake, when the answer is two periods away.
+fn fastest(distance: f64, braking: f64, period: f64) -> f64 {
+    let delay = 2.0 * period;
+    let distance = distance.max(0.0);
+    braking * ((delay * delay + 2.0 * distance / braking).sqrt() - delay)
+}

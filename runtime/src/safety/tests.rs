@@ -1,0 +1,407 @@
+use super::*;
+use foresee_firmware_config::{PositionLimits, parse};
+use proptest::prelude::*;
+
+fn joint(minimum: f64, maximum: f64, max_rate_per_second: f64) -> JointProfile {
+    JointProfile {
+        name: "joint".to_owned(),
+        command: CommandKind::TorqueNormalised,
+        minimum,
+        maximum,
+        max_rate_per_second,
+        max_acceleration_per_second_squared: None,
+        max_jerk_per_second_cubed: None,
+        home: 0.0,
+        damping_per_radian_per_second: 0.0,
+        position: None,
+        link: None,
+    }
+}
+
+fn action(value: f64) -> Action {
+    Action { values: vec![value] }
+}
+
+fn millis(millis: u64) -> Stamp {
+    Stamp { nanos: millis * 1_000_000 }
+}
+
+fn state(position: f64, velocity: f64) -> JointState {
+    JointState { stamp: Stamp::default(), positions: vec![position], velocities: vec![velocity] }
+}
+
+#[test]
+fn each_limit_is_kept_and_told() {
+    let mut filter = SafetyFilter::new(&[joint(-1.0, 1.0, 10.0)], Duration::from_millis(20));
+    assert_eq!(filter.state(), SafetyState::Starting);
+    let mut check = |stamp, value, expected: f64, verdict: Verdict| {
+        let command = filter.filter(stamp, Some(&action(value)));
+        assert!((command.values()[0] - expected).abs() < 1e-12, "{command:?}");
+        assert_eq!((command.verdict(), command.stamp()), (verdict, stamp));
+    };
+    let (free, held) = (Verdict::default(), |why| Verdict { held: Some(why), ..Verdict::default() });
+    let slowed = Verdict { num_rate_limited: 1, ..free };
+    check(millis(1000), 0.9, 0.2, slowed);
+    check(millis(1010), 0.25, 0.25, free);
+    check(millis(1010), 0.5, 0.25, slowed);
+    check(millis(9000), -7.0, -0.15, Verdict { num_clamped: 1, ..slowed });
+    check(millis(500), 1.0, -0.15, slowed);
+    check(millis(510), 1.0, -0.05, slowed);
+    // The safe action of a torque is to go, as fast as its rate allows.
+    check(millis(511), f64::NAN, -0.04, held(Hold::NotFinite));
+    check(millis(521), 1.0, 0.0, held(Hold::NotFinite));
+    assert_eq!(filter.state(), SafetyState::Stopped { reason: Hold::NotFinite });
+    filter.clear();
+    let command = filter.filter(millis(520), None);
+    assert_eq!(command.verdict().held, Some(Hold::StageFailed));
+    assert_eq!(filter.state(), SafetyState::Holding { since: millis(520), reason: Hold::StageFailed });
+    assert_eq!(filter.filter(millis(530), Some(&Action::default())).verdict().held, Some(Hold::WrongLength));
+    filter.degrade(true);
+    assert_eq!(filter.filter(millis(540), Some(&action(0.1))).values(), [0.1]);
+    assert_eq!(filter.state(), SafetyState::Degraded { since: millis(540) });
+    assert_eq!(filter.stop(millis(560)).values(), [0.0]);
+    assert_eq!(filter.filter(millis(570), Some(&action(1.0))).verdict().held, Some(Hold::Stopped));
+    filter.clear();
+    assert_eq!(filter.state(), SafetyState::Stopped { reason: Hold::Stopped }, "a stop is no fault to clear");
+    filter.reset();
+    assert_eq!(filter.filter(millis(0), Some(&action(1.0))).values(), [0.2]);
+    assert_eq!(filter.state(), SafetyState::Normal);
+}
+
+#[test]
+fn each_safe_action_does_what_it_says() {
+    let torque = JointProfile { damping_per_radian_per_second: 0.5, ..joint(-4.0, 4.0, 1000.0) };
+    let velocity = JointProfile { command: CommandKind::VelocityRadiansPerSecond, ..torque.clone() };
+    let position = JointProfile { command: CommandKind::PositionRadians, home: 1.0, ..torque.clone() };
+    for (joint, safe, expected) in [
+        (&torque, SafeAction::Hold, 2.0),
+        (&torque, SafeAction::Damp, -1.5),
+        (&torque, SafeAction::Stop, 0.0),
+        (&velocity, SafeAction::Hold, 0.0),
+        (&velocity, SafeAction::Damp, 0.0),
+        (&velocity, SafeAction::Stop, 0.0),
+        (&position, SafeAction::Hold, 2.0),
+        (&position, SafeAction::Stop, 2.0),
+        (&position, SafeAction::ReturnHome, 1.0),
+    ] {
+        let safety = SafetyProfile { action: safe, workspace: None };
+        let mut filter = SafetyFilter::with(std::slice::from_ref(joint), Duration::from_millis(20), &safety);
+        filter.see(&state(2.0, 3.0));
+        filter.filter(millis(20), Some(&action(2.0)));
+        let values = filter.hold(millis(40), Hold::StaleFrame).values().to_vec();
+        assert!((values[0] - expected).abs() < 1e-9, "{safe:?} of {:?}: {values:?}", joint.command);
+        assert!(filter.is_at_rest() || safe == SafeAction::Damp, "{safe:?} of {:?}", joint.command);
+    }
+}
+
+#[test]
+fn a_position_begins_where_the_joint_is() {
+    let position = JointProfile { command: CommandKind::PositionRadians, ..joint(-3.0, 3.0, 1.0) };
+    let mut filter = SafetyFilter::new(&[position], Duration::from_millis(50));
+    filter.see(&state(1.2, 0.0));
+    assert_eq!(filter.filter(millis(10), Some(&action(2.0))).values(), [1.25]);
+    filter.see(&state(f64::NAN, 0.0));
+    assert_eq!(filter.filter(millis(20), Some(&action(2.0))).verdict().held, Some(Hold::NotFinite));
+}
+
+/// A joint that follows velocities exactly, two periods late, driven at its limits by a policy that knows none.
+#[test]
+fn a_velocity_brakes_before_the_joint_limit() {
+    let limits =
+        PositionLimits { minimum_radians: -1.0, maximum_radians: 1.0, braking_radians_per_second_squared: 5.0 };
+    let joint = JointProfile {
+        command: CommandKind::VelocityRadiansPerSecond,
+        position: Some(limits),
+        ..joint(-3.0, 3.0, 5.0)
+    };
+    let mut filter = SafetyFilter::new(&[joint], Duration::from_millis(20));
+    assert!(filter.needs_joints());
+    assert_eq!(filter.filter(millis(0), Some(&action(1.0))).verdict().held, Some(Hold::NoJointState));
+    let (mut position, mut in_flight, mut furthest): (f64, [f64; 2], f64) = (0.0, [0.0; 2], 0.0);
+    for tick in 1..2000_u64 {
+        filter.see(&state(position, in_flight[0]));
+        let wanted = if (tick / 150) % 2 == 0 { 9.0 } else { -9.0 };
+        let command = filter.filter(millis(20 * tick), Some(&action(wanted))).values()[0];
+        position += 0.02 * in_flight[0];
+        in_flight = [in_flight[1], command];
+        furthest = furthest.max(position.abs());
+        assert!(position.abs() <= 1.0, "{position} at tick {tick}");
+    }
+    assert!(furthest > 0.95, "it uses its room: {furthest}");
+}
+
+#[test]
+fn a_torque_towards_a_near_limit_is_taken_away() {
+    let limits =
+        PositionLimits { minimum_radians: -1.0, maximum_radians: 1.0, braking_radians_per_second_squared: 5.0 };
+    let joint = JointProfile { position: Some(limits), ..joint(-1.0, 1.0, 1000.0) };
+    let mut filter = SafetyFilter::new(&[joint], Duration::from_millis(20));
+    for (tick, (position, velocity, wanted, expected)) in [
+        (0.0, 0.0, 0.7, 0.7),
+        (0.9, 2.0, 0.7, 0.0),
+        (0.9, 2.0, -0.7, -0.7),
+        (0.9, -2.0, 0.7, 0.7),
+        (1.1, 0.0, 0.7, 0.0),
+        (-0.95, -1.0, -0.7, 0.0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        filter.see(&state(position, velocity));
+        let command = filter.filter(millis(20 * (tick as u64 + 1)), Some(&action(wanted)));
+        assert_eq!(command.values(), [expected], "{position} {velocity}");
+        assert_eq!(command.verdict().num_position_limited, u32::from(expected != wanted));
+    }
+}
+
+/// Range, rate, acceleration and jerk of commands, from nothing but the commands: divided differences of the samples.
+struct Judge {
+    joints: Vec<JointProfile>,
+    samples: Vec<Vec<(f64, f64)>>,
+}
+
+impl Judge {
+    fn new(joints: &[JointProfile]) -> Self {
+        Self { joints: joints.to_vec(), samples: vec![Vec::new(); joints.len()] }
+    }
+
+    fn forget(&mut self) {
+        self.samples.iter_mut().for_each(Vec::clear);
+    }
+
+    /// `seconds`: granted since the command before.
+    fn look(&mut self, command: &SafeCommand, seconds: f64) -> Result<(), String> {
+        for ((joint, samples), value) in self.joints.iter().zip(&mut self.samples).zip(command.values()) {
+            if !(value.is_finite() && *value >= joint.minimum && *value <= joint.maximum) {
+                return Err(format!("{value} leaves {} to {}", joint.minimum, joint.maximum));
+            }
+            let last = samples.last().copied();
+            if seconds < 1e-4 && last.is_some() {
+                if last.is_some_and(|(_, last)| (last - value).abs() > joint.max_rate_per_second * seconds + 1e-12) {
+                    return Err(format!("{last:?} to {value} in {seconds} s"));
+                }
+                // Differences over next to no time say nothing; the run of samples begins anew.
+                samples.clear();
+                continue;
+            }
+            let at = last.map_or(0.0, |(at, _)| at) + seconds;
+            samples.push((at, *value));
+            if samples.len() > 4 {
+                samples.remove(0);
+            }
+            Self::differences(joint, samples)?;
+        }
+        Ok(())
+    }
+
+    fn differences(joint: &JointProfile, samples: &[(f64, f64)]) -> Result<(), String> {
+        let largest = joint.minimum.abs().max(joint.maximum.abs()).max(1.0);
+        let shortest = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).fold(f64::INFINITY, f64::min);
+        let mut column: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
+        let orders = [
+            Some(joint.max_rate_per_second),
+            joint.max_acceleration_per_second_squared,
+            joint.max_jerk_per_second_cubed,
+        ];
+        let mut factorial = 1.0;
+        for (order, limit) in (1_usize..).zip(orders) {
+            if column.len() < 2 {
+                break;
+            }
+            factorial *= order as f64;
+            column = (0..column.len() - 1)
+                .map(|idx| (column[idx + 1] - column[idx]) / (samples[idx + order].0 - samples[idx].0))
+                .collect();
+            // What rounding of the samples can make of it.
+            let rounding = 64.0 * f64::EPSILON * largest / shortest.powi(order as i32);
+            let Some(limit) = limit else { continue };
+            for difference in &column {
+                if (difference * factorial).abs() > limit + rounding {
+                    return Err(format!("order {order}: {} above {limit}: {samples:?}", difference * factorial));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn any_value() -> impl Strategy<Value = f64> {
+    prop_oneof![proptest::num::f64::ANY, -2.0..2.0, Just(f64::NAN), Just(f64::MAX), Just(-0.0)]
+}
+
+#[derive(Clone, Debug)]
+enum Tick {
+    Filter(u64, Vec<f64>),
+    Hold(u64),
+    Clear,
+    Reset,
+    Stop(u64),
+}
+
+fn any_tick() -> impl Strategy<Value = Tick> {
+    // Mostly forward; sometimes far, or back.
+    let stamp = || prop_oneof![8 => 0_u64..100_000_000, 1 => proptest::num::u64::ANY];
+    prop_oneof![
+        12 => (stamp(), prop::collection::vec(-3.0..3.0, 2)).prop_map(|(step, values)| Tick::Filter(step, values)),
+        1 => (stamp(), prop::collection::vec(any_value(), 0..4)).prop_map(|(step, values)| Tick::Filter(step, values)),
+        2 => stamp().prop_map(Tick::Hold),
+        1 => Just(Tick::Clear),
+        1 => Just(Tick::Reset),
+        1 => stamp().prop_map(Tick::Stop),
+    ]
+}
+
+fn any_kind() -> impl Strategy<Value = CommandKind> {
+    prop_oneof![
+        Just(CommandKind::PositionRadians),
+        Just(CommandKind::VelocityRadiansPerSecond),
+        Just(CommandKind::TorqueNewtonMetres)
+    ]
+}
+
+fn any_joint() -> impl Strategy<Value = JointProfile> {
+    let optional = |range: std::ops::Range<f64>| prop::option::of(range);
+    (any_kind(), -2.0..0.5_f64, 0.1..3.0_f64, 0.01..50.0_f64, optional(0.1..500.0), optional(1.0..1e5)).prop_map(
+        |(command, minimum, width, rate, acceleration, jerk)| JointProfile {
+            command,
+            max_acceleration_per_second_squared: acceleration,
+            max_jerk_per_second_cubed: acceleration.and(jerk),
+            ..joint(minimum, minimum + width, rate)
+        },
+    )
+}
+
+fn any_action() -> impl Strategy<Value = SafeAction> {
+    use SafeAction::{Damp, Hold, ReturnHome, Stop};
+    prop_oneof![Just(Hold), Just(Damp), Just(Stop), Just(ReturnHome)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn whatever_comes_every_limit_holds_at_once(
+        joints in prop::collection::vec(any_joint(), 2),
+        safe in any_action(),
+        ticks in prop::collection::vec(any_tick(), 1..60),
+    ) {
+        let period = Duration::from_millis(20);
+        let safety = SafetyProfile { action: safe, workspace: None };
+        let mut filter = SafetyFilter::with(&joints, period, &safety);
+        let mut judge = Judge::new(&joints);
+        let (mut now, mut last) = (0_u64, None::<u64>);
+        for tick in &ticks {
+            let step = match tick {
+                Tick::Filter(step, _) | Tick::Hold(step) | Tick::Stop(step) => *step,
+                Tick::Clear => {
+                    filter.clear();
+                    continue;
+                }
+                Tick::Reset => {
+                    filter.reset();
+                    judge.forget();
+                    last = None;
+                    continue;
+                }
+            };
+            now = now.wrapping_add(step);
+            let moment = Stamp { nanos: now };
+            let command = match tick {
+                Tick::Filter(_, values) => {
+                    let action = Action { values: values.clone() };
+                    filter.filter(moment, Some(&action)).clone()
+                }
+                Tick::Hold(_) => filter.hold(moment, Hold::StaleFrame).clone(),
+                _ => filter.stop(moment).clone(),
+            };
+            let granted = last.map_or(period, |last| Duration::from_nanos(now.saturating_sub(last)).min(2 * period));
+            last = Some(now);
+            let judged = judge.look(&command, granted.as_secs_f64());
+            prop_assert!(judged.is_ok(), "{}", judged.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn limits_that_are_none_do_no_harm(
+        limits in prop::collection::vec((any_value(), any_value(), any_value()), 2),
+        values in prop::collection::vec(any_value(), 2),
+    ) {
+        let joints: Vec<_> = limits.iter().map(|(low, high, rate)| joint(*low, *high, *rate)).collect();
+        let mut filter = SafetyFilter::new(&joints, Duration::from_millis(20));
+        for tick in 0..5 {
+            let command = filter.filter(millis(tick * 20), Some(&Action { values: values.clone() }));
+            prop_assert!(command.values().iter().all(|value| value.is_finite()));
+        }
+    }
+}
+
+/// A small xorshift: a million ticks must not wait for a better one.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// A planar arm of two links in a box that cuts into its reach; positions with every limit.
+fn arm() -> DeviceProfile {
+    let head = "inherit = \"desktop-cpu\"\nrobot = \"arm\"\n[camera]\nname = \"c\"\nwidth = 8\nheight = 8\nencoding = \"rgb8\"\n\
+        [pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 100\n\
+        [safety]\naction = \"return_home\"\n[safety.workspace]\nminimum_metres = [-0.2, -0.5, 0.0]\nmaximum_metres = [0.7, 0.5, 0.4]\n\
+        tool_metres = [0.3, 0.0, 0.0]\n";
+    let joint = |name: &str, x: f64, home: f64| {
+        format!(
+            "[[joints]]\nname = \"{name}\"\ncommand = \"position_radians\"\nminimum = -2.5\nmaximum = 2.5\nhome = {home}\n\
+             max_rate_per_second = 3.0\nmax_acceleration_per_second_squared = 20.0\nmax_jerk_per_second_cubed = 400.0\n\
+             axis = [0.0, 0.0, 1.0]\norigin_metres = [{x}, 0.0, 0.2]\n"
+        )
+    };
+    parse("arm", &format!("{head}{}{}", joint("shoulder", 0.0, 0.5), joint("elbow", 0.5, -1.5))).unwrap()
+}
+
+#[test]
+fn no_command_of_a_million_random_ticks_is_outside_a_limit() {
+    let profile = arm();
+    let workspace = workspace::Workspace::new(profile.safety.workspace.as_ref().unwrap(), &profile.joints).unwrap();
+    let mut filter = SafetyFilter::of(&profile);
+    let mut judge = Judge::new(&profile.joints);
+    let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
+    let (mut now, mut target, mut num_held, mut num_boxed) = (0_u64, [0.0, 0.0], 0, 0);
+    let mut furthest: f64 = 0.0;
+    for tick in 0..1_000_000_u64 {
+        if noise.share() < 0.02 {
+            target = [noise.share() * 8.0 - 4.0, noise.share() * 8.0 - 4.0];
+        }
+        let step = if tick == 0 { 20_000_000 } else { 1_000_000 + noise.next() % 39_000_000 };
+        now += step;
+        let (stamp, chance) = (Stamp { nanos: now }, noise.share());
+        filter.see(&JointState { stamp, positions: filter.last().values().to_vec(), velocities: vec![0.0; 2] });
+        let command = match chance {
+            chance if chance < 0.001 => filter.filter(stamp, Some(&Action { values: vec![f64::NAN, 0.0] })),
+            chance if chance < 0.01 => filter.hold(stamp, Hold::StaleFrame),
+            chance if chance < 0.02 => filter.filter(stamp, None),
+            _ => filter.filter(stamp, Some(&Action { values: target.to_vec() })),
+        };
+        num_held += u64::from(command.verdict().held.is_some());
+        num_boxed += u64::from(command.verdict().num_position_limited > 0);
+        if let Err(problem) = judge.look(command, step as f64 * 1e-9) {
+            panic!("tick {tick}: {problem}");
+        }
+        let angles = command.values().to_vec();
+        assert!(workspace.contains(angles.iter().copied(), 0.0), "tick {tick}: {angles:?} leaves the box");
+        furthest = furthest.max(workspace.tool(&angles).x);
+        if noise.share() < 0.01 {
+            filter.clear();
+        }
+    }
+    assert!(num_held > 10_000 && num_boxed > 10_000, "{num_held} held, {num_boxed} kept in the box");
+    assert!(furthest > 0.65, "it uses the box: {furthest}");
+}
