@@ -179,7 +179,7 @@ mod tests {
         let systemd = Systemd::connect(&environment).unwrap();
         let profile = foresee_firmware_config::load("desktop-cpu").unwrap();
         let attendant = Attendant::attend(&profile, Vec::new(), None, systemd).unwrap();
-        attendant.observe(&LoopEvent::Waiting);
+        attendant.observe(&LoopEvent::Waiting { held: None });
         assert_eq!(receive(), "READY=1");
         assert_eq!(receive(), "WATCHDOG=1");
         assert_eq!(receive(), "WATCHDOG=1");

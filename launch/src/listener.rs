@@ -1,15 +1,19 @@
 //! Listens to a running loop: counts, fills the table, feeds the recorder and the film.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use foresee_runtime::{
-    Episode, EpisodePhase, LatencyHistogram, LoopEvent, LoopStatistics, Recorder, RuntimeError, Stamp,
+    Episode, EpisodePhase, Hold, LatencyHistogram, LoopEvent, LoopStatistics, Recorder, RuntimeError, Stamp,
 };
 
 use crate::film::Film;
 use crate::result::Millis;
 use crate::simulator::Simulator;
 use crate::table::{Row, Table};
+
+/// A reason for the safe action is said this often.
+const MAX_SAID: u64 = 5;
 
 /// What is counted while the loop runs.
 #[derive(Default)]
@@ -23,6 +27,8 @@ pub(crate) struct Account {
     /// The film is of the first episode that was a success, until then of the latest.
     film_is_final: bool,
     pub(crate) episodes: Vec<Episode>,
+    /// Times that the safe action was begun, by reason.
+    pub(crate) safe_actions: BTreeMap<String, u64>,
 }
 
 /// Listens to the loop: counts, fills the table, feeds the recorder.
@@ -37,6 +43,8 @@ pub(crate) struct Observed<'a> {
     current: Option<Episode>,
     num_steps: u32,
     stamp: Stamp,
+    held: Option<Hold>,
+    has_log_failed: bool,
 }
 
 impl<'a> Observed<'a> {
@@ -57,6 +65,8 @@ impl<'a> Observed<'a> {
             current: None,
             num_steps: 0,
             stamp: Stamp::default(),
+            held: None,
+            has_log_failed: false,
         }
     }
 
@@ -85,15 +95,50 @@ impl<'a> Observed<'a> {
                         self.table.line(&format!("held: {failure}"));
                     }
                 }
+                self.hear_of_hold(report.verdict.held);
+                self.look_at_log();
                 if self.num_steps.is_multiple_of(50) {
                     self.redraw();
                 }
             }
             LoopEvent::EpisodeStarted(episode) => self.start_episode(episode),
             LoopEvent::EpisodeEnded(episode) => self.end_episode(episode),
-            LoopEvent::Waiting => self.hear_simulator()?,
+            LoopEvent::Waiting { held } => {
+                if held.is_some() {
+                    self.hear_of_hold(held);
+                }
+                self.hear_simulator()?;
+            }
         }
         Ok(())
+    }
+
+    /// A safe action that begins or ends is said, the first few times; every one is counted.
+    fn hear_of_hold(&mut self, held: Option<Hold>) {
+        if held == self.held {
+            return;
+        }
+        self.held = held;
+        let num_said: u64 = self.account.safe_actions.values().sum();
+        let Some(why) = held else {
+            if num_said <= MAX_SAID {
+                self.table.line("the policy is followed again");
+            }
+            return;
+        };
+        let count = self.account.safe_actions.entry(why.words().to_owned()).or_default();
+        *count += 1;
+        if *count <= MAX_SAID {
+            self.table.line(&format!("safe action: {}", why.words()));
+        }
+    }
+
+    /// A log that cannot be written is said once; the run goes on.
+    fn look_at_log(&mut self) {
+        if !self.has_log_failed && self.recorder.as_ref().is_some_and(Recorder::has_failed) {
+            self.has_log_failed = true;
+            self.table.line("log: cannot be written any more (is the disk full?); the run goes on");
+        }
     }
 
     fn start_episode(&mut self, episode: &Episode) {

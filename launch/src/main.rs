@@ -7,11 +7,13 @@ mod attendant;
 mod baselines;
 mod film;
 mod fitness;
+mod guard;
 mod listener;
 mod machine;
 mod models;
 mod places;
 mod plots;
+mod process_faults;
 #[cfg(feature = "sim")]
 mod progress;
 mod report;

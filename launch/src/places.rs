@@ -64,3 +64,13 @@ pub(crate) fn run_folder(runs: &Path, name: &str) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     Ok(folder)
 }
+
+/// A folder of this process's own for what is not kept.
+///
+/// # Errors
+/// A folder that cannot be made.
+pub(crate) fn scratch_folder(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("foresee-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+    Ok(folder)
+}

@@ -89,10 +89,13 @@ fn latency_table(result: &RunResult) -> String {
         let _ = write!(html, "<tr><td>{name}<td>{:.3}<td>{:.3}<td>{:.3}</tr>", millis.p50, millis.p99, millis.max);
     };
     let stages = &result.stage_millis;
+    row("exposure to arrival", &result.account_millis.exposure_to_arrival);
+    row("wait for the tick", &result.account_millis.wait);
     row("preprocess", &stages.preprocess);
     row("encode", &stages.encode);
     row("policy", &stages.policy);
     row("safety", &stages.safety);
+    row("publish", &result.account_millis.publish);
     row("whole tick", &result.loop_millis);
     html.push_str("</table>");
     html
@@ -106,6 +109,8 @@ fn account(result: &RunResult) -> String {
     row("frames, dropped", format!("{}, {}", result.frames, result.frames_dropped));
     let commands = (result.commands_clamped, result.commands_rate_limited, result.commands_held);
     row("commands clamped, rate-limited, held", format!("{}, {}, {}", commands.0, commands.1, commands.2));
+    let reasons = result.safe_actions.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>();
+    row("safe actions", if reasons.is_empty() { "none".to_owned() } else { reasons.join("; ") });
     row("log entries dropped", result.log_entries_dropped.to_string());
     for (model, engine) in &result.engines {
         row(

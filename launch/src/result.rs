@@ -34,6 +34,14 @@ pub(crate) struct RunResult {
     /// Frame in memory to command in memory.
     pub(crate) loop_millis: Millis,
     pub(crate) stage_millis: StageMillis,
+    pub(crate) account_millis: AccountMillis,
+    /// The self-test's ticks, where a budget is declared.
+    pub(crate) self_test_millis: Option<Millis>,
+    /// Chunks of actions refused because they came too late, or were there already.
+    pub(crate) chunks_late: u64,
+    pub(crate) chunks_duplicate: u64,
+    /// Times that the safe action was begun, by reason.
+    pub(crate) safe_actions: BTreeMap<String, u64>,
     pub(crate) frames: u64,
     pub(crate) frames_dropped: u64,
     pub(crate) commands_clamped: u64,
@@ -63,6 +71,25 @@ pub(crate) struct StageMillis {
     pub(crate) encode: Millis,
     pub(crate) policy: Millis,
     pub(crate) safety: Millis,
+}
+
+/// A frame's way outside the stages: exposure to arrival and waiting are known at a fixed pace alone.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct AccountMillis {
+    pub(crate) exposure_to_arrival: Millis,
+    pub(crate) wait: Millis,
+    pub(crate) publish: Millis,
+}
+
+impl AccountMillis {
+    /// Of a run.
+    pub(crate) fn of(statistics: &LoopStatistics) -> Self {
+        Self {
+            exposure_to_arrival: Millis::of(&statistics.arrival),
+            wait: Millis::of(&statistics.wait),
+            publish: Millis::of(&statistics.publish),
+        }
+    }
 }
 
 /// A distribution in milliseconds.

@@ -19,6 +19,7 @@ mod replay;
 mod run;
 #[cfg(feature = "sim")]
 mod sim;
+mod stop;
 #[cfg(feature = "train")]
 mod train;
 #[cfg(feature = "sim")]
@@ -65,6 +66,8 @@ pub(crate) enum Verb {
     /// Read an official checkpoint (.pth, .safetensors) as plain data.
     #[cfg(feature = "train")]
     Import(import::Arguments),
+    /// Stop a running loop from elsewhere, or clear its latched fault.
+    Stop(stop::Arguments),
     /// Provoke faults in a loop of this machine and watch what the joints are told.
     Faults(faults::Arguments),
     /// Measure speed as a ratio, side by side in one run.
@@ -96,6 +99,7 @@ impl Verb {
             Self::Verify(arguments) => verify::act(&arguments),
             #[cfg(feature = "train")]
             Self::Import(arguments) => import::act(&arguments),
+            Self::Stop(arguments) => stop::act(&arguments),
             Self::Faults(arguments) => faults::act(&arguments),
             Self::Bench(arguments) => bench::act(&arguments),
         }

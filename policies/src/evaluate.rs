@@ -217,7 +217,7 @@ impl VisualEvaluation<'_> {
                     };
                     tell(Played::Episode(result, std::mem::take(&mut ticks)));
                 }
-                LoopEvent::Waiting => {}
+                LoopEvent::Waiting { .. } => {}
             }
             Ok(())
         })?;

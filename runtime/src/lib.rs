@@ -90,4 +90,4 @@ pub use watchdog::{Watchdog, WatchdogSummary, Watched, WatchedActuator};
 #[cfg(feature = "wire")]
 pub use wire::EpisodePhase;
 #[cfg(feature = "zenoh")]
-pub use zenoh::{CommandWait, ZenohActuator, ZenohLink, ZenohRobot, ZenohSource};
+pub use zenoh::{CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohSource};

@@ -35,7 +35,10 @@ pub enum LoopEvent<'a> {
     /// An episode is over.
     EpisodeEnded(&'a Episode),
     /// Nothing came for a while; the loop goes on waiting.
-    Waiting,
+    Waiting {
+        /// Why the safe action is taken meanwhile; `None` in lockstep, where time stands still.
+        held: Option<Hold>,
+    },
 }
 
 /// How a run ended.
@@ -136,7 +139,11 @@ fn step(
                 control_loop.forget_chunks();
                 ends.actuator.send(observation.frame.sequence, control_loop.command())?;
             }
-            listener(LoopEvent::Waiting)?;
+            let held = match control_loop.pace {
+                Pace::Lockstep { .. } => None,
+                Pace::Fixed { .. } => control_loop.command().verdict().held,
+            };
+            listener(LoopEvent::Waiting { held })?;
         }
     }
     Ok(Stepped::Heard)

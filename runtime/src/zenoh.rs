@@ -6,6 +6,7 @@
 //! | `foresee/<robot>/joint_states` | `sensor_msgs/msg/JointState` | robot |
 //! | `foresee/<robot>/episode` | `foresee_msgs/msg/Episode` | robot |
 //! | `foresee/<robot>/joint_command` | `foresee_msgs/msg/JointCommand` | loop |
+//! | `foresee/<robot>/stop`, `.../clear_fault` | empty | operator |
 //! | `foresee/<robot>/alive/robot`, `.../alive/loop` | liveliness tokens | each |
 //!
 //! An image and the command that answers it carry the observation's sequence (u64, little-endian) as attachment. Sessions are peers on the endpoints that they
@@ -15,8 +16,8 @@ mod link;
 mod robot;
 mod source;
 
-pub use link::ZenohLink;
-pub use robot::{CommandWait, ZenohRobot};
+pub use link::{Hearing, ZenohLink};
+pub use robot::{CommandGate, CommandWait, ZenohRobot};
 pub use source::{ZenohActuator, ZenohSource};
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ fn a_replayed_log_gives_the_same_commands_to_the_bit() {
             }
             LoopEvent::EpisodeStarted(_) => num_begun += 1,
             LoopEvent::EpisodeEnded(_) => num_ended += 1,
-            LoopEvent::Waiting => panic!("a log never waits"),
+            LoopEvent::Waiting { .. } => panic!("a log never waits"),
         }
         Ok(())
     };

@@ -10,15 +10,16 @@ use std::time::Instant;
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    Actuator, Clock, ControlLoop, Ends, EngineReport, Episode, LogHeader, LogWriter, Recorder, RecorderOptions, RunEnd,
-    Watchdog, ZenohActuator, ZenohLink, ZenohSource, write_atomically,
+    ChunkSummary, ControlLoop, Ends, EngineReport, Episode, LogHeader, LogWriter, LoopStatistics, Recorder,
+    RecorderOptions, RunEnd, ZenohLink, ZenohSource, write_atomically,
 };
 
 use crate::attendant::Attendant;
 use crate::fitness::Machine;
+use crate::guard::{Guard, STOPPED};
 use crate::listener::{Account, Observed};
 use crate::models::ModelArguments;
-use crate::result::{Millis, Returns, RunResult, StageMillis};
+use crate::result::{AccountMillis, Millis, Returns, RunResult, StageMillis};
 #[cfg(feature = "sim")]
 use crate::simulator::Simulation;
 use crate::simulator::Simulator;
@@ -48,6 +49,9 @@ pub(crate) struct Arguments {
     #[cfg(feature = "sim")]
     #[arg(long, default_value_t = 0, value_name = "S", requires = "simulate")]
     seed: u64,
+    /// Where the loop listens for an operator, such as tcp/127.0.0.1:7448 [default: the profile's zenoh.listen]
+    #[arg(long, value_name = "ENDPOINT")]
+    listen: Option<String>,
     /// Name of the run's folder; an earlier run of that name is kept as NAME.1, NAME.2, ...
     #[arg(long, default_value = "run")]
     name: String,
@@ -76,25 +80,22 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(endpoint) = &arguments.endpoint {
         profile.zenoh.connect = vec![endpoint.clone()];
     }
+    if let Some(endpoint) = &arguments.listen {
+        profile.zenoh.listen = vec![endpoint.clone()];
+    }
     if let Some(misfit) = Machine::here().misfits(&profile).into_iter().next() {
         anyhow::bail!(misfit);
     }
     let (encoder, policy) = arguments.models.open(&profile)?;
     let engines = Engines { encoder: encoder.report().clone(), policy: policy.report().cloned() };
     let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
+    let self_test = control_loop.prove_budget(profile.budget.as_ref())?;
+    say_budget(&profile, self_test.as_ref());
     let attendant = Attendant::start(&profile, engines.named(), arguments.health)?;
     let mut simulator = start_simulator(arguments, &stop)?;
     let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
     let mut source = ZenohSource::new(&link, &profile)?;
-    let direct = ZenohActuator::new(&link, &profile)?;
-    // At a fixed pace the joints are stopped even while the loop hangs; in lockstep time stands still with it.
-    let (watchdog, mut actuator): (_, Box<dyn Actuator>) = match profile.pace {
-        Pace::Lockstep { .. } => (None, Box::new(direct)),
-        Pace::Fixed { .. } => {
-            let (watchdog, watched) = Watchdog::start(Box::new(direct), &profile, Clock::Wall)?;
-            (Some(watchdog), Box::new(watched))
-        }
-    };
+    let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, &stop)?;
     let folder = places::run_folder(&arguments.runs, &arguments.name)?;
     let recorder = if arguments.no_log { None } else { Some(recorder(&folder, &profile, &engines)?) };
 
@@ -108,29 +109,46 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         observed.take(event)
     });
     drop(attendant);
+    // Before anything is written: the joints come to rest.
+    guard.finish()?;
     let (account, recorder) = observed.into_parts();
-    let log_entries_dropped = recorder.map(Recorder::finish).transpose()?.map_or(0, |summary| summary.num_dropped);
+    let log_entries_dropped = finish_log(recorder);
     let is_interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
     let ended = match ended {
         // The robot may leave first when Ctrl-C reaches both processes.
         Err(_) if is_interrupted => RunEnd::Stopped,
         other => other.inspect_err(|_| drop(simulator.as_mut().map(Simulator::check)))?,
     };
-    if let Some(watchdog) = watchdog {
-        let summary = watchdog.finish()?;
-        if summary.num_trips > 0 {
-            say(&format!(
-                "watchdog: stopped the joints {} times, refused {} late commands",
-                summary.num_trips, summary.num_refused
-            ));
-        }
-    }
     link.close()?;
     if let Some(simulator) = &mut simulator {
         simulator.finish();
     }
-    let outcome = Outcome { folder, engines, account, log_entries_dropped, is_interrupted: ended == RunEnd::Stopped };
+    let chunks = control_loop.chunks();
+    let is_interrupted = ended == RunEnd::Stopped;
+    let outcome = Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks };
     finish(arguments, &profile, outcome, &stop)
+}
+
+/// What the loop recorded is kept even when the log could not be: a full disk is no reason to lose the result.
+fn finish_log(recorder: Option<Recorder>) -> u64 {
+    let Some(recorder) = recorder else { return 0 };
+    let so_far = recorder.summary().num_dropped;
+    recorder.finish().map_or_else(
+        |error| {
+            say(&format!("log: {error}; it ends early"));
+            so_far
+        },
+        |summary| summary.num_dropped,
+    )
+}
+
+fn say_budget(profile: &DeviceProfile, self_test: Option<&LoopStatistics>) {
+    if let (Some(budget), Some(measured)) = (&profile.budget, self_test) {
+        let (p50, p99) = (measured.total.quantile_millis(0.5), measured.total.quantile_millis(0.99));
+        say(&format!("budget: {} ms a tick; measured here p50 {p50:.2}, p99 {p99:.2} ms", budget.total_millis));
+    } else if let Pace::Fixed { .. } = profile.pace {
+        say(&format!("budget: profile {} declares none; ticks are counted, not proved", profile.name));
+    }
 }
 
 /// What runs the two models.
@@ -152,6 +170,8 @@ struct Outcome {
     account: Account,
     log_entries_dropped: u64,
     is_interrupted: bool,
+    self_test: Option<LoopStatistics>,
+    chunks: ChunkSummary,
 }
 
 #[cfg(feature = "sim")]
@@ -195,7 +215,7 @@ fn finish(
     outcome: Outcome,
     stop: &AtomicBool,
 ) -> anyhow::Result<ExitCode> {
-    let Outcome { folder, engines, account, log_entries_dropped, is_interrupted } = outcome;
+    let Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks } = outcome;
     let statistics = &account.statistics;
     let [policy, expert, random] = compare(&account.episodes, stop)?;
     let result = RunResult {
@@ -218,6 +238,11 @@ fn finish(
         git_revision: machine::GIT_REVISION.to_owned(),
         loop_millis: Millis::of(&statistics.total),
         stage_millis: StageMillis::of(statistics),
+        account_millis: AccountMillis::of(statistics),
+        self_test_millis: self_test.as_ref().map(|measured| Millis::of(&measured.total)),
+        chunks_late: chunks.num_late,
+        chunks_duplicate: chunks.num_duplicate,
+        safe_actions: account.safe_actions.clone(),
         frames: account.num_frames,
         frames_dropped: account.num_dropped,
         commands_clamped: statistics.num_clamped,
@@ -236,7 +261,7 @@ fn finish(
     if arguments.json {
         print(&json);
     }
-    Ok(if is_interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
+    Ok(if is_interrupted { ExitCode::from(STOPPED) } else { ExitCode::SUCCESS })
 }
 
 #[cfg(feature = "sim")]

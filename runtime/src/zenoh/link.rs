@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use ::zenoh::Wait;
 use ::zenoh::bytes::ZBytes;
 use ::zenoh::liveliness::LivelinessToken;
 use ::zenoh::pubsub::{Publisher, Subscriber};
-use ::zenoh::qos::{CongestionControl, Reliability};
+use ::zenoh::qos::{CongestionControl, Priority, Reliability};
 use ::zenoh::sample::{Locality, Sample, SampleKind};
 use foresee_firmware_config::{ZenohProfile, zenoh_config};
 
@@ -49,8 +50,17 @@ impl ZenohLink {
 
     /// Reliable, in order, waiting rather than dropping, and sent at once.
     pub(super) fn publisher(&self, name: &str) -> Result<Publisher<'static>, RuntimeError> {
+        self.publisher_with(name, CongestionControl::Block)
+    }
+
+    /// Where the newest counts and nobody may wait: a full queue drops.
+    pub(super) fn prompt_publisher(&self, name: &str) -> Result<Publisher<'static>, RuntimeError> {
+        self.publisher_with(name, CongestionControl::Drop)
+    }
+
+    fn publisher_with(&self, name: &str, congestion: CongestionControl) -> Result<Publisher<'static>, RuntimeError> {
         let publisher = self.session.declare_publisher(self.key(name));
-        let publisher = publisher.congestion_control(CongestionControl::Block).express(true);
+        let publisher = publisher.congestion_control(congestion).express(true).priority(Priority::RealTime);
         publisher.reliability(Reliability::Reliable).allowed_destination(Locality::Remote).wait().map_err(transport)
     }
 
@@ -85,6 +95,31 @@ impl ZenohLink {
         self.session.liveliness().declare_subscriber(key).history(true).callback(deliver).wait().map_err(transport)
     }
 
+    /// Calls `heard` whenever an operator says `word` (`stop`, `clear_fault`) to this robot, from zenoh's own thread: the loop need not be alive.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`].
+    pub fn hear(&self, word: &str, heard: impl Fn() + Send + Sync + 'static) -> Result<Hearing, RuntimeError> {
+        let subscriber = self.session.declare_subscriber(self.key(word)).callback(move |_| heard());
+        subscriber.wait().map(Hearing).map_err(transport)
+    }
+
+    /// Says `word` to the robot once somebody listens; gives whether anybody did within `timeout`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`].
+    pub fn say(&self, word: &str, timeout: Duration) -> Result<bool, RuntimeError> {
+        let publisher = self.publisher(word)?;
+        let deadline = Instant::now() + timeout;
+        while !publisher.matching_status().wait().map_err(transport)?.matching() {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        publisher.put(Vec::<u8>::new()).wait().map_err(transport).map(|()| true)
+    }
+
     /// Ends the session: the other side learns at once that this one left.
     ///
     /// # Errors
@@ -94,18 +129,23 @@ impl ZenohLink {
     }
 }
 
+/// Listens to an operator for as long as it lives.
+#[derive(Debug)]
+pub struct Hearing(#[expect(dead_code, reason = "it listens until it is dropped")] Subscriber<()>);
+
 /// A message as it came, and the sequence that it carries; a plain ROS 2 peer sends none.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) payload: ZBytes,
     pub(super) sequence: Option<u64>,
+    pub(super) arrived: Instant,
 }
 
 impl Message {
     fn of(sample: Sample) -> Self {
         let attached = sample.attachment().map(|attachment| attachment.to_bytes().into_owned());
         let sequence = attached.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        Self { payload: sample.payload().clone(), sequence }
+        Self { payload: sample.payload().clone(), sequence, arrived: Instant::now() }
     }
 }
 

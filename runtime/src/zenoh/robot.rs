@@ -30,6 +30,49 @@ pub enum CommandWait {
     LoopLeft,
 }
 
+/// What a robot at a fixed rate obeys: the answer to a frame that it sent lately, and never an older one than before. What waited in a
+/// socket while the connection was away is not played when it is back.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandGate {
+    /// Frames that may have been sent since the one that a command answers.
+    max_frames: u64,
+    next_sequence: u64,
+    last_obeyed: Option<u64>,
+    num_refused: u64,
+}
+
+impl CommandGate {
+    /// Obeys answers to the last `max_frames` frames.
+    pub fn new(max_frames: u64) -> Self {
+        Self { max_frames, next_sequence: 0, last_obeyed: None, num_refused: 0 }
+    }
+
+    /// A frame is sent.
+    pub fn sent(&mut self, sequence: u64) {
+        self.next_sequence = sequence + 1;
+    }
+
+    /// Whether a command that answers this frame is obeyed; a command that answers none is not.
+    pub fn admits(&mut self, sequence: Option<u64>) -> bool {
+        let is_good = sequence.is_some_and(|sequence| {
+            let is_known = sequence < self.next_sequence && self.next_sequence - sequence <= self.max_frames;
+            // The watchdog's commands answer the same frame again.
+            is_known && self.last_obeyed.is_none_or(|last| sequence >= last)
+        });
+        if is_good {
+            self.last_obeyed = sequence;
+        } else {
+            self.num_refused += 1;
+        }
+        is_good
+    }
+
+    /// Commands refused so far.
+    pub fn num_refused(&self) -> u64 {
+        self.num_refused
+    }
+}
+
 /// A robot over zenoh: publishes observations, obeys commands.
 pub struct ZenohRobot {
     images: Publisher<'static>,
@@ -137,6 +180,25 @@ impl ZenohRobot {
         }
     }
 
+    /// The newest command that came and is not older than one before it or than the gate allows; writes it in the order of this
+    /// robot's joint names. For a robot at a fixed rate. `None`: none came that may be obeyed.
+    ///
+    /// # Errors
+    /// As [`ZenohRobot::wait_command`].
+    pub fn newest_command(&mut self, gate: &mut CommandGate, values: &mut [f64]) -> Result<Option<u64>, RuntimeError> {
+        let mut newest = None;
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            match arrival {
+                Arrival::Command(message) if gate.admits(message.sequence) => newest = Some(message),
+                Arrival::Command(_) => {}
+                Arrival::Loop { is_here } => self.is_loop_here = is_here,
+            }
+        }
+        let Some(message) = newest else { return Ok(None) };
+        self.read_command(&message, values)?;
+        Ok(message.sequence)
+    }
+
     fn read_command(&mut self, message: &Message, values: &mut [f64]) -> Result<(), RuntimeError> {
         let bad = |problem| RuntimeError::Message { topic: "joint_command".to_owned(), problem };
         wire::decode_command(&message.payload.to_bytes(), &mut self.command).map_err(bad)?;
@@ -149,5 +211,29 @@ impl ZenohRobot {
             *value = *found;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CommandGate;
+
+    #[test]
+    fn only_answers_to_late_frames_are_obeyed_and_never_an_older_one() {
+        let mut gate = CommandGate::new(5);
+        assert!(!gate.admits(Some(0)), "nothing was sent yet");
+        (0..=20).for_each(|sequence| gate.sent(sequence));
+        for (sequence, expected) in [
+            (Some(15), false),
+            (Some(16), true),
+            (Some(18), true),
+            (Some(18), true),
+            (Some(17), false),
+            (Some(21), false),
+            (None, false),
+        ] {
+            assert_eq!(gate.admits(sequence), expected, "{sequence:?}");
+        }
+        assert_eq!(gate.num_refused(), 5);
     }
 }

@@ -31,6 +31,7 @@ pub struct ZenohSource {
     is_lockstep: bool,
     joints: NamedJoints,
     last_sequence: Option<u64>,
+    arrived: Option<Instant>,
     num_dropped: u64,
     kept: Option<Arrival>,
     _subscribers: Vec<Subscriber<()>>,
@@ -59,6 +60,7 @@ impl ZenohSource {
             is_lockstep: matches!(profile.pace, Pace::Lockstep { .. }),
             joints: NamedJoints::default(),
             last_sequence: None,
+            arrived: None,
             num_dropped: 0,
             kept: None,
             _subscribers: subscribers,
@@ -77,6 +79,7 @@ impl ZenohSource {
             self.num_dropped += sequence - next;
         }
         self.last_sequence = Some(sequence);
+        self.arrived = Some(message.arrived);
         wire::decode_image(&message.payload.to_bytes(), &mut observation.frame)
             .map_err(|problem| bad("camera/image", problem))?;
         observation.frame.sequence = sequence;
@@ -165,6 +168,8 @@ impl FrameSource for ZenohSource {
                 Arrival::Joints(message) => self.take_joints(&message)?,
                 Arrival::Episode(message) => return self.episode(&message),
                 Arrival::Robot { is_here: true } => self.last_sequence = None,
+                // At a fixed pace a robot may come back; until then frames are missing, and the joints are held.
+                Arrival::Robot { is_here: false } if !self.is_lockstep => {}
                 Arrival::Robot { is_here: false } => {
                     return Err(RuntimeError::Transport(
                         "the robot left before it said that it had finished".to_owned(),
@@ -172,6 +177,10 @@ impl FrameSource for ZenohSource {
                 }
             }
         }
+    }
+
+    fn arrived(&self) -> Option<Instant> {
+        self.arrived
     }
 
     fn num_dropped(&self) -> u64 {
@@ -193,7 +202,12 @@ impl ZenohActuator {
     /// [`RuntimeError::Transport`].
     pub fn new(link: &ZenohLink, profile: &DeviceProfile) -> Result<Self, RuntimeError> {
         let joint_names = profile.joints.iter().map(|joint| joint.name.clone()).collect();
-        Ok(Self { publisher: link.publisher("joint_command")?, joint_names, bytes: Vec::new() })
+        // In lockstep a lost command would be waited for; at a fixed pace the next one is on its way.
+        let publisher = match profile.pace {
+            Pace::Lockstep { .. } => link.publisher("joint_command")?,
+            Pace::Fixed { .. } => link.prompt_publisher("joint_command")?,
+        };
+        Ok(Self { publisher, joint_names, bytes: Vec::new() })
     }
 }
 

@@ -1,0 +1,122 @@
+//! What stands beside a running loop: the watchdog, the operator's word, the scheduling, and an end even when the loop hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use foresee_firmware_config::{DeviceProfile, Pace};
+use foresee_runtime::{
+    Actuator, Clock, ControlLoop, Hearing, Watchdog, Watched, ZenohActuator, ZenohLink, lock_memory, schedule,
+};
+
+use crate::words::say;
+
+/// A loop that was asked to stop and hangs is left after this; its joints are stopped by then.
+const HANG_PATIENCE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(50);
+/// The process's exit code after a signal or the operator's stop.
+pub(crate) const STOPPED: u8 = 130;
+
+/// Guards a run; ended with [`Guard::finish`].
+pub(crate) struct Guard {
+    watchdog: Option<Watchdog>,
+    has_ended: Arc<AtomicBool>,
+    _hearings: Vec<Hearing>,
+}
+
+impl Guard {
+    /// Starts what the pace needs; gives the actuator that the loop is to use. At a fixed pace the joints are stopped even while
+    /// the loop hangs; in lockstep time stands still with it.
+    ///
+    /// # Errors
+    /// One line: no thread, or no zenoh.
+    pub(crate) fn start(
+        link: &ZenohLink,
+        profile: &DeviceProfile,
+        control_loop: &ControlLoop,
+        stop: &Arc<AtomicBool>,
+    ) -> anyhow::Result<(Self, Box<dyn Actuator>)> {
+        let direct = ZenohActuator::new(link, profile)?;
+        let hearings = vec![hear_stop(link, stop)?, hear_clear(link, control_loop)?];
+        let has_ended = Arc::<AtomicBool>::default();
+        if let Pace::Lockstep { .. } = profile.pace {
+            return Ok((Self { watchdog: None, has_ended, _hearings: hearings }, Box::new(direct)));
+        }
+        for report in wishes(profile) {
+            match report {
+                Ok(told) => say(&format!("scheduling: {told}")),
+                Err(told) => say(&format!("scheduling: not permitted: {told}")),
+            }
+        }
+        let watched = Watched {
+            actuator: Box::new(direct),
+            filter: control_loop.filter(),
+            clock: Clock::Wall,
+            stop: Arc::clone(stop),
+        };
+        let (watchdog, actuator) = Watchdog::start(watched, profile)?;
+        leave_when_hung(Arc::clone(stop), Arc::clone(&has_ended))?;
+        Ok((Self { watchdog: Some(watchdog), has_ended, _hearings: hearings }, Box::new(actuator)))
+    }
+
+    /// The safe action until the joints rest; says what the watchdog did.
+    ///
+    /// # Errors
+    /// What the actuator said when the joints could not be stopped.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        self.has_ended.store(true, Ordering::Release);
+        let Some(watchdog) = self.watchdog else { return Ok(()) };
+        let summary = watchdog.finish()?;
+        if summary.num_trips > 0 {
+            let (trips, refused) = (summary.num_trips, summary.num_refused);
+            say(&format!(
+                "watchdog: took the safe action {trips} times, refused {refused} commands that came too late"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn hear_stop(link: &ZenohLink, stop: &Arc<AtomicBool>) -> anyhow::Result<Hearing> {
+    let stop = Arc::clone(stop);
+    let heard = move || {
+        say("stop: the operator said so");
+        stop.store(true, Ordering::Release);
+    };
+    link.hear("stop", heard).map_err(Into::into)
+}
+
+fn hear_clear(link: &ZenohLink, control_loop: &ControlLoop) -> anyhow::Result<Hearing> {
+    let filter = control_loop.filter();
+    let heard = move || {
+        say("clear_fault: the operator said so");
+        filter.clear_fault();
+    };
+    link.hear("clear_fault", heard).map_err(Into::into)
+}
+
+/// For this thread, which is the loop's, and for the process.
+fn wishes(profile: &DeviceProfile) -> Vec<Result<String, String>> {
+    let mut reports = schedule(&profile.threads, &profile.threads.control);
+    if profile.threads.lock_memory {
+        reports.push(lock_memory());
+    }
+    reports
+}
+
+/// Ends the process when the loop does not return from a stop: an inference may hang for ever.
+#[expect(clippy::exit, reason = "the loop's thread cannot be made to return; the joints are stopped")]
+fn leave_when_hung(stop: Arc<AtomicBool>, has_ended: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let wait = move || {
+        while !stop.load(Ordering::Acquire) {
+            std::thread::sleep(LOOK);
+        }
+        std::thread::sleep(HANG_PATIENCE);
+        if !has_ended.load(Ordering::Acquire) {
+            say("the loop hangs: left without a result; the joints were stopped by the watchdog");
+            std::process::exit(i32::from(STOPPED));
+        }
+    };
+    std::thread::Builder::new().name("foresee-leave".to_owned()).spawn(wait).context("thread").map(drop)
+}
