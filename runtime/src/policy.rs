@@ -13,7 +13,8 @@ pub trait Policy: Send {
     }
     /// Forgets everything: a new episode begins.
     fn reset(&mut self);
-    /// `features` `[N, D]`, `[D]` and joint state -> `action` `[J]`, not yet safe.
+    /// `features` `[N, D]`, `[D]` and joint state -> `action` `[J]`, or a chunk `[T, J]` of actions to play from this observation on;
+    /// not yet safe.
     ///
     /// # Errors
     /// [`RuntimeError::Inference`] when the engine fails or gives another shape than the card says.

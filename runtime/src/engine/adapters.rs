@@ -183,7 +183,7 @@ pub(super) struct OnnxPolicy {
     num_token_values: usize,
     /// `[2J]`: positions, then velocities.
     joints: Vec<f32>,
-    /// `[J]`.
+    /// `[J]`, or a chunk `[T, J]`.
     action: Vec<f32>,
 }
 
@@ -191,13 +191,15 @@ impl OnnxPolicy {
     pub(super) fn new(card: ModelCard, OpenedSession { session, report }: OpenedSession) -> Result<Self, String> {
         let [tokens, _] = one_of(&card.inputs, ["tokens", "joints"])?;
         let num_joints = card.joints.len();
+        let [action] = one_of(&card.outputs, ["action"])?;
+        let num_action_values = action.iter().product();
         Ok(Self {
             report,
             session,
             is_tokens_first: card.inputs.first().is_some_and(|input| input.name == "tokens"),
             num_token_values: tokens.iter().product(),
             joints: vec![0.0; 2 * num_joints],
-            action: vec![0.0; num_joints],
+            action: vec![0.0; num_action_values],
             card,
         })
     }
@@ -212,7 +214,7 @@ impl Policy for OnnxPolicy {
 
     fn act(&mut self, features: &Features, joints: &JointState, action: &mut Action) -> Result<(), RuntimeError> {
         let inference = |problem| RuntimeError::Inference { model: self.card.name.clone(), problem };
-        let num_joints = self.action.len();
+        let num_joints = self.card.joints.len();
         if features.tokens.len() != self.num_token_values
             || [joints.positions.len(), joints.velocities.len()] != [num_joints; 2]
         {
@@ -253,7 +255,9 @@ pub(super) fn check_policy(card: &ModelCard, encoder: &ModelCard, joint_names: &
     let num_joints = card.joints.len();
     let (num_tokens, dim) = encoder.feature_shape()?;
     let given = vec![1, num_tokens, dim];
-    if *tokens != given || joints[..] != [1, 2 * num_joints] || action[..] != [1, num_joints] {
+    let is_action = action[..] == [1, num_joints]
+        || matches!(action[..], [1, num_steps, joints] if num_steps > 0 && joints == num_joints);
+    if *tokens != given || joints[..] != [1, 2 * num_joints] || !is_action {
         return Err(format!(
             "takes tokens {tokens:?} and joints {joints:?} and gives action {action:?}; the encoder gives tokens {given:?} and there are {num_joints} joints"
         ));

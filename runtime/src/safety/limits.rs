@@ -10,7 +10,7 @@ use crate::joints::JointState;
 /// Parts of the way to the target that are tried when the whole would leave the workspace.
 const SHARES: [f64; 6] = [1.0, 0.5, 0.25, 0.12, 0.06, 0.03];
 /// Poses that are looked at on a stop.
-const NUM_POSES: u32 = 8;
+const NUM_POSES: u32 = 16;
 
 /// The motions of all joints.
 #[derive(Clone, Debug)]
@@ -237,9 +237,10 @@ fn measured(joints: Option<&JointState>, joint_idx: usize) -> Option<(f64, f64)>
     Some((*joints.positions.get(joint_idx)?, *joints.velocities.get(joint_idx)?))
 }
 
-/// The speed from which `distance` suffices to brake, when the answer is two periods away.
+/// The speed from which `distance` suffices to brake, when the joint follows two periods late. Close to the limit the speed is the
+/// distance over the delay, and d[k+1] = d[k] - period / delay * d[k-2] does not overshoot while period / delay <= 4/27.
 fn fastest(distance: f64, braking: f64, period: f64) -> f64 {
-    let delay = 2.0 * period;
+    let delay = 7.0 * period;
     let distance = distance.max(0.0);
     braking * ((delay * delay + 2.0 * distance / braking).sqrt() - delay)
 }

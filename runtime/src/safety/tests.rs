@@ -127,7 +127,7 @@ fn a_velocity_brakes_before_the_joint_limit() {
         furthest = furthest.max(position.abs());
         assert!(position.abs() <= 1.0, "{position} at tick {tick}");
     }
-    assert!(furthest > 0.95, "it uses its room: {furthest}");
+    assert!(furthest > 0.9, "it uses its room: {furthest}");
 }
 
 #[test]
@@ -403,5 +403,6 @@ fn no_command_of_a_million_random_ticks_is_outside_a_limit() {
         }
     }
     assert!(num_held > 10_000 && num_boxed > 10_000, "{num_held} held, {num_boxed} kept in the box");
-    assert!(furthest > 0.65, "it uses the box: {furthest}");
+    // The poses looked at are some way apart, and what lies between is kept free.
+    assert!(furthest > 0.6, "it uses the box: {furthest}");
 }
