@@ -1,6 +1,8 @@
 //! The verbs: one file a verb, one line in the list.
 
 mod bench;
+#[cfg(feature = "camera")]
+mod camera;
 mod card;
 mod config;
 mod doctor;
@@ -38,6 +40,9 @@ pub(crate) enum Verb {
     Doctor(doctor::Arguments),
     /// Check, show, compare and render device profiles.
     Config(config::Arguments),
+    /// List, try and calibrate cameras.
+    #[cfg(feature = "camera")]
+    Camera(camera::Arguments),
     /// Be a simulated robot: publish camera and joints over zenoh, obey joint commands.
     #[cfg(feature = "sim")]
     Sim(sim::Arguments),
@@ -81,6 +86,8 @@ impl Verb {
             Self::Card(arguments) => card::act(&arguments),
             Self::Doctor(arguments) => doctor::act(&arguments),
             Self::Config(arguments) => config::act(&arguments),
+            #[cfg(feature = "camera")]
+            Self::Camera(arguments) => camera::act(&arguments),
             #[cfg(feature = "sim")]
             Self::Sim(arguments) => sim::act(&arguments),
             Self::Run(arguments) => run::act(&arguments),

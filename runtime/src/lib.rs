@@ -45,7 +45,10 @@ mod wire;
 mod zenoh;
 
 #[cfg(feature = "camera")]
-pub use camera::{CameraDevice, CameraSource};
+pub use camera::{
+    Calibration, CalibrationView, CameraDevice, CameraFinding, CameraMode, CameraOptions, CameraSource, Checkerboard,
+    HandEye, HandEyeView, LiveCamera, board_pose, calibrate, find_checkerboard, hand_eye, list_cameras,
+};
 pub use card::{
     CARD_FORMAT, CardSignature, ClassToken, Crop, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout,
     ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, SigningKey, TensorCard, TensorData, TokenLayout,
@@ -88,6 +91,8 @@ pub use time::{Clock, Stamp};
 pub use vitals::{VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
 pub use watchdog::{Watchdog, WatchdogSummary, Watched, WatchedActuator};
 #[cfg(feature = "wire")]
-pub use wire::EpisodePhase;
+pub use wire::{EpisodePhase, decode_every_message};
+#[cfg(all(feature = "camera", feature = "zenoh"))]
+pub use zenoh::CameraRobot;
 #[cfg(feature = "zenoh")]
 pub use zenoh::{CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohSource};

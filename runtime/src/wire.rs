@@ -205,6 +205,17 @@ pub(crate) fn decode_episode(bytes: &[u8]) -> Result<(Stamp, EpisodePhase, Episo
     Ok((stamp, phase, episode))
 }
 
+/// Hands the bytes to the decoder of every message, as a fuzzer does; whether each took them.
+pub fn decode_every_message(bytes: &[u8]) -> [bool; 4] {
+    let mut frame = Frame::black(1, 1, PixelEncoding::Rgb8);
+    [
+        decode_image(bytes, &mut frame).is_ok(),
+        decode_joints(bytes, &mut NamedJoints::default()).is_ok(),
+        decode_command(bytes, &mut NamedCommand::default()).is_ok(),
+        decode_episode(bytes).is_ok(),
+    ]
+}
+
 type Writer<'a> = CdrWriter<'a, LittleEndian, Vec<u8>>;
 
 /// Clears `bytes`, writes the encapsulation, a header of `stamp` with an empty frame, and what `body` writes.

@@ -12,10 +12,14 @@
 //! An image and the command that answers it carry the observation's sequence (u64, little-endian) as attachment. Sessions are peers on the endpoints that they
 //! are given and nowhere else: scouting and gossip are off.
 
+#[cfg(feature = "camera")]
+mod camera_robot;
 mod link;
 mod robot;
 mod source;
 
+#[cfg(feature = "camera")]
+pub use camera_robot::CameraRobot;
 pub use link::{Hearing, ZenohLink};
 pub use robot::{CommandGate, CommandWait, ZenohRobot};
 pub use source::{ZenohActuator, ZenohSource};

@@ -1,5 +1,8 @@
 //! What the tests of the whole share: the checkout, the built binary, a free port.
 
+pub mod decoders;
+pub mod memory;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -35,3 +35,18 @@ fn without_its_library_onnxruntime_lacks_and_auto_takes_tract() {
     let auto = findings.as_array().unwrap().iter().find(|finding| finding["name"] == "--provider auto").unwrap();
     assert!(auto["detail"].as_str().unwrap().contains("takes tract"), "{auto}");
 }
+
+#[test]
+fn every_shipped_profile_has_an_opinion() {
+    let folder = tempfile::tempdir().unwrap();
+    for (profile, taken) in [("desktop-cpu", "takes cpu"), ("raspberry-pi-5", "takes cpu"), ("jetson-thor", "takes ")] {
+        let output = foresee(folder.path()).args(["doctor", "--json", "--profile", profile]).output().unwrap();
+        let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let find = |name: &str| findings.as_array().unwrap().iter().find(|finding| finding["name"] == name).unwrap();
+        assert!(find("--provider auto")["detail"].as_str().unwrap().contains(taken), "{findings:#}");
+        let fits = find("profile");
+        assert_eq!(fits["state"] == "works", fits["fix"].is_null(), "{fits}");
+        // No test machine is a Jetson Thor.
+        assert!(profile != "jetson-thor" || fits["state"] == "lacks", "{fits}");
+    }
+}

@@ -5,6 +5,11 @@ mod arrows;
 mod bad_input;
 mod closed_loop;
 mod config;
+mod decoders;
 mod doctor;
+mod hand_eye;
 mod tidy;
 mod zoo;
+
+#[global_allocator]
+static ALLOCATOR: foresee_tests::memory::Watched = foresee_tests::memory::Watched;

@@ -3,16 +3,20 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use foresee_firmware_config::{Provider, ZenohProfile};
+use foresee_firmware_config::{DeviceProfile, Provider, ZenohProfile};
 use foresee_runtime::{ProviderProbe, ZenohLink, probe_providers};
 use serde::Serialize;
 
+use crate::fitness::Machine;
 use crate::places;
 use crate::words::print;
 
 /// Arguments of `foresee doctor`.
 #[derive(Args)]
 pub(crate) struct Arguments {
+    /// Hold this profile against the machine: cores, memory, power mode, camera, and what `--provider auto` takes of its list.
+    #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
+    profile: String,
     /// Print JSON instead of the table.
     #[arg(long)]
     json: bool,
@@ -49,11 +53,12 @@ enum State {
 /// Looks, prints, and gives exit code 1 when something that the demo needs is lacking.
 ///
 /// # Errors
-/// When the result cannot be printed.
+/// A profile that is wrong, or a result that cannot be printed.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut findings = Vec::new();
+    let profile = foresee_firmware_config::load(&arguments.profile)?;
+    let mut findings = vec![fitness(&profile)];
     findings.extend(simulator());
-    findings.extend(engines());
+    findings.extend(engines(&profile));
     findings.push(opencv());
     findings.push(zenoh());
     report(arguments.json, &findings)?;
@@ -67,6 +72,19 @@ fn works(name: &'static str, version: &str, detail: String) -> Finding {
 
 fn lacks(name: &'static str, detail: String, fix: &str) -> Finding {
     Finding { name, state: State::Lacks, version: None, detail, fix: Some(fix.to_owned()) }
+}
+
+/// Whether this is the machine that the profile is of.
+fn fitness(profile: &DeviceProfile) -> Finding {
+    let misfits = Machine::here().misfits(profile);
+    match misfits.is_empty() {
+        true => works("profile", "", format!("{}: {}", profile.name, profile.description)),
+        false => lacks(
+            "profile",
+            misfits.join("; "),
+            "give --profile the profile of this machine; `foresee config show NAME` prints one",
+        ),
+    }
 }
 
 #[cfg(feature = "sim")]
@@ -99,7 +117,7 @@ fn simulator() -> Vec<Finding> {
     vec![Finding { name: "MuJoCo", state: State::NotBuilt, version: None, detail, fix: None }]
 }
 
-fn engines() -> Vec<Finding> {
+fn engines(profile: &DeviceProfile) -> Vec<Finding> {
     let probes = probe_providers(places::onnxruntime(None).as_deref());
     let mut findings = Vec::new();
     for probe in &probes {
@@ -128,16 +146,14 @@ fn engines() -> Vec<Finding> {
         };
         findings.push(Finding { name, state, version: Some(version.to_owned()), detail, fix: fix.map(str::to_owned) });
     }
-    findings.push(auto(&probes));
+    findings.push(auto(&probes, &profile.inference.providers));
     findings.push(shared_library("CUDA driver", "libcuda.so", "the driver of an NVIDIA GPU"));
     findings.push(shared_library("TensorRT", "libnvinfer.so", "NVIDIA's TensorRT packages (JetPack has them)"));
     findings
 }
 
-/// Which provider `--provider auto` takes in the default profile, and why.
-fn auto(probes: &[ProviderProbe]) -> Finding {
-    let providers =
-        foresee_firmware_config::load("desktop-sim").map(|profile| profile.inference.providers).unwrap_or_default();
+/// Which provider of the profile's list `--provider auto` takes, and why.
+fn auto(probes: &[ProviderProbe], providers: &[Provider]) -> Finding {
     let is_ready = |provider: &Provider| probes.iter().any(|probe| probe.provider == *provider && probe.is_ready);
     let order = providers.iter().map(|provider| provider.name()).collect::<Vec<_>>().join(", ");
     match providers.iter().find(|provider| is_ready(provider)) {

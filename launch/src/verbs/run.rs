@@ -9,9 +9,11 @@ use std::time::Instant;
 
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace};
+#[cfg(feature = "camera")]
+use foresee_runtime::{CameraDevice, CameraOptions, CameraRobot, CameraSource, Clock, LiveCamera};
 use foresee_runtime::{
-    ChunkSummary, ControlLoop, Ends, EngineReport, Episode, LogHeader, LogWriter, LoopStatistics, Recorder,
-    RecorderOptions, RunEnd, ZenohLink, ZenohSource, write_atomically,
+    ChunkSummary, ControlLoop, Ends, EngineReport, Episode, FrameSource, LogHeader, LogWriter, LoopStatistics,
+    Recorder, RecorderOptions, RunEnd, ZenohLink, ZenohSource, write_atomically,
 };
 
 use crate::attendant::Attendant;
@@ -94,7 +96,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let attendant = Attendant::start(&profile, engines.named(), arguments.health)?;
     let mut simulator = start_simulator(arguments, &stop)?;
     let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
-    let mut source = ZenohSource::new(&link, &profile)?;
+    let mut source = open_source(&link, &profile)?;
     let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, &stop)?;
     let folder = places::run_folder(&arguments.runs, &arguments.name)?;
     let recorder = if arguments.no_log { None } else { Some(recorder(&folder, &profile, &engines)?) };
@@ -103,7 +105,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     say(&format!("encoder on {}", models::describe(&engines.encoder)));
     engines.policy.iter().for_each(|policy| say(&format!("policy on {}", models::describe(policy))));
     let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
-    let ends = Ends { source: &mut source, actuator: actuator.as_mut() };
+    let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
     let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {
         attendant.observe(&event);
         observed.take(event)
@@ -172,6 +174,28 @@ struct Outcome {
     is_interrupted: bool,
     self_test: Option<LoopStatistics>,
     chunks: ChunkSummary,
+}
+
+/// Frames from the profile's camera where it names one, else from the robot; joint states from the robot.
+#[cfg(feature = "camera")]
+fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::Result<Box<dyn FrameSource>> {
+    let joints = ZenohSource::new(link, profile)?;
+    let Some(device) = &profile.camera.device else { return Ok(Box::new(joints)) };
+    let device = CameraDevice::parse(device).map_err(|problem| anyhow::anyhow!("camera.device: {problem}"))?;
+    let options = CameraOptions { camera: profile.camera.clone(), clock: Clock::Wall, any_size: false };
+    let camera = LiveCamera::start(CameraSource::open(&device, options)?)?;
+    Ok(Box::new(CameraRobot::new(camera, joints)))
+}
+
+#[cfg(not(feature = "camera"))]
+fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::Result<Box<dyn FrameSource>> {
+    if let Some(device) = &profile.camera.device {
+        anyhow::bail!(
+            "profile {}: camera.device = {device:?}: this build has no cameras; build with --features camera, or leave the key out and let the robot publish camera/image",
+            profile.name
+        );
+    }
+    Ok(Box::new(ZenohSource::new(link, profile)?))
 }
 
 #[cfg(feature = "sim")]

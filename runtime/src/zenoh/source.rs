@@ -68,6 +68,28 @@ impl ZenohSource {
         })
     }
 
+    /// Hears what has arrived without waiting, for a loop whose frames come from its own camera; images are passed over.
+    #[cfg(feature = "camera")]
+    pub(super) fn hear(&mut self) -> Result<Option<SourceEvent>, RuntimeError> {
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            match arrival {
+                Arrival::Joints(message) => self.take_joints(&message)?,
+                Arrival::Episode(message) => return self.episode(&message).map(Some),
+                Arrival::Image(_) | Arrival::Robot { .. } => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The latest joint state in the profile's order; `false` when none has come.
+    #[cfg(feature = "camera")]
+    pub(super) fn latest_joints(&self, joints: &mut JointState) -> Result<bool, RuntimeError> {
+        if self.joints.names.is_empty() {
+            return Ok(false);
+        }
+        self.write_joints(joints).map(|()| true)
+    }
+
     /// Takes an image; gives whether it is a new one (a robot in lockstep repeats a frame that was not answered in time).
     fn take_image(&mut self, message: &Message, observation: &mut Observation) -> Result<bool, RuntimeError> {
         let next = self.last_sequence.map_or(0, |last| last + 1);

@@ -201,3 +201,43 @@ fn a_rendered_configuration_is_one_of_zenoh() {
         assert!(::zenoh::Config::from_json5(&text.replace("endpoints", "endpoint")).is_err(), "a wrong key is refused");
     }
 }
+
+/// Frames come from a folder, joint states over zenoh; a frame without joint states is none.
+#[cfg(feature = "camera")]
+#[test]
+fn a_camera_here_goes_with_joints_from_there() {
+    use crate::{CameraDevice, CameraOptions, CameraSource, Clock, LiveCamera};
+
+    let pair = Pair::new();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["1.ppm", "2.ppm", "3.ppm"] {
+        let image = [b"P6\n128 128\n255\n".to_vec(), vec![7; 128 * 128 * 3]].concat();
+        std::fs::write(folder.path().join(name), image).unwrap();
+    }
+    let options = CameraOptions { camera: pair.profile.camera.clone(), clock: Clock::Wall, any_size: false };
+    let open = || {
+        let device = CameraDevice::parse(&folder.path().display().to_string()).unwrap();
+        LiveCamera::start(CameraSource::open(&device, options.clone()).unwrap()).unwrap()
+    };
+    let (_robot_link, mut robot) = pair.robot();
+    let (_link, joints, _actuator) = pair.ends();
+    let mut source = CameraRobot::new(open(), joints);
+    let mut lent = Observation::blank(1, 1, 0);
+    // Without a joint state a frame is none; the folder is over before one comes.
+    assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Finished);
+    assert!(robot.wait_for_loop(PATIENCE));
+    robot.publish(&observation(7)).unwrap();
+    let mut state = crate::JointState::zeros(2);
+    while !source.joints.latest_joints(&mut state).unwrap() {
+        assert_eq!(source.joints.hear().unwrap(), None);
+    }
+    // A new camera in front of the same joints; the folder is read faster than it is asked for, and the last frame wins.
+    source.camera = open();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+    assert_eq!((lent.frame.width, lent.frame.height, lent.frame.data[0]), (128, 128, 7));
+    assert_eq!((lent.joints.positions.as_slice(), lent.joints.stamp.nanos), (&[-1.0, 7.0][..], 160_000_000));
+    assert!(lent.frame.sequence == 2 && source.num_dropped() == 2, "{} {}", lent.frame.sequence, source.num_dropped());
+    robot.announce(Stamp::default(), EpisodePhase::Finished, &Episode::default()).unwrap();
+    assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Finished);
+}

@@ -1,0 +1,167 @@
+//! Every decoder of bytes that come from elsewhere, by name, with seeds: one list for the bounded test and for the fuzzer (`tests/fuzz`).
+
+use std::path::{Path, PathBuf};
+
+use foresee_firmware_config::PixelEncoding;
+use foresee_runtime::{
+    CommandTopic, Episode, EpisodePhase, Frame, JointState, LogHeader, LogReader, LogWriter, ModelCard, OnnxSummary,
+    RuntimeError, Stamp, decode_every_message,
+};
+
+use crate::root;
+
+/// A decoder and files that it reads.
+pub struct Decoder {
+    /// The name of the fuzz target.
+    pub name: &'static str,
+    /// Decodes the bytes. A refusal is as good as a success; a panic is not. The folder is for decoders of files.
+    pub decode: fn(&[u8], &Path),
+    /// Bytes that it takes, to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// Every decoder. One line a decoder.
+pub const DECODERS: &[Decoder] = &[
+    Decoder { name: "profile", decode: profile, seeds: profile_seeds },
+    Decoder { name: "recipe", decode: recipe, seeds: recipe_seeds },
+    Decoder { name: "card", decode: card, seeds: card_seeds },
+    Decoder { name: "message", decode: message, seeds: message_seeds },
+    Decoder { name: "log", decode: log, seeds: || vec![log_bytes()] },
+    Decoder { name: "checkpoint", decode: checkpoint, seeds: checkpoint_seeds },
+    Decoder { name: "onnx", decode: onnx, seeds: onnx_seeds },
+    Decoder { name: "import_zip", decode: import, seeds: || files(&["models/tests/fixtures/import/rsp_tiny.pth"]) },
+    Decoder {
+        name: "import_legacy",
+        decode: import,
+        seeds: || files(&["models/tests/fixtures/import/mae_tiny_legacy.pth"]),
+    },
+];
+
+/// Hands the bytes to the decoder of that name, as a fuzz target does.
+///
+/// # Panics
+/// When there is no decoder of that name, or no folder for it.
+pub fn fuzz(name: &str, bytes: &[u8]) {
+    let folder = std::env::temp_dir().join(format!("foresee-fuzz-{}", std::process::id()));
+    let made = std::fs::create_dir_all(&folder);
+    assert!(made.is_ok(), "{}: {made:?}", folder.display());
+    let decoder = DECODERS.iter().find(|decoder| decoder.name == name);
+    assert!(decoder.is_some(), "no decoder {name}");
+    if let Some(decoder) = decoder {
+        (decoder.decode)(bytes, &folder);
+    }
+}
+
+fn profile(bytes: &[u8], _: &Path) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(profile) = foresee_firmware_config::parse("fuzz", text)
+    {
+        // What is admitted can be written out.
+        let _ = foresee_firmware_config::zenoh_pico_header(&profile);
+        let _ = foresee_firmware_config::power_script(&profile);
+    }
+}
+
+fn profile_seeds() -> Vec<Vec<u8>> {
+    foresee_firmware_config::BUILT_IN_PROFILES.iter().map(|(_, text)| text.as_bytes().to_vec()).collect()
+}
+
+fn recipe(bytes: &[u8], _: &Path) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = foresee_models::Recipe::parse("fuzz", text);
+    }
+}
+
+fn recipe_seeds() -> Vec<Vec<u8>> {
+    foresee_models::RECIPES.iter().map(|(_, text)| text.as_bytes().to_vec()).collect()
+}
+
+fn card(bytes: &[u8], _: &Path) {
+    let _ = ModelCard::parse(bytes);
+}
+
+fn card_seeds() -> Vec<Vec<u8>> {
+    files(&["models/zoo/mae-64.card.json", "models/zoo/reacher-easy-bc.card.json"])
+}
+
+fn onnx(bytes: &[u8], _: &Path) {
+    let _ = OnnxSummary::parse(bytes);
+}
+
+fn onnx_seeds() -> Vec<Vec<u8>> {
+    files(&["models/zoo/mae-64.onnx", "models/zoo/reacher-easy-bc.onnx"])
+}
+
+fn message(bytes: &[u8], _: &Path) {
+    let _ = decode_every_message(bytes);
+}
+
+fn message_seeds() -> Vec<Vec<u8>> {
+    let log = log_bytes();
+    let messages = mcap::MessageStream::new(&log).into_iter().flatten().filter_map(Result::ok);
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for message in messages {
+        if seeds.iter().all(|seed| seed.len() != message.data.len()) {
+            seeds.push(message.data.to_vec());
+        }
+    }
+    seeds
+}
+
+fn log(bytes: &[u8], folder: &Path) {
+    let Some(file) = write(bytes, folder, "fuzz.mcap") else { return };
+    if let Ok(reader) = LogReader::open(&file) {
+        // A log that never ends would be a hang.
+        reader.take(100_000).for_each(drop);
+    }
+}
+
+/// A short log with a message of every kind.
+fn log_bytes() -> Vec<u8> {
+    let file = std::env::temp_dir().join(format!("foresee-seed-{}.mcap", std::process::id()));
+    let bytes = write_log(&file).ok().and_then(|()| std::fs::read(&file).ok()).unwrap_or_default();
+    // Nothing reads it again.
+    let _ = std::fs::remove_file(&file);
+    bytes
+}
+
+fn write_log(file: &Path) -> Result<(), RuntimeError> {
+    let names = ["shoulder".to_owned(), "wrist".to_owned()];
+    let header = LogHeader { robot: "reacher".to_owned(), joints: names.to_vec(), ..LogHeader::default() };
+    let mut writer = LogWriter::create(file, &header)?;
+    let stamp = Stamp { nanos: 20_000_000 };
+    writer.write_episode(stamp, EpisodePhase::Started, &Episode { task: "task".to_owned(), ..Episode::default() })?;
+    for sequence in 0..3 {
+        writer.write_frame(&Frame { sequence, stamp, ..Frame::black(7, 5, PixelEncoding::Rgb8) })?;
+        let state = JointState { stamp, positions: vec![0.1, 0.2], velocities: vec![0.3, 0.4] };
+        writer.write_joints(&names, &state)?;
+        writer.write_command(CommandTopic::JointCommand, &names, (stamp, &[0.5, 0.6]))?;
+    }
+    writer.finish().map(drop)
+}
+
+fn checkpoint(bytes: &[u8], folder: &Path) {
+    let Some(file) = write(bytes, folder, "fuzz.safetensors") else { return };
+    let _ = foresee_models::load_tensors(&file);
+    let _ = foresee_models::Checkpoint::load(&file);
+    let _ = foresee_policies::PolicyCheckpoint::load(&file);
+}
+
+fn checkpoint_seeds() -> Vec<Vec<u8>> {
+    files(&["tests/fixtures/dmc/pendulum-swingup.safetensors"])
+}
+
+fn import(bytes: &[u8], folder: &Path) {
+    let Some(file) = write(bytes, folder, "fuzz.pth") else { return };
+    let options = foresee_models::ImportOptions { file, heads: Some(3), ..Default::default() };
+    let _ = foresee_models::import(&options);
+}
+
+fn files(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().filter_map(|name| std::fs::read(root().join(name)).ok()).collect()
+}
+
+fn write(bytes: &[u8], folder: &Path, name: &str) -> Option<PathBuf> {
+    let file = folder.join(name);
+    std::fs::write(&file, bytes).ok().map(|()| file)
+}
