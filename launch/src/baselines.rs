@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use foresee_policies::{EpisodeResult, StateActor, Summary, UniformRandom, Watch, evaluate_state, expert_for};
-use foresee_sim::{Environment, EpisodePlan};
+use foresee_sim::{Assets, Environment, EnvironmentOptions, EpisodePlan, TASKS, Textures};
 
 use crate::places;
 use crate::result::Returns;
@@ -11,8 +11,18 @@ use crate::result::Returns;
 ///
 /// # Errors
 /// What the simulator says.
-pub(crate) fn play(task: &str, seeds: &[u64], watch: &mut Watch<'_>) -> anyhow::Result<[Option<Returns>; 2]> {
-    let mut environment = Environment::new(task, &places::native()).context("baselines")?;
+pub(crate) fn play(
+    task: &str,
+    options: EnvironmentOptions,
+    seeds: &[u64],
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<[Option<Returns>; 2]> {
+    // A model of the user's own has none.
+    if !TASKS.iter().any(|entry| entry.name == task) {
+        return Ok([None, None]);
+    }
+    let assets = Assets { native: &places::native(), textures: Textures::Small };
+    let mut environment = Environment::with_options(task, assets, options).context("baselines")?;
     let expert = match expert_for(&environment) {
         Ok(mut expert) => of_actor(&mut environment, expert.as_mut(), seeds, watch)?,
         Err(_) => None,

@@ -18,6 +18,8 @@ mod process_faults;
 mod progress;
 mod report;
 mod result;
+#[cfg(feature = "sim")]
+mod simulated;
 #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "a robot's build starts no simulator"))]
 mod simulator;
 mod stop;

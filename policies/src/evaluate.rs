@@ -2,14 +2,17 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
     ControlLoop, Ends, EngineOptions, EngineReport, LoopEvent, LoopStatistics, RuntimeError, TickReport, open_encoder,
     open_policy, run,
 };
-use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, Quality, in_process_ends};
+use foresee_sim::{
+    Assets, Camera, CameraOptions, Environment, EnvironmentOptions, EpisodePlan, Quality, Randomisation, Textures,
+    in_process_ends,
+};
 
 use crate::actor::StateActor;
 use crate::error::PoliciesError;
@@ -64,6 +67,8 @@ pub struct VisualEvaluation<'a> {
     pub profile: &'a DeviceProfile,
     /// How the camera renders; the quality that the policy was trained with.
     pub quality: Quality,
+    /// What every episode draws its model, latency and camera faults from.
+    pub randomisation: Option<&'a Arc<Randomisation>>,
     /// The encoder's ONNX file, its card beside it.
     pub encoder: &'a Path,
     /// The policy's ONNX file, its card beside it.
@@ -183,7 +188,9 @@ impl VisualEvaluation<'_> {
         let policy = open_policy(self.policy, encoder.card(), &names, self.engine)?;
         let report = encoder.report().clone();
         let mut control_loop = ControlLoop::new(encoder, policy, self.profile)?;
-        let mut environment = Environment::new(self.task, self.native)?;
+        let options = EnvironmentOptions { randomisation: self.randomisation.cloned(), ..Default::default() };
+        let assets = Assets { native: self.native, textures: Textures::Full };
+        let mut environment = Environment::with_options(self.task, assets, options)?;
         environment.reset(plan.first_seed)?;
         let view = &self.profile.camera;
         let options =

@@ -13,7 +13,9 @@ pub use view::CameraView;
 
 use crate::environment::Environment;
 use crate::error::SimError;
+use crate::numeric::{difference, norm};
 use crate::physics::{BodyId, Physics};
+use crate::task::TaskSpec;
 use offscreen::Offscreen;
 
 /// The camera that looks at the whole model from outside; every model has it.
@@ -46,6 +48,33 @@ pub struct CameraOptions {
     pub height: u32,
     /// How.
     pub quality: Quality,
+}
+
+/// A view that a benchmark has and the assets lack: from a place towards a body, upright.
+struct ExtraView {
+    suite: &'static str,
+    name: &'static str,
+    /// Metres.
+    from: [f64; 3],
+    towards: &'static str,
+}
+
+/// `top_cap2` is R3M's camera of Meta-World (Nair et al. 2022), which CortexBench uses.
+const EXTRA_VIEWS: &[ExtraView] =
+    &[ExtraView { suite: "metaworld", name: "top_cap2", from: [0.0, 0.9, 0.6], towards: "tablelink" }];
+
+impl CameraOptions {
+    /// Camera, size and quality of CortexBench (Majumdar et al. 2023, `mujoco_vc/visual_imitation/config`): 256 pixels a side;
+    /// DMC's first camera, Adroit's `vil_camera`, Meta-World's `top_cap2`. `None` for tasks of other suites.
+    pub fn cortexbench(spec: &TaskSpec) -> Option<Self> {
+        let name = match spec.name.split('/').next()? {
+            "dmc" => spec.camera.as_str(),
+            "adroit" => "vil_camera",
+            "metaworld" => "top_cap2",
+            _ => return None,
+        };
+        Some(Self { name: name.to_string(), width: 256, height: 256, quality: Quality::Reference })
+    }
 }
 
 /// What a pixel shows, as Python's `mujoco.Renderer` tells it.
@@ -88,6 +117,8 @@ pub struct Camera {
     scene: MjvScene,
     offscreen: Offscreen,
     drawing: MjvOption,
+    /// Which textures are uploaded; see [`Physics::textures`].
+    textures: u64,
     /// The colours that stand for objects, and what each stands for; empty until segments are asked for.
     codes: Vec<u8>,
     segments: Vec<Segment>,
@@ -113,7 +144,8 @@ impl Camera {
         }
         let options = options.clone();
         let drawing = MjvOption::default();
-        Ok(Self { options, camera, scene, offscreen, drawing, codes: Vec::new(), segments: Vec::new() })
+        let textures = environment.physics().textures();
+        Ok(Self { options, camera, scene, offscreen, drawing, textures, codes: Vec::new(), segments: Vec::new() })
     }
 
     /// What it renders.
@@ -231,6 +263,7 @@ impl Camera {
         rgb: Option<&mut [u8]>,
         depth: Option<&mut [f32]>,
     ) -> Result<(), SimError> {
+        let textures = environment.physics().textures();
         let data = environment.physics_mut().data_mut();
         if !self.scene.is_compatible_with_model(data.model()) {
             return Err(rendering(&"the camera was made for another model"));
@@ -240,6 +273,12 @@ impl Camera {
             return Err(rendering(&format!("the scene has more than {MAX_DRAWN} things to draw")));
         }
         let (context, viewport) = self.offscreen.current()?;
+        if textures != self.textures {
+            for texture in 0..data.model().tex_adr().len() {
+                context.upload_texture(data.model(), texture).map_err(|error| rendering(&error))?;
+            }
+            self.textures = textures;
+        }
         self.scene.render(viewport, context);
         context.read_pixels(rgb, depth, viewport).map_err(|error| rendering(&error))
     }
@@ -281,8 +320,31 @@ fn camera_of(environment: &Environment, name: &str) -> Result<MjvCamera, SimErro
     if name == FREE_CAMERA {
         return Ok(MjvCamera::new_free(environment.physics().model()));
     }
-    let known = spec.cameras.iter().map(String::as_str).chain([FREE_CAMERA]).collect::<Vec<_>>().join(", ");
+    let suite = spec.name.split('/').next().unwrap_or_default();
+    let extra: Vec<_> = EXTRA_VIEWS.iter().filter(|view| view.suite == suite).collect();
+    if let Some(view) = extra.iter().find(|view| view.name == name) {
+        return look(environment.physics(), view);
+    }
+    let known = spec
+        .cameras
+        .iter()
+        .map(String::as_str)
+        .chain(extra.iter().map(|view| view.name))
+        .chain([FREE_CAMERA])
+        .collect::<Vec<_>>()
+        .join(", ");
     Err(SimError::UnknownCamera { task: spec.name.clone(), name: name.to_string(), known })
+}
+
+/// A free camera at a place, looking at a body.
+fn look(physics: &Physics, view: &ExtraView) -> Result<MjvCamera, SimError> {
+    let mut camera = MjvCamera::new_free(physics.model());
+    camera.lookat = physics.body_position(view.towards)?;
+    let forward = difference(camera.lookat, view.from);
+    camera.distance = norm(&forward);
+    camera.azimuth = forward[1].atan2(forward[0]).to_degrees();
+    camera.elevation = (forward[2] / camera.distance).asin().to_degrees();
+    Ok(camera)
 }
 
 /// Sets what the GL buffers are made from: their size, shadows and samples.

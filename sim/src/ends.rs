@@ -11,6 +11,8 @@ use foresee_runtime::{Actuator, Episode, FrameSource, Observation, RuntimeError,
 use crate::camera::Camera;
 use crate::environment::{Environment, Transition};
 use crate::error::SimError;
+use crate::physics::PhysicsWarning;
+use crate::randomisation::SensorFaults;
 
 /// Which episodes are played, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,12 @@ pub struct EpisodePlayer {
     episode: Episode,
     phase: Phase,
     sequence: u64,
+    faults: Option<SensorFaults>,
+    num_dropped: u64,
+    /// Of which episode, and what.
+    warnings: Vec<(u32, PhysicsWarning)>,
+    /// What the actuators were last told.
+    command: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +59,36 @@ enum Phase {
 }
 
 impl EpisodePlayer {
-    /// A player at the beginning of its plan.
+    /// A player at the beginning of its plan. Its camera has the faults that the environment's randomisation names.
     pub fn new(environment: Environment, camera: Camera, plan: EpisodePlan) -> Self {
-        Self { environment, camera, plan, episode: Episode::default(), phase: Phase::Between(0), sequence: 0 }
+        let faults = environment.randomisation().cloned().map(SensorFaults::new);
+        Self {
+            environment,
+            camera,
+            plan,
+            episode: Episode::default(),
+            phase: Phase::Between(0),
+            sequence: 0,
+            faults,
+            num_dropped: 0,
+            warnings: Vec::new(),
+            command: Vec::new(),
+        }
     }
 
     /// The environment that is played.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Frames that the camera dropped; their sequence numbers are left out.
+    pub fn num_dropped(&self) -> u64 {
+        self.num_dropped
+    }
+
+    /// Episodes that were cut off because the simulation diverged, and why.
+    pub fn warnings(&self) -> &[(u32, PhysicsWarning)] {
+        &self.warnings
     }
 
     /// The next event; an observation is written into the lent buffer. While a command is awaited: [`SourceEvent::TimedOut`].
@@ -71,12 +101,18 @@ impl EpisodePlayer {
             Phase::Between(index) => {
                 let seed = self.plan.first_seed.saturating_add(u64::from(index));
                 self.environment.reset(seed)?;
+                if let Some(faults) = &mut self.faults {
+                    faults.begin(seed);
+                }
                 let task = self.environment.spec().name.clone();
                 self.episode = Episode { index, seed, task, ..Episode::default() };
                 self.phase = Phase::ToObserve;
                 Ok(SourceEvent::EpisodeStarted(self.episode.clone()))
             }
             Phase::ToObserve => {
+                if self.drop_frames()? {
+                    return self.next_event(observation);
+                }
                 self.observe(observation)?;
                 self.phase = Phase::ToAct;
                 Ok(SourceEvent::Observed)
@@ -97,12 +133,35 @@ impl EpisodePlayer {
         if self.phase != Phase::ToAct {
             return Ok(None);
         }
+        self.command.clear();
+        self.command.extend_from_slice(action);
+        self.advance(action).map(Some)
+    }
+
+    /// Lets the world go on under the last command for as long as frames are dropped; true when that ended the episode. An
+    /// episode's first frame always arrives: before it there is no command.
+    fn drop_frames(&mut self) -> Result<bool, SimError> {
+        while self.episode.num_steps > 0 && self.faults.as_mut().is_some_and(SensorFaults::drops_next) {
+            self.sequence += 1;
+            self.num_dropped += 1;
+            let command = std::mem::take(&mut self.command);
+            let advanced = self.advance(&command);
+            self.command = command;
+            if advanced?.is_last() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn advance(&mut self, action: &[f64]) -> Result<Transition, SimError> {
         let transition = self.environment.step(action)?;
         self.episode.episode_return += transition.reward;
         self.episode.num_steps += 1;
         self.episode.success = transition.success;
+        self.warnings.extend(transition.warning.map(|warning| (self.episode.index, warning)));
         self.phase = if transition.is_last() { Phase::Ended } else { Phase::ToObserve };
-        Ok(Some(transition))
+        Ok(transition)
     }
 
     fn observe(&mut self, observation: &mut Observation) -> Result<(), SimError> {
@@ -111,6 +170,9 @@ impl EpisodePlayer {
         self.camera.render_frame(&mut self.environment, frame)?;
         frame.sequence = self.sequence;
         self.sequence += 1;
+        if let Some(faults) = &mut self.faults {
+            faults.spoil(frame);
+        }
         self.environment.write_joint_state(&mut observation.joints);
         Ok(())
     }
@@ -134,7 +196,7 @@ impl FrameSource for SimSource {
     }
 
     fn num_dropped(&self) -> u64 {
-        0
+        self.player.borrow().num_dropped
     }
 }
 

@@ -1,6 +1,8 @@
 //! One environment: a task over its physics, with Gymnasium's semantics and no automatic reset.
 
+use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 
 use foresee_runtime::{JointState, Stamp};
 use mujoco_rs::wrappers::mj_model::{MjtObjBase, MjtTrn};
@@ -8,6 +10,7 @@ use mujoco_rs::wrappers::mj_model::{MjtObjBase, MjtTrn};
 use crate::error::SimError;
 use crate::physics::{Assets, Physics, PhysicsWarning, Textures};
 use crate::random::RandomState;
+use crate::randomisation::{ModelRandomiser, Randomisation};
 use crate::recorded::RecordedStates;
 use crate::task::{ObservationWriter, Task, TaskParts, TaskSpec};
 use crate::tasks;
@@ -39,17 +42,19 @@ impl Transition {
 }
 
 /// How a task is played where that is not the task's own way.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EnvironmentOptions {
     /// Control steps that an action is held for; their rewards add up, and the episode's end cuts them short. At least 1.
     pub action_repeat: u32,
     /// Simulated seconds after which an episode is cut off, instead of the task's own.
     pub time_limit_seconds: Option<f64>,
+    /// Ranges that each episode draws its model, its latency and its camera's faults from.
+    pub randomisation: Option<Arc<Randomisation>>,
 }
 
 impl Default for EnvironmentOptions {
     fn default() -> Self {
-        Self { action_repeat: 1, time_limit_seconds: None }
+        Self { action_repeat: 1, time_limit_seconds: None, randomisation: None }
     }
 }
 
@@ -83,6 +88,9 @@ pub struct Environment {
     random: RandomState,
     observation: Vec<f64>,
     joints: Vec<DrivenJoint>,
+    randomiser: Option<ModelRandomiser>,
+    /// Commands that have no effect yet, the oldest first.
+    delayed: VecDeque<Vec<f64>>,
     action_repeat: u32,
     num_substeps: u32,
     /// In control steps.
@@ -140,7 +148,7 @@ impl Environment {
     /// # Errors
     /// [`SimError::Model`] when the control timestep is not a multiple of the physics timestep; [`SimError::Option`].
     pub fn from_parts(name: &str, parts: TaskParts, options: EnvironmentOptions) -> Result<Self, SimError> {
-        let EnvironmentOptions { action_repeat, time_limit_seconds } = options.check()?;
+        let EnvironmentOptions { action_repeat, time_limit_seconds, randomisation } = options.check()?;
         let TaskParts { physics, task, control_timestep_seconds, success_criterion, .. } = parts;
         let timestep = physics.timestep_seconds();
         let num_substeps = num_substeps(control_timestep_seconds.unwrap_or(timestep), timestep)
@@ -165,6 +173,8 @@ impl Environment {
         };
         Ok(Self {
             joints: driven_joints(&physics),
+            randomiser: randomisation.map(ModelRandomiser::new),
+            delayed: VecDeque::new(),
             random: RandomState::new(0),
             spec,
             physics,
@@ -211,6 +221,9 @@ impl Environment {
     pub fn reset(&mut self, seed: u64) -> Result<(), SimError> {
         let seed = u32::try_from(seed).map_err(|_| SimError::Seed { seed })?;
         self.random = RandomState::new(seed);
+        if let Some(randomiser) = &mut self.randomiser {
+            randomiser.begin_stream(&mut self.physics, u64::from(seed));
+        }
         self.task.begin_stream(&mut self.physics, &mut self.random);
         self.reset_again()
     }
@@ -223,6 +236,9 @@ impl Environment {
         (self.num_steps, self.num_control_steps) = (0, 0);
         self.has_episode = false;
         self.physics.reset();
+        if let Some(randomiser) = &mut self.randomiser {
+            randomiser.draw(&mut self.physics);
+        }
         let before = self.physics.warning_counts();
         self.task.initialise_episode(&mut self.physics, &mut self.random)?;
         self.physics.forward_without_actuation();
@@ -230,6 +246,7 @@ impl Environment {
             return Err(SimError::Diverged { warning });
         }
         self.has_episode = true;
+        self.delay_commands();
         self.observe();
         Ok(())
     }
@@ -241,6 +258,19 @@ impl Environment {
     /// [`SimError::NoEpisode`], [`SimError::ActionLength`], [`SimError::ActionNotFinite`]; the state is then unchanged.
     pub fn step(&mut self, action: &[f64]) -> Result<Transition, SimError> {
         self.check_action(action)?;
+        let Some(mut delayed) = self.delayed.pop_front() else { return Ok(self.held_step(action)) };
+        let transition = self.held_step(&delayed);
+        delayed.copy_from_slice(action);
+        self.delayed.push_back(delayed);
+        Ok(transition)
+    }
+
+    /// What each episode draws from.
+    pub fn randomisation(&self) -> Option<&Arc<Randomisation>> {
+        self.randomiser.as_ref().map(ModelRandomiser::ranges)
+    }
+
+    fn held_step(&mut self, action: &[f64]) -> Transition {
         let mut transition = self.control_step(action);
         for _ in 1..self.action_repeat {
             if transition.is_last() {
@@ -252,7 +282,19 @@ impl Environment {
         }
         self.num_steps += 1;
         self.has_episode = !transition.is_last();
-        Ok(transition)
+        transition
+    }
+
+    /// Until the first command has its effect the actuators keep what the reset gave them.
+    fn delay_commands(&mut self) {
+        self.delayed.clear();
+        let latency_actions = self.randomiser.as_ref().map_or(0, ModelRandomiser::latency_actions);
+        if latency_actions == 0 {
+            return;
+        }
+        let is_control = self.task.actions(&self.physics).is_none();
+        let idle = if is_control { self.physics.control().to_vec() } else { vec![0.0; self.spec.actions.len()] };
+        self.delayed.extend(std::iter::repeat_n(idle, latency_actions));
     }
 
     /// The present observation: the parts of the spec one after the other.

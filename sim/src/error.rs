@@ -145,6 +145,14 @@ pub enum SimError {
         /// What can be.
         allowed: &'static str,
     },
+    /// A file of ranges that cannot be drawn from.
+    #[error("{}: {problem}", path.display())]
+    Randomisation {
+        /// The file.
+        path: PathBuf,
+        /// Key, value, and what can be.
+        problem: String,
+    },
     /// No observation of this name.
     #[error("nothing is observed as {name:?}; there are {known}")]
     UnknownObservation {

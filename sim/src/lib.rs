@@ -19,6 +19,7 @@ mod numeric;
 mod observed;
 mod physics;
 mod random;
+mod randomisation;
 mod randomise;
 mod recorded;
 mod reward;
@@ -26,6 +27,7 @@ mod table;
 mod task;
 mod tasks;
 mod units;
+mod user_model;
 mod vector;
 mod verify;
 
@@ -42,10 +44,12 @@ pub use physics::{
     SensorId, SiteId, Textures,
 };
 pub use random::RandomState;
+pub use randomisation::{Randomisation, SensorFaults};
 pub use recorded::{EpisodeStart, RecordedRow, RecordedStates};
 pub use reward::{Sigmoid, Tolerance};
 pub use table::calibration::Checkerboard;
 pub use task::{ActionSpec, ObservationSpec, ObservationWriter, Task, TaskEntry, TaskParts, TaskSpec};
 pub use tasks::TASKS;
+pub use user_model::{UserGoal, UserModel};
 pub use vector::{Batch, VectorEnvironment, VectorOptions};
 pub use verify::{Inexactness, REWARD_TOLERANCE, TaskReport, VerifyReport, verify_directory, verify_file};

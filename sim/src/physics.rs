@@ -6,6 +6,7 @@ mod load;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mujoco_rs::prelude::{MjData, MjModel};
 use mujoco_rs::wrappers::mj_model::{MjtDisableBit, MjtEq, MjtIntegrator};
@@ -67,6 +68,8 @@ impl fmt::Display for PhysicsWarning {
 /// A model and its state. Derived quantities (poses, sensors) belong to the present positions and velocities.
 pub struct Physics {
     data: MjData<Box<MjModel>>,
+    /// Tells textures apart; 0: as the model was made with.
+    textures: u64,
 }
 
 impl fmt::Debug for Physics {
@@ -81,7 +84,7 @@ impl Physics {
     /// # Errors
     /// [`SimError::Version`], [`SimError::Asset`], [`SimError::Model`].
     pub fn load(source: &ModelSource<'_>) -> Result<Self, SimError> {
-        let mut physics = Self { data: MjData::new(Box::new(load::compile(source)?)) };
+        let mut physics = Self { data: MjData::new(Box::new(load::compile(source)?)), textures: 0 };
         physics.forward_without_actuation();
         Ok(physics)
     }
@@ -91,7 +94,7 @@ impl Physics {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_file(name: &str, path: &Path) -> Result<Self, SimError> {
-        let mut physics = Self { data: MjData::new(Box::new(load::compile_file(name, path)?)) };
+        let mut physics = Self { data: MjData::new(Box::new(load::compile_file(name, path)?)), textures: 0 };
         physics.forward_without_actuation();
         Ok(physics)
     }
@@ -179,6 +182,12 @@ impl Physics {
         self.forward_without_actuation();
     }
 
+    /// The model's first keyframe, where it has one.
+    pub(crate) fn reset_to_first_keyframe(&mut self) {
+        // An error says that there is none: the state then stays the default one.
+        let _ = self.data.reset_keyframe(0);
+    }
+
     /// Forward dynamics while controls mean nothing yet, as dm_control does around a reset.
     pub(crate) fn forward_without_actuation(&mut self) {
         let flags = self.data.model_opt().disableflags;
@@ -256,6 +265,36 @@ impl Physics {
         gains[actuators.clone()].iter_mut().for_each(|values| values[..3].copy_from_slice(&[gain, 0.0, 0.0]));
         let biases = &mut model.actuator_biasprm_mut()[actuators];
         biases.iter_mut().for_each(|values| values[..3].copy_from_slice(&[0.0, -gain, 0.0]));
+    }
+
+    /// Puts every actuator's gains and biases, which must be those of this model times factors.
+    pub(crate) fn set_gains(&mut self, gains: &[[f64; 10]], biases: &[[f64; 10]]) {
+        let model = self.model_mut();
+        #[expect(unsafe_code, reason = "mujoco-rs marks gains unsafe because some of them address other arrays")]
+        // SAFETY: only what the model itself had, or that with its leading values scaled, comes here; addresses of plugins
+        // and user gains are not among those.
+        unsafe {
+            model.actuator_gainprm_mut().copy_from_slice(gains);
+        }
+        model.actuator_biasprm_mut().copy_from_slice(biases);
+    }
+
+    /// Computes what the compiler derives from masses; what it derives for rendering and statistics stays.
+    pub(crate) fn follow_masses(&mut self) {
+        let statistics = self.model().stat().clone();
+        self.data.set_const();
+        *self.model_mut().stat_mut() = statistics;
+    }
+
+    /// Says that the model's textures are no longer those that a camera has.
+    pub(crate) fn mark_textures_changed(&mut self) {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        self.textures = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+
+    /// Which textures the model has now; equal numbers mean equal textures among environments of one task.
+    pub(crate) fn textures(&self) -> u64 {
+        self.textures
     }
 
     /// Lets every weld hold the bodies' present frames together, rather than those of the model's default pose.

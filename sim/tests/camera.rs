@@ -74,3 +74,31 @@ fn the_ends_play_a_plan_in_lockstep() {
     assert!(error.contains("0 values, but the task has 2 actuators"), "{error}");
     assert!(max_steps == 1000 && observation.frame.data.iter().any(|value| *value > 0));
 }
+
+/// The sizes and cameras of CortexBench are there for every task of its suites; `top_cap2` looks at the table from where R3M put it.
+#[test]
+fn cortexbench_has_its_cameras() {
+    let native: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/native");
+    for (task, name) in
+        [("dmc/walker-walk", "side"), ("adroit/pen", "vil_camera"), ("metaworld/drawer-open", "top_cap2")]
+    {
+        let mut environment = Environment::new(task, &native).unwrap();
+        environment.reset(0).unwrap();
+        let preset = CameraOptions::cortexbench(environment.spec()).unwrap();
+        assert_eq!((preset.name.as_str(), preset.width, preset.height), (name, 256, 256));
+        let mut camera = Camera::new(&environment, &CameraOptions { quality: Quality::Fast, ..preset }).unwrap();
+        let mut rgb = vec![0; camera.num_bytes()];
+        camera.render(&mut environment, &mut rgb).unwrap();
+        assert!(rgb.iter().max() > rgb.iter().min());
+        let view = camera.view(&environment).unwrap();
+        if name == "top_cap2" {
+            let place = view.world_from_camera.translation.vector;
+            assert!((place - nalgebra::Vector3::new(0.0, 0.9, 0.6)).norm() < 1e-9, "{place}");
+            let table = environment.physics().body_position("tablelink").unwrap();
+            let ([x, y], _) = view.project(table).unwrap();
+            assert!((x - 127.5).abs() < 1e-6 && (y - 127.5).abs() < 1e-6, "{x}, {y}");
+        }
+    }
+    let table = Environment::new("table/pick-place", &native).unwrap();
+    assert_eq!(CameraOptions::cortexbench(table.spec()), None);
+}

@@ -131,7 +131,7 @@ fn features_are_what_the_runtime_computes_from_the_same_pixels() {
 
 #[test]
 fn a_held_action_is_as_many_actions() {
-    let mut held = environment(EnvironmentOptions { action_repeat: 3, time_limit_seconds: None }).unwrap();
+    let mut held = environment(EnvironmentOptions { action_repeat: 3, ..Default::default() }).unwrap();
     let mut single = environment(EnvironmentOptions::default()).unwrap();
     let [held_spec, spec] = [held.spec(), single.spec()];
     assert_eq!((held_spec.num_substeps, spec.num_substeps), (60, 20));
@@ -164,7 +164,8 @@ fn a_held_action_is_as_many_actions() {
 
 #[test]
 fn a_time_limit_truncates() {
-    let mut environment = environment(EnvironmentOptions { action_repeat: 1, time_limit_seconds: Some(0.2) }).unwrap();
+    let mut environment =
+        environment(EnvironmentOptions { time_limit_seconds: Some(0.2), ..Default::default() }).unwrap();
     environment.reset(0).unwrap();
     let action = environment.physics().control().to_vec();
     let ends: Vec<bool> = (0..5).map(|_| environment.step(&action).unwrap().truncated).collect();
@@ -177,8 +178,9 @@ fn options_that_cannot_be_are_named() {
         let text = error.to_string();
         assert!(text.contains(expected) && !text.contains('\n'), "{text:?} does not say {expected:?}");
     };
-    let with =
-        |action_repeat, time_limit_seconds| environment(EnvironmentOptions { action_repeat, time_limit_seconds });
+    let with = |action_repeat, time_limit_seconds| {
+        environment(EnvironmentOptions { action_repeat, time_limit_seconds, randomisation: None })
+    };
     check(with(0, None).unwrap_err(), "action_repeat is 0; take at least 1");
     check(with(1, Some(f64::NAN)).unwrap_err(), "time_limit_seconds is NaN; take above 0 and finite");
     check(with(1, Some(-1.0)).unwrap_err(), "time_limit_seconds is -1");

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use clap::Args;
 use foresee_policies::{Progress, VisualEvaluation, VisualOutcome, Watch, evaluate_visual};
 use foresee_runtime::{EngineReport, ModelCard};
-use foresee_sim::{EpisodePlan, Quality};
+use foresee_sim::{EnvironmentOptions, EpisodePlan, Quality, Randomisation};
 use serde::Serialize;
 
 use crate::models::ModelArguments;
 use crate::progress::bar;
 use crate::result::{Millis, Returns};
+use crate::simulated::RandomiseArguments;
 use crate::words::print;
 use crate::{baselines, machine, places, stop, trail};
 
@@ -23,6 +24,8 @@ pub(crate) struct Arguments {
     task: String,
     #[command(flatten)]
     models: ModelArguments,
+    #[command(flatten)]
+    randomise: RandomiseArguments,
     /// Robot: its camera and joints.
     #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
     profile: String,
@@ -57,6 +60,8 @@ struct Evaluation {
     loop_millis: Millis,
     commands_held: u64,
     mujoco_version: Option<String>,
+    /// What every episode drew from, the expert's and random's too (which see the state, not the camera).
+    randomisation: Option<Randomisation>,
     cpu_features: Vec<&'static str>,
     git_revision: &'static str,
     interval: &'static str,
@@ -73,11 +78,13 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (encoder, policy) = arguments.models.open(&profile)?;
     let reports = [("encoder", Some(encoder.report().clone())), ("policy", policy.report().cloned())];
     let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes };
+    let randomisation = arguments.randomise.load()?;
     let visual = VisualEvaluation {
         task: &arguments.task,
         native: &places::native(),
         profile: &profile,
         quality: Quality::Fast,
+        randomisation: randomisation.as_ref(),
         encoder: &arguments.models.encoder.path(),
         policy: &arguments.models.policy_path(),
         engine: &arguments.models.encoder.options(&profile)?,
@@ -100,7 +107,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let seeds: Vec<u64> = episodes.iter().map(|episode| episode.seed).collect();
     let mut nothing = |_| {};
     let mut watch = Watch { observe: &mut nothing, stop: &stop };
-    let [expert, random] = baselines::play(&arguments.task, &seeds, &mut watch)?;
+    let options = EnvironmentOptions { randomisation: randomisation.clone(), ..EnvironmentOptions::default() };
+    let [expert, random] = baselines::play(&arguments.task, options, &seeds, &mut watch)?;
     let policy = baselines::returns(&episodes);
     let evaluation = Evaluation {
         task: arguments.task.clone(),
@@ -114,6 +122,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         loop_millis: Millis::of(&statistics.total),
         commands_held: statistics.num_held,
         mujoco_version: machine::mujoco_version(),
+        randomisation: randomisation.as_deref().cloned(),
         cpu_features: machine::cpu_features(),
         git_revision: machine::GIT_REVISION,
         interval: foresee_policies::INTERVAL_METHOD,

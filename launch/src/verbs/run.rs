@@ -304,7 +304,8 @@ fn compare(episodes: &[Episode], stop: &AtomicBool) -> anyhow::Result<[Option<Re
     // Baselines take seconds; after Ctrl-C they are left out.
     let mut nothing = |_| {};
     let mut watch = foresee_policies::Watch { observe: &mut nothing, stop };
-    let [expert, random] = crate::baselines::play(&first.task, &seeds, &mut watch)?;
+    let options = foresee_sim::EnvironmentOptions::default();
+    let [expert, random] = crate::baselines::play(&first.task, options, &seeds, &mut watch)?;
     Ok([Some(crate::baselines::returns(&played)), expert, random])
 }
 

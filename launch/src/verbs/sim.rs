@@ -12,9 +12,10 @@ use anyhow::Context;
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
-use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer, Quality, TASKS};
+use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer, Quality, Randomisation, TASKS};
 use serde::Serialize;
 
+use crate::simulated::SimulatedArguments;
 use crate::words::{print, say};
 use crate::{places, simulator, stop};
 
@@ -26,11 +27,13 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Task, such as dmc/reacher-easy; see --list
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "mjcf"])]
     task: Option<String>,
     /// List the tasks: observation, action, cameras, licence of the assets.
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    simulated: SimulatedArguments,
     /// Robot: a built-in profile or a TOML file; gives camera, robot name and endpoint.
     #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
     profile: String,
@@ -62,13 +65,12 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
         return list(arguments.json);
     }
-    let task = arguments.task.as_deref().context("name a task, such as dmc/reacher-easy; see --list")?;
     let stop = stop::flag()?;
     if arguments.until_input_ends {
         stop_with_input(&stop)?;
     }
     let profile = foresee_firmware_config::load(&arguments.profile)?;
-    let mut robot = Robot::new(task, arguments, &profile)?;
+    let mut robot = Robot::new(arguments, &profile)?;
     let is_finished = robot.play(&stop)?;
     robot.report(arguments.json, arguments.until_input_ends)?;
     Ok(if is_finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
@@ -99,8 +101,8 @@ struct Robot {
 }
 
 impl Robot {
-    fn new(task: &str, arguments: &Arguments, profile: &DeviceProfile) -> anyhow::Result<Self> {
-        let environment = Environment::new(task, &places::native())?;
+    fn new(arguments: &Arguments, profile: &DeviceProfile) -> anyhow::Result<Self> {
+        let environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
         let quality = if arguments.reference_quality { Quality::Reference } else { Quality::Fast };
         let options = CameraOptions {
             name: profile.camera.name.clone(),
@@ -178,7 +180,9 @@ impl Robot {
             self.wire.publish(&self.observation)?;
             match self.wire.wait_command(sequence, REPEAT_AFTER, &mut self.command)? {
                 CommandWait::Answered => {
-                    self.player.act(&self.command)?;
+                    if let Some(warning) = self.player.act(&self.command)?.and_then(|transition| transition.warning) {
+                        say(&format!("sim: the episode was cut off: {warning}"));
+                    }
                     return Ok(true);
                 }
                 CommandWait::LoopLeft => {
@@ -215,10 +219,25 @@ impl Robot {
             struct Played<'a> {
                 episodes: &'a [Episode],
                 frames_repeated: u64,
+                /// That the simulated camera lost on purpose.
+                frames_dropped: u64,
+                diverged: Vec<Diverged>,
+                randomisation: Option<&'a Randomisation>,
             }
+            #[derive(Serialize)]
+            struct Diverged {
+                episode: u32,
+                reason: String,
+            }
+            let diverged = self.player.warnings().iter();
             print(&serde_json::to_string_pretty(&Played {
                 episodes: &self.played,
                 frames_repeated: self.num_repeated,
+                frames_dropped: self.player.num_dropped(),
+                diverged: diverged
+                    .map(|(episode, warning)| Diverged { episode: *episode, reason: warning.to_string() })
+                    .collect(),
+                randomisation: self.player.environment().randomisation().map(AsRef::as_ref),
             })?);
         } else if !is_watched {
             for episode in &self.played {

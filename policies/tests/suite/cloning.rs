@@ -105,6 +105,7 @@ fn evaluate(
         task: "dmc/reacher-easy",
         native: &native,
         profile: &profile,
+        randomisation: None,
         quality: Quality::Fast,
         encoder,
         policy,

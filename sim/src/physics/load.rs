@@ -84,12 +84,16 @@ pub(super) fn compile(source: &ModelSource<'_>) -> Result<MjModel, SimError> {
 
 /// What must hold before MuJoCo is used at all.
 fn prepare() -> Result<(), SimError> {
-    let found = mujoco_rs::mujoco_version();
-    if found != MUJOCO_VERSION {
-        return Err(SimError::Version { found: found.to_string(), expected: MUJOCO_VERSION });
-    }
+    check_version(mujoco_rs::mujoco_version())?;
     keep_quiet();
     Ok(())
+}
+
+fn check_version(found: &str) -> Result<(), SimError> {
+    if found == MUJOCO_VERSION {
+        return Ok(());
+    }
+    Err(SimError::Version { found: found.to_string(), expected: MUJOCO_VERSION })
 }
 
 /// MuJoCo would write its warnings to the terminal and into a file in the working folder; they are read from the state
@@ -114,4 +118,16 @@ fn handle_message(message: &MjLogMessage) {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_libmujoco_is_named_with_the_fix() {
+        assert!(check_version(MUJOCO_VERSION).is_ok());
+        let error = check_version("4.0.0").unwrap_err().to_string();
+        assert!(error.contains("version 4.0.0, but 3.17.0 is needed; run ./launch/setup"), "{error}");
+    }
 }

@@ -1,0 +1,127 @@
+//! A model of the user's own, MJCF or URDF, with a task that needs no code.
+
+use std::path::{Path, PathBuf};
+
+use crate::environment::{Environment, EnvironmentOptions};
+use crate::error::SimError;
+use crate::numeric::{difference, norm};
+use crate::physics::{BodyId, Physics};
+use crate::random::RandomState;
+use crate::task::{ObservationWriter, Task, TaskParts};
+
+/// What is rewarded in a user's model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum UserGoal {
+    /// Nothing: the reward is 0 and there is no success.
+    #[default]
+    Still,
+    /// That two bodies meet: the reward is minus the distance of their frames' origins, metres.
+    Distance {
+        /// Name of one body.
+        from: String,
+        /// Name of the other.
+        to: String,
+    },
+}
+
+impl UserGoal {
+    /// Reads `still` or `distance:BODY:BODY`.
+    ///
+    /// # Errors
+    /// [`SimError::Option`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, SimError> {
+        match text.split(':').collect::<Vec<_>>().as_slice() {
+            ["still"] => Ok(Self::Still),
+            ["distance", from, to] if !from.is_empty() && !to.is_empty() => {
+                Ok(Self::Distance { from: (*from).to_string(), to: (*to).to_string() })
+            }
+            _ => {
+                let value = format!("{text:?}");
+                Err(SimError::Option { name: "task", value, allowed: "`still` or `distance:BODY:BODY`" })
+            }
+        }
+    }
+}
+
+/// A file and how it is played.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserModel {
+    /// MJCF, or URDF; what it names is looked for beside it. An MJCF file takes a URDF in through `<asset><model/></asset>`
+    /// and `<attach/>`.
+    pub path: PathBuf,
+    /// What is rewarded.
+    pub goal: UserGoal,
+    /// Seconds between actions; a multiple of the model's timestep.
+    pub control_timestep_seconds: f64,
+    /// Simulated seconds after which an episode is cut off.
+    pub time_limit_seconds: f64,
+}
+
+/// Bodies nearer than this have met, metres.
+const NEAR_METRES: f64 = 0.02;
+
+impl Environment {
+    /// An environment of the user's own model, called `mjcf/` and the file's stem. An episode begins in the model's first
+    /// keyframe, or else in its default state, whatever the seed; actions are the actuators' controls; observed are `qpos`,
+    /// `qvel` and, where there are sensors, `sensordata`. There is no termination.
+    ///
+    /// # Errors
+    /// [`SimError::Model`] with what MuJoCo's compiler says, for a file that is not there, and for a control timestep that is no
+    /// multiple of the model's; [`SimError::UnknownName`] for a body that the model lacks; [`SimError::Option`].
+    pub fn of_user_model(model: &UserModel, options: EnvironmentOptions) -> Result<Self, SimError> {
+        let name = model.path.display().to_string();
+        std::fs::metadata(&model.path)
+            .map_err(|error| SimError::Model { name: name.clone(), problem: error.to_string() })?;
+        let physics = Physics::load_file(&name, &model.path)?;
+        let (goal, success_criterion) = match &model.goal {
+            UserGoal::Still => (None, None),
+            UserGoal::Distance { from, to } => {
+                let criterion = "the two bodies are within 2 cm of each other; of an episode: in its last state";
+                (Some([physics.body(from)?, physics.body(to)?]), Some(criterion))
+            }
+        };
+        let parts = TaskParts {
+            physics,
+            task: Box::new(UserTask { goal }),
+            time_limit_seconds: model.time_limit_seconds,
+            control_timestep_seconds: Some(model.control_timestep_seconds),
+            success_criterion,
+        };
+        let stem = model.path.file_stem().unwrap_or(Path::new("model").as_os_str()).to_string_lossy();
+        Self::from_parts(&format!("mjcf/{stem}"), parts, options)
+    }
+}
+
+struct UserTask {
+    goal: Option<[BodyId; 2]>,
+}
+
+impl UserTask {
+    fn distance(&self, physics: &Physics) -> Option<f64> {
+        let [from, to] = self.goal?;
+        Some(norm(&difference(physics.xpos(to), physics.xpos(from))))
+    }
+}
+
+impl Task for UserTask {
+    fn initialise_episode(&mut self, physics: &mut Physics, _random: &mut RandomState) -> Result<(), SimError> {
+        physics.reset_to_first_keyframe();
+        Ok(())
+    }
+
+    fn observe(&self, physics: &Physics, observation: &mut ObservationWriter<'_>) {
+        observation.vector("qpos", physics.qpos());
+        observation.vector("qvel", physics.qvel());
+        if !physics.data().sensordata().is_empty() {
+            observation.vector("sensordata", physics.data().sensordata());
+        }
+    }
+
+    fn reward(&self, physics: &Physics) -> f64 {
+        self.distance(physics).map_or(0.0, |distance| -distance)
+    }
+
+    fn success(&self, physics: &Physics) -> bool {
+        self.distance(physics).is_some_and(|distance| distance < NEAR_METRES)
+    }
+}
