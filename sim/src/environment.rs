@@ -1,11 +1,16 @@
 //! One environment: a task over its physics, with Gymnasium's semantics and no automatic reset.
 
+mod joints;
+mod options;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use foresee_runtime::{JointState, Stamp};
-use mujoco_rs::wrappers::mj_model::{MjtObjBase, MjtTrn};
+use mujoco_rs::wrappers::mj_model::MjtObjBase;
+
+pub use options::{Autoreset, EnvironmentOptions};
 
 use crate::error::SimError;
 use crate::physics::{Assets, Physics, PhysicsWarning, Textures};
@@ -15,6 +20,7 @@ use crate::recorded::RecordedStates;
 use crate::task::{ObservationWriter, Task, TaskParts, TaskSpec};
 use crate::tasks;
 use crate::units::{self, action_specs};
+use joints::{DrivenJoint, driven_joints};
 
 /// What one step gives, besides the observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,45 +47,6 @@ impl Transition {
     }
 }
 
-/// How a task is played where that is not the task's own way.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EnvironmentOptions {
-    /// Control steps that an action is held for; their rewards add up, and the episode's end cuts them short. At least 1.
-    pub action_repeat: u32,
-    /// Simulated seconds after which an episode is cut off, instead of the task's own.
-    pub time_limit_seconds: Option<f64>,
-    /// Ranges that each episode draws its model, its latency and its camera's faults from.
-    pub randomisation: Option<Arc<Randomisation>>,
-}
-
-impl Default for EnvironmentOptions {
-    fn default() -> Self {
-        Self { action_repeat: 1, time_limit_seconds: None, randomisation: None }
-    }
-}
-
-impl EnvironmentOptions {
-    fn check(self) -> Result<Self, SimError> {
-        if self.action_repeat == 0 {
-            return Err(SimError::Option { name: "action_repeat", value: "0".to_string(), allowed: "at least 1" });
-        }
-        if let Some(seconds) = self.time_limit_seconds.filter(|seconds| !(seconds.is_finite() && *seconds > 0.0)) {
-            let value = seconds.to_string();
-            return Err(SimError::Option { name: "time_limit_seconds", value, allowed: "above 0 and finite" });
-        }
-        Ok(self)
-    }
-}
-
-/// Who begins the next episode after the last step of one: Gymnasium's `AutoresetMode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Autoreset {
-    /// The caller resets; a step before that is an error.
-    Disabled,
-    /// The next step: it ignores its action and gives the new episode's first observation with reward 0.
-    NextStep,
-}
-
 /// A task that can be reset and stepped. After the last transition of an episode it must be reset.
 pub struct Environment {
     spec: TaskSpec,
@@ -98,14 +65,6 @@ pub struct Environment {
     num_control_steps: u32,
     num_steps: u32,
     has_episode: bool,
-}
-
-/// What an actuator moves: a joint, or else its own length (a tendon's, for instance).
-#[derive(Clone, Copy, Debug)]
-enum DrivenJoint {
-    Joint { qpos_address: usize, dof_address: usize },
-    Tendon(usize),
-    Length(usize),
 }
 
 impl std::fmt::Debug for Environment {
@@ -340,13 +299,7 @@ impl Environment {
             return;
         }
         for joint in &self.joints {
-            let (position, velocity) = match *joint {
-                DrivenJoint::Joint { qpos_address, dof_address } => {
-                    (data.qpos()[qpos_address], data.qvel()[dof_address])
-                }
-                DrivenJoint::Tendon(index) => (data.ten_length()[index], data.ten_velocity()[index]),
-                DrivenJoint::Length(index) => (data.actuator_length()[index], data.actuator_velocity()[index]),
-            };
+            let (position, velocity) = joint.read(data);
             joints.positions.push(position);
             joints.velocities.push(velocity);
         }
@@ -427,18 +380,4 @@ fn num_substeps(control_timestep: f64, timestep: f64) -> Result<u32, String> {
 
 pub(crate) fn names(physics: &Physics, kind: MjtObjBase, number: usize) -> Vec<String> {
     (0..number).map(|id| physics.model().id_to_name(kind, id).map_or_else(|| id.to_string(), str::to_string)).collect()
-}
-
-fn driven_joints(physics: &Physics) -> Vec<DrivenJoint> {
-    let model = physics.model();
-    let driven = model.actuator_trntype().iter().zip(model.actuator_trnid()).enumerate();
-    let to_joint = |(index, (kind, [id, _])): (usize, (&MjtTrn, &[i32; 2]))| match kind {
-        MjtTrn::mjTRN_JOINT | MjtTrn::mjTRN_JOINTINPARENT => DrivenJoint::Joint {
-            qpos_address: model.jnt_qposadr()[*id as usize] as usize,
-            dof_address: model.jnt_dofadr()[*id as usize] as usize,
-        },
-        MjtTrn::mjTRN_TENDON => DrivenJoint::Tendon(*id as usize),
-        _ => DrivenJoint::Length(index),
-    };
-    driven.map(to_joint).collect()
 }

@@ -1,6 +1,6 @@
 //! A machine without GL: cameras say what is missing, and tasks without images run as ever.
 
-#![expect(clippy::unwrap_used, reason = "these helpers run in tests alone")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "these helpers run in tests alone")]
 
 use std::path::Path;
 use std::process::Command;
