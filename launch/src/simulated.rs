@@ -16,7 +16,7 @@ pub(crate) struct SimulatedArguments {
     /// A model of your own in place of a task: MJCF or URDF; what it names is looked for beside it.
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     mjcf: Option<PathBuf>,
-    /// What is rewarded in your model: `still` (nothing) or `distance:BODY:BODY` (minus the metres between two bodies)
+    /// What is rewarded in your model: `still` (nothing) or `distance:NAME:NAME` (minus the metres between two bodies, sites or geoms)
     #[arg(id = "goal", long = "task", value_name = "GOAL", default_value = "still", requires = "mjcf")]
     goal: String,
     /// Simulated seconds after which an episode of your model is cut off.

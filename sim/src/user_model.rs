@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::error::SimError;
 use crate::numeric::{difference, norm};
-use crate::physics::{BodyId, Physics};
+use crate::physics::{BodyId, GeomId, Physics, SiteId};
 use crate::random::RandomState;
 use crate::task::{ObservationWriter, Task, TaskParts};
 
@@ -15,17 +15,17 @@ pub enum UserGoal {
     /// Nothing: the reward is 0 and there is no success.
     #[default]
     Still,
-    /// That two bodies meet: the reward is minus the distance of their frames' origins, metres.
+    /// That two things meet: the reward is minus the distance of their middles, metres.
     Distance {
-        /// Name of one body.
+        /// A body, or else a site, or else a geom of this name.
         from: String,
-        /// Name of the other.
+        /// As `from`.
         to: String,
     },
 }
 
 impl UserGoal {
-    /// Reads `still` or `distance:BODY:BODY`.
+    /// Reads `still` or `distance:NAME:NAME`.
     ///
     /// # Errors
     /// [`SimError::Option`] for anything else.
@@ -37,7 +37,7 @@ impl UserGoal {
             }
             _ => {
                 let value = format!("{text:?}");
-                Err(SimError::Option { name: "task", value, allowed: "`still` or `distance:BODY:BODY`" })
+                Err(SimError::Option { name: "task", value, allowed: "`still` or `distance:NAME:NAME`" })
             }
         }
     }
@@ -57,7 +57,7 @@ pub struct UserModel {
     pub time_limit_seconds: f64,
 }
 
-/// Bodies nearer than this have met, metres.
+/// Things nearer than this have met, metres.
 const NEAR_METRES: f64 = 0.02;
 
 impl Environment {
@@ -67,7 +67,7 @@ impl Environment {
     ///
     /// # Errors
     /// [`SimError::Model`] with what MuJoCo's compiler says, for a file that is not there, and for a control timestep that is no
-    /// multiple of the model's; [`SimError::UnknownName`] for a body that the model lacks; [`SimError::Option`].
+    /// multiple of the model's; [`SimError::UnknownName`] for a name that the model lacks; [`SimError::Option`].
     pub fn of_user_model(model: &UserModel, options: EnvironmentOptions) -> Result<Self, SimError> {
         let name = model.path.display().to_string();
         std::fs::metadata(&model.path)
@@ -76,8 +76,8 @@ impl Environment {
         let (goal, success_criterion) = match &model.goal {
             UserGoal::Still => (None, None),
             UserGoal::Distance { from, to } => {
-                let criterion = "the two bodies are within 2 cm of each other; of an episode: in its last state";
-                (Some([physics.body(from)?, physics.body(to)?]), Some(criterion))
+                let criterion = "the two things are within 2 cm of each other; of an episode: in its last state";
+                (Some([Anchor::find(&physics, from)?, Anchor::find(&physics, to)?]), Some(criterion))
             }
         };
         let parts = TaskParts {
@@ -92,14 +92,39 @@ impl Environment {
     }
 }
 
+/// Something with a place.
+#[derive(Clone, Copy)]
+enum Anchor {
+    Body(BodyId),
+    Site(SiteId),
+    Geom(GeomId),
+}
+
+impl Anchor {
+    fn find(physics: &Physics, name: &str) -> Result<Self, SimError> {
+        let body = physics.body(name).map(Self::Body);
+        let found =
+            body.or_else(|_| physics.site(name).map(Self::Site)).or_else(|_| physics.geom(name).map(Self::Geom));
+        found.map_err(|_| SimError::UnknownName { kind: "body, site or geom", name: name.to_string() })
+    }
+
+    fn position(self, physics: &Physics) -> [f64; 3] {
+        match self {
+            Self::Body(body) => physics.xpos(body),
+            Self::Site(site) => physics.site_xpos(site),
+            Self::Geom(geom) => physics.geom_xpos(geom),
+        }
+    }
+}
+
 struct UserTask {
-    goal: Option<[BodyId; 2]>,
+    goal: Option<[Anchor; 2]>,
 }
 
 impl UserTask {
     fn distance(&self, physics: &Physics) -> Option<f64> {
         let [from, to] = self.goal?;
-        Some(norm(&difference(physics.xpos(to), physics.xpos(from))))
+        Some(norm(&difference(to.position(physics), from.position(physics))))
     }
 }
 

@@ -12,7 +12,7 @@ use foresee_sim::{
 const MJCF: &str = r#"<mujoco><option timestep="0.005"/><worldbody>
     <body name="arm"><joint name="turn" axis="0 1 0" damping="0.1"/><geom type="capsule" size="0.03" fromto="0 0 0 0.3 0 0"/>
       <body name="tip" pos="0.3 0 0"><geom size="0.04"/></body></body>
-    <body name="goal" pos="0 0 0.3"/></worldbody>
+    <site name="goal" pos="0 0 0.3"/></worldbody>
   <actuator><position name="turn" joint="turn" kp="20" ctrlrange="-3 3"/></actuator>
   <sensor><jointpos joint="turn"/></sensor>
   <keyframe><key qpos="0.5" ctrl="0.5"/></keyframe></mujoco>"#;
@@ -99,8 +99,8 @@ fn what_is_wrong_with_a_model_is_named() {
     check("cut.xml", "still", &["cut.xml", "XML"]);
     check("mesh.xml", "still", &["mesh.xml", "gone.stl"]);
     check("slow.xml", "still", &["slow", "control timestep 0.02 s is not a multiple"]);
-    check("arm.xml", "distance:tip:moon", &["no body named \"moon\""]);
-    check("arm.xml", "walk", &["task is \"walk\"; take `still` or `distance:BODY:BODY`"]);
+    check("arm.xml", "distance:tip:moon", &["no body, site or geom named \"moon\""]);
+    check("arm.xml", "walk", &["task is \"walk\"; take `still` or `distance:NAME:NAME`"]);
 }
 
 /// A motor that winds a light wheel up until its speed is no number MuJoCo accepts.

@@ -100,3 +100,16 @@ fn a_port_in_use_is_named() {
     check(&["sim", "dmc/reacher-easy", "--endpoint", &endpoint], nothing, &[&endpoint, "in use"]);
     check(&["run", "--simulate", "dmc/reacher-easy", "--endpoint", &endpoint], nothing, &[&endpoint, "in use"]);
 }
+
+#[test]
+fn a_simulation_that_cannot_be_is_named() {
+    check(&["sim", "--mjcf", "nowhere.xml"], nothing, &["nowhere.xml", "No such file"]);
+    let broken = |folder: &Path| {
+        std::fs::write(folder.join("arm.xml"), "<mujoco><worldbody><geom type=\"egg\"/></worldbody></mujoco>").unwrap()
+    };
+    check(&["sim", "--mjcf", "arm.xml"], broken, &["arm.xml", "egg", "line 1"]);
+    check(&["sim", "--mjcf", "arm.xml", "--task", "walk"], nothing, &["task is \"walk\"", "distance:NAME:NAME"]);
+    let ranges = |folder: &Path| std::fs::write(folder.join("r.toml"), "[mass]\nfactor = [2, 1]\n").unwrap();
+    check(&["sim", "dmc/reacher-easy", "--randomise", "r.toml"], ranges, &["r.toml", "mass.factor = [2, 1]", "lowest"]);
+    check(&["eval", "dmc/reacher-easy", "--randomise", "r.toml"], ranges, &["r.toml", "mass.factor"]);
+}
