@@ -16,6 +16,7 @@ mod plots;
 mod process_faults;
 #[cfg(feature = "sim")]
 mod progress;
+mod relay;
 mod report;
 mod result;
 #[cfg(feature = "sim")]
@@ -25,7 +26,6 @@ mod simulator;
 mod stop;
 mod systemd;
 mod table;
-#[cfg(feature = "sim")]
 mod trail;
 mod words;
 

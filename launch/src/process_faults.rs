@@ -3,17 +3,19 @@
 //!
 //! What counts is what the robot obeys: answers to its late frames, and no torque at all when none has come for 100 ms.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{Clock, CommandGate, FaultRow, Observation, ZenohLink, ZenohRobot};
+
+use crate::relay::{BROKEN, CUT, ENDED, OPEN, Relay};
 
 const PERIOD: Duration = Duration::from_millis(20);
 const SILENCE: Duration = Duration::from_millis(100);
@@ -27,6 +29,8 @@ const RATE_PER_SECOND: f64 = 20.0;
 const MAX_FRAMES: u64 = 5;
 /// Blocks of 512 bytes that the log may have: a few chunks of noise.
 const LOG_BLOCKS: u32 = 4096;
+/// The smallest page there is; with larger ones the limit is tighter still.
+const PAGE_BYTES: u64 = 4096;
 
 /// One line a row, in the order of the matrix.
 const ROWS: &[(&str, Provoke)] = &[
@@ -36,6 +40,7 @@ const ROWS: &[(&str, Provoke)] = &[
     ("network cut", cut_network),
     ("router killed (connection broken)", broken_connection),
     ("disk full under the recorder", full_disk),
+    ("memory limit", limited_memory),
 ];
 
 type Provoke = fn(&mut Bench) -> anyhow::Result<Times>;
@@ -61,15 +66,17 @@ struct Times {
     began: Instant,
     /// `None`: there is nothing to come back from.
     ended: Option<Instant>,
-    /// `None`: the robot noticed by itself. Otherwise when the loop said it, and no safe action is due.
+    /// When the loop said it, where it is the loop that notices.
     said: Option<Instant>,
+    /// Since when the loop is to go on as if nothing were; `None`: a safe action is due.
+    undisturbed: Option<Instant>,
 }
 
 fn stopped_process(bench: &mut Bench) -> anyhow::Result<Times> {
     let began = bench.signal(libc::SIGSTOP)?;
     std::thread::sleep(FAULT);
     let ended = bench.signal(libc::SIGCONT)?;
-    Ok(Times { began, ended: Some(ended), said: None })
+    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
 }
 
 fn killed_process(bench: &mut Bench) -> anyhow::Result<Times> {
@@ -79,7 +86,7 @@ fn killed_process(bench: &mut Bench) -> anyhow::Result<Times> {
     let ended = Instant::now();
     (bench.child, bench.said) = start_loop(&bench.folder, &bench.relay.endpoint, None)?;
     bench.wait_for_commands(ended)?;
-    Ok(Times { began, ended: Some(ended), said: None })
+    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
 }
 
 fn terminated_process(bench: &mut Bench) -> anyhow::Result<Times> {
@@ -88,7 +95,7 @@ fn terminated_process(bench: &mut Bench) -> anyhow::Result<Times> {
     if status.code() != Some(i32::from(crate::guard::STOPPED)) {
         bail!("after SIGTERM the loop ended with {status}");
     }
-    Ok(Times { began, ended: None, said: None })
+    Ok(Times { began, ended: None, said: None, undisturbed: None })
 }
 
 fn cut_network(bench: &mut Bench) -> anyhow::Result<Times> {
@@ -96,7 +103,7 @@ fn cut_network(bench: &mut Bench) -> anyhow::Result<Times> {
     let began = Instant::now();
     std::thread::sleep(FAULT);
     bench.relay.mode.store(OPEN, Ordering::SeqCst);
-    Ok(Times { began, ended: Some(Instant::now()), said: None })
+    Ok(Times { began, ended: Some(Instant::now()), said: None, undisturbed: None })
 }
 
 fn broken_connection(bench: &mut Bench) -> anyhow::Result<Times> {
@@ -106,7 +113,7 @@ fn broken_connection(bench: &mut Bench) -> anyhow::Result<Times> {
     bench.relay.mode.store(OPEN, Ordering::SeqCst);
     let ended = Instant::now();
     bench.wait_for_commands(ended)?;
-    Ok(Times { began, ended: Some(ended), said: None })
+    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
 }
 
 /// The loop goes on: what is looked for is its word, and that commands never fail to come.
@@ -116,16 +123,35 @@ fn full_disk(bench: &mut Bench) -> anyhow::Result<Times> {
     (bench.child, bench.said) = start_loop(&bench.folder, &bench.relay.endpoint, Some(LOG_BLOCKS))?;
     let restarted = Instant::now();
     bench.wait_for_commands(restarted)?;
-    let began = Instant::now();
-    while began.elapsed() < START_PATIENCE {
+    let log = bench.folder.join("faults/log.mcap");
+    let mut full = None;
+    while restarted.elapsed() < 2 * START_PATIENCE {
+        if full.is_none() && std::fs::metadata(&log).is_ok_and(|file| file.len() >= u64::from(LOG_BLOCKS) * 512) {
+            full = Some(Instant::now());
+        }
         let said = lock(&bench.said).iter().find(|(_, line)| line.contains("cannot be written")).map(|(at, _)| *at);
         if let Some(said) = said {
             std::thread::sleep(FAULT);
-            return Ok(Times { began: said, ended: None, said: Some(said) });
+            return Ok(Times { began: full.unwrap_or(said), ended: None, said: Some(said), undisturbed: Some(said) });
         }
-        std::thread::sleep(PERIOD);
+        std::thread::sleep(Duration::from_millis(1));
     }
     bail!("a log of {LOG_BLOCKS} blocks never became full");
+}
+
+/// No page more than it has: a loop that needs none goes on; one that does is ended by its allocator, and started again.
+fn limited_memory(bench: &mut Bench) -> anyhow::Result<Times> {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", bench.child.id())).context("memory of the loop")?;
+    let num_pages: u64 = statm.split_whitespace().next().unwrap_or_default().parse().context("memory of the loop")?;
+    let began = bench.limit_memory(num_pages * PAGE_BYTES)?;
+    std::thread::sleep(2 * FAULT);
+    if bench.child.try_wait()?.is_none() {
+        return Ok(Times { began, ended: None, said: None, undisturbed: Some(began) });
+    }
+    let ended = Instant::now();
+    (bench.child, bench.said) = start_loop(&bench.folder, &bench.relay.endpoint, None)?;
+    bench.wait_for_commands(ended)?;
+    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
 }
 
 /// What the robot executed from then on.
@@ -197,6 +223,17 @@ impl Bench {
         }
     }
 
+    #[expect(unsafe_code, reason = "a system call; its one pointer is to a local value")]
+    fn limit_memory(&self, bytes: u64) -> anyhow::Result<Instant> {
+        let process = libc::pid_t::try_from(self.child.id()).context("process id")?;
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        // SAFETY: the limit outlives the call, and no old one is asked for.
+        match unsafe { libc::prlimit(process, libc::RLIMIT_AS, &raw const limit, std::ptr::null_mut()) } {
+            0 => Ok(Instant::now()),
+            _ => Err(std::io::Error::last_os_error()).context("prlimit"),
+        }
+    }
+
     fn judge(&self, name: &str, times: &Times) -> FaultRow {
         if times.ended.is_some() {
             std::thread::sleep(FAULT);
@@ -207,14 +244,14 @@ impl Bench {
             events.iter().find(|(at, kind)| *at >= from && is(kind)).map(|(at, _)| millis(from, *at))
         };
         let is_safe = |kind: &Kind| matches!(kind, Kind::Silent | Kind::Obeyed(0.0));
-        let safe = if times.said.is_some() { None } else { after(times.began, is_safe) };
+        let safe = if times.undisturbed.is_some() { None } else { after(times.began, is_safe) };
         let detected = times.said.map_or(safe, |said| Some(millis(times.began, said)));
         let recovered =
             times.ended.and_then(|ended| after(ended, |kind| matches!(kind, Kind::Obeyed(torque) if *torque > 0.0)));
         let unsafe_commands = events.iter().filter(|(_, kind)| *kind == Kind::Unsafe).count() as u64;
         let limit = (SILENCE + GRACE).as_secs_f64() * 1e3;
-        let is_undisturbed =
-            times.said.is_some_and(|said| !events.iter().any(|(at, kind)| *at >= said && *kind == Kind::Silent));
+        let is_silent_after = |from: Instant| events.iter().any(|(at, kind)| *at >= from && *kind == Kind::Silent);
+        let is_undisturbed = times.undisturbed.is_some_and(|from| !is_silent_after(from));
         let is_safe_in_time = safe.is_some_and(|safe| safe <= limit) || is_undisturbed;
         FaultRow {
             name: name.to_owned(),
@@ -352,80 +389,4 @@ fn judge(values: &[f64], last: &[f64], elapsed_seconds: f64) -> Kind {
         true => Kind::Obeyed(values.iter().fold(0.0, |largest, value| value.abs().max(largest))),
         false => Kind::Unsafe,
     }
-}
-
-const OPEN: u8 = 0;
-const CUT: u8 = 1;
-const BROKEN: u8 = 2;
-const ENDED: u8 = 3;
-
-/// Passes bytes on between the loop and the robot, in the mode that is set.
-struct Relay {
-    endpoint: String,
-    mode: Arc<AtomicU8>,
-}
-
-impl Relay {
-    fn start(robot: String) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("loopback has no free port")?;
-        listener.set_nonblocking(true)?;
-        let endpoint = format!("tcp/{}", listener.local_addr()?);
-        let mode = Arc::<AtomicU8>::default();
-        let accept = {
-            let mode = Arc::clone(&mode);
-            move || {
-                while mode.load(Ordering::SeqCst) != ENDED {
-                    match listener.accept() {
-                        Ok((from_loop, _)) if mode.load(Ordering::SeqCst) != BROKEN => relay(&from_loop, &robot, &mode),
-                        _ => std::thread::sleep(Duration::from_millis(2)),
-                    }
-                }
-            }
-        };
-        std::thread::Builder::new().name("foresee-fault-relay".to_owned()).spawn(accept)?;
-        Ok(Self { endpoint, mode })
-    }
-}
-
-/// Two threads a connection; a connection that cannot be made is closed, and the loop tries again.
-fn relay(from_loop: &TcpStream, robot: &str, mode: &Arc<AtomicU8>) {
-    let Ok(to_robot) = TcpStream::connect(robot) else { return };
-    drop(from_loop.set_nonblocking(false));
-    for (from, to) in [(from_loop, &to_robot), (&to_robot, from_loop)] {
-        let (Ok(from), Ok(to), mode) = (from.try_clone(), to.try_clone(), Arc::clone(mode)) else { return };
-        // Without the thread nothing flows, and the row fails.
-        drop(std::thread::Builder::new().name("foresee-fault-wire".to_owned()).spawn(move || pump(from, to, &mode)));
-    }
-}
-
-fn pump(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8) {
-    drop(from.set_nodelay(true));
-    drop(to.set_nodelay(true));
-    drop(from.set_read_timeout(Some(Duration::from_millis(5))));
-    let mut bytes = vec![0; 1 << 16];
-    loop {
-        match mode.load(Ordering::SeqCst) {
-            CUT => {
-                // What was sent waits in the socket, as it would on its way.
-                std::thread::sleep(Duration::from_millis(1));
-                continue;
-            }
-            BROKEN | ENDED => break,
-            _ => {}
-        }
-        let num_bytes = match from.read(&mut bytes) {
-            Ok(0) => break,
-            Ok(num_bytes) => num_bytes,
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                continue;
-            }
-            Err(_) => break,
-        };
-        if bytes.get(..num_bytes).is_none_or(|bytes| to.write_all(bytes).is_err()) {
-            break;
-        }
-    }
-    // Closed already, it needs no closing.
-    drop(from.shutdown(Shutdown::Both));
-    drop(to.shutdown(Shutdown::Both));
 }

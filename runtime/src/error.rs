@@ -47,7 +47,7 @@ pub enum RuntimeError {
     },
     /// The declared latency budget does not hold on this machine.
     #[error(
-        "budget: {stage} took {millis:.1} ms (95 of 100 ticks) where the profile declares at most {limit_millis:.1} ms; declare more, take a smaller model or a faster provider, or free the machine"
+        "budget: {stage} took {millis:.2} ms (95 of 100 ticks) where the profile declares at most {limit_millis} ms; declare more, take a smaller model or a faster provider, or free the machine"
     )]
     Budget {
         /// The stage, or `total`.

@@ -7,6 +7,7 @@ mod closed_loop;
 mod config;
 mod decoders;
 mod doctor;
+mod faults;
 mod hand_eye;
 mod tidy;
 mod zoo;

@@ -1,0 +1,76 @@
+//! A judge of commands who knows nothing of how they were made.
+
+use foresee_firmware_config::JointProfile;
+
+use crate::safety::SafeCommand;
+
+/// Range, rate, acceleration and jerk of commands, from nothing but the commands: divided differences of the samples.
+pub(super) struct Judge {
+    joints: Vec<JointProfile>,
+    samples: Vec<Vec<(f64, f64)>>,
+}
+
+impl Judge {
+    pub(super) fn new(joints: &[JointProfile]) -> Self {
+        Self { joints: joints.to_vec(), samples: vec![Vec::new(); joints.len()] }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.samples.iter_mut().for_each(Vec::clear);
+    }
+
+    /// `seconds`: granted since the command before.
+    pub(super) fn look(&mut self, command: &SafeCommand, seconds: f64) -> Result<(), String> {
+        for ((joint, samples), value) in self.joints.iter().zip(&mut self.samples).zip(command.values()) {
+            if !(value.is_finite() && *value >= joint.minimum && *value <= joint.maximum) {
+                return Err(format!("{value} leaves {} to {}", joint.minimum, joint.maximum));
+            }
+            let last = samples.last().copied();
+            if seconds < 1e-4 && last.is_some() {
+                if last.is_some_and(|(_, last)| (last - value).abs() > joint.max_rate_per_second * seconds + 1e-12) {
+                    return Err(format!("{last:?} to {value} in {seconds} s"));
+                }
+                // Differences over next to no time say nothing; the run of samples begins anew.
+                samples.clear();
+                continue;
+            }
+            let at = last.map_or(0.0, |(at, _)| at) + seconds;
+            samples.push((at, *value));
+            if samples.len() > 4 {
+                samples.remove(0);
+            }
+            Self::differences(joint, samples)?;
+        }
+        Ok(())
+    }
+
+    fn differences(joint: &JointProfile, samples: &[(f64, f64)]) -> Result<(), String> {
+        let largest = joint.minimum.abs().max(joint.maximum.abs()).max(1.0);
+        let shortest = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).fold(f64::INFINITY, f64::min);
+        let mut column: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
+        let orders = [
+            Some(joint.max_rate_per_second),
+            joint.max_acceleration_per_second_squared,
+            joint.max_jerk_per_second_cubed,
+        ];
+        let mut factorial = 1.0;
+        for (order, limit) in (1_usize..).zip(orders) {
+            if column.len() < 2 {
+                break;
+            }
+            factorial *= order as f64;
+            column = (0..column.len() - 1)
+                .map(|idx| (column[idx + 1] - column[idx]) / (samples[idx + order].0 - samples[idx].0))
+                .collect();
+            // What rounding of the samples can make of it.
+            let rounding = 64.0 * f64::EPSILON * largest / shortest.powi(order as i32);
+            let Some(limit) = limit else { continue };
+            for difference in &column {
+                if (difference * factorial).abs() > limit + rounding {
+                    return Err(format!("order {order}: {} above {limit}: {samples:?}", difference * factorial));
+                }
+            }
+        }
+        Ok(())
+    }
+}
