@@ -1,5 +1,6 @@
 //! Scripted experts: one file an expert, one line a task in [`EXPERTS`].
 
+mod own;
 mod reacher;
 
 use foresee_sim::Environment;
@@ -15,7 +16,7 @@ pub struct ExpertEntry {
     pub make: fn(&Environment) -> Result<Box<dyn StateActor>, PoliciesError>,
 }
 
-/// Every expert.
+/// Every expert that is written here; a task that brings its own ([`Environment::expert_action`], all of Meta-World) needs no line.
 pub const EXPERTS: &[ExpertEntry] = &[
     ExpertEntry { task: "dmc/reacher-easy", make: reacher::expert },
     ExpertEntry { task: "dmc/reacher-hard", make: reacher::expert },
@@ -26,10 +27,13 @@ pub const EXPERTS: &[ExpertEntry] = &[
 /// # Errors
 /// [`PoliciesError::NoExpert`] names the task and those that have one.
 pub fn expert_for(environment: &Environment) -> Result<Box<dyn StateActor>, PoliciesError> {
+    if environment.expert_action().is_some() {
+        return Ok(Box::new(own::TaskExpert));
+    }
     let task = &environment.spec().name;
     let entry = EXPERTS.iter().find(|entry| entry.task == task.as_str()).ok_or_else(|| PoliciesError::NoExpert {
         task: task.to_string(),
-        known: EXPERTS.iter().map(|entry| entry.task).collect::<Vec<_>>().join(", "),
+        known: format!("{}, metaworld/*", EXPERTS.iter().map(|entry| entry.task).collect::<Vec<_>>().join(", ")),
     })?;
     (entry.make)(environment)
 }

@@ -98,8 +98,7 @@ impl Environment {
     /// # Errors
     /// As [`Self::new`], and [`SimError::Option`].
     pub fn with_options(task: &str, assets: Assets<'_>, options: EnvironmentOptions) -> Result<Self, SimError> {
-        let entry = tasks::find(task)?;
-        Self::from_parts(entry.name, (entry.make)(assets)?, options)
+        Self::from_parts(task, tasks::build(task, assets)?, options)
     }
 
     /// An environment of a task that is not in the list.

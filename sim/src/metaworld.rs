@@ -1,4 +1,7 @@
-//! Meta-World's manipulation tasks with a Sawyer arm (Yu et al. 2020, metaworld 3.1.1, version 3, goal visible).
+//! Meta-World's manipulation tasks with a Sawyer arm (Yu et al. 2020, metaworld 3.1.1, version 3).
+//!
+//! `metaworld/<task>` shows the goal, as does `metaworld/<task>-goal-observable`; `metaworld/<task>-goal-hidden` observes
+//! zeros in its place, and its expert knows it all the same.
 //!
 //! One task a file: how a scene is laid out, what is rewarded (the original's `v2` reward), and the scripted expert. An
 //! episode's layout is drawn uniformly from the original's space; the first such draw of a seed is our own, for the

@@ -36,6 +36,9 @@ pub trait Task: Send {
         None
     }
 
+    /// Observes zeros where the goal was, from now on; for tasks whose observation names one.
+    fn hide_goal(&mut self) {}
+
     /// Writes every observation, always in the same order and shapes.
     fn observe(&self, physics: &Physics, observation: &mut ObservationWriter<'_>);
 

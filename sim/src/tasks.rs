@@ -4,8 +4,9 @@ use crate::dmc;
 use crate::error::SimError;
 use crate::gymnasium_robotics;
 use crate::metaworld;
+use crate::physics::Assets;
 use crate::table;
-use crate::task::TaskEntry;
+use crate::task::{TaskEntry, TaskParts};
 
 /// Every task, by name.
 pub const TASKS: &[TaskEntry] = &[
@@ -125,11 +126,27 @@ pub const TASKS: &[TaskEntry] = &[
     TaskEntry { name: "table/pick-place", make: table::pick_place::task },
 ];
 
-/// The entry of this name.
+/// Builds the task of this name. Meta-World's names may end in `-goal-observable` (what they are without an ending) or
+/// `-goal-hidden`, as in the original.
 ///
 /// # Errors
-/// [`SimError::UnknownTask`] with the nearest names.
-pub(crate) fn find(name: &str) -> Result<&'static TaskEntry, SimError> {
+/// [`SimError::UnknownTask`] with the nearest names; what its constructor says.
+pub(crate) fn build(name: &str, assets: Assets<'_>) -> Result<TaskParts, SimError> {
+    if name.starts_with("metaworld/") {
+        if let Some(visible) = name.strip_suffix("-goal-observable") {
+            return (find(visible)?.make)(assets);
+        }
+        if let Some(visible) = name.strip_suffix("-goal-hidden") {
+            let mut parts = (find(visible)?.make)(assets)?;
+            parts.task.hide_goal();
+            return Ok(parts);
+        }
+    }
+    (find(name)?.make)(assets)
+}
+
+/// The entry of this name.
+fn find(name: &str) -> Result<&'static TaskEntry, SimError> {
     TASKS.iter().find(|entry| entry.name == name).ok_or_else(|| {
         let mut by_distance: Vec<_> = TASKS.iter().map(|entry| (edit_distance(name, entry.name), entry.name)).collect();
         by_distance.sort_unstable();

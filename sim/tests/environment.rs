@@ -34,6 +34,22 @@ fn bad_input_is_named() {
 }
 
 #[test]
+fn a_hidden_goal_is_zeros_and_nothing_else_changes() {
+    let [plain, visible, hidden] = ["", "-goal-observable", "-goal-hidden"].map(|ending| {
+        let mut environment = Environment::new(&format!("metaworld/push{ending}"), &native()).unwrap();
+        environment.reset(5).unwrap();
+        let transition = environment.step(&[0.5, -0.5, 0.1, 0.0]).unwrap();
+        (environment.observation().to_vec(), transition)
+    });
+    assert_eq!(plain, visible);
+    assert_eq!((&visible.0[..36], visible.1), (&hidden.0[..36], hidden.1));
+    assert!(visible.0[36..].iter().all(|value| *value != 0.0));
+    assert_eq!(hidden.0[36..], [0.0; 3]);
+    let error = Environment::new("dmc/reacher-easy-goal-hidden", &native()).unwrap_err().to_string();
+    assert!(error.contains("did you mean dmc/reacher-easy"), "{error}");
+}
+
+#[test]
 fn the_time_limit_truncates_and_the_episode_is_then_over() {
     let mut environment = reacher();
     let steps = environment.spec().max_steps;

@@ -1,5 +1,7 @@
 //! `foresee verify`: this build against what others recorded with the originals.
 
+mod experts;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,6 +21,8 @@ pub(crate) struct Arguments {
 enum What {
     /// Tasks: replay a folder of recorded episodes (one safetensors file a task) and compare states, observations, rewards.
     Sim(Folder),
+    /// Experts: play Meta-World's scripted experts and compare their success with the originals'.
+    Experts(experts::Arguments),
     /// Methods: compute a folder of golden vectors again (losses, gradients, optimiser steps, metrics).
     #[cfg(feature = "train")]
     Golden(Folder),
@@ -40,6 +44,7 @@ struct Folder {
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.what {
         What::Sim(folder) => sim(folder),
+        What::Experts(arguments) => experts::act(arguments),
         #[cfg(feature = "train")]
         What::Golden(folder) => golden(folder),
     }

@@ -43,6 +43,21 @@ fn every_expert_solves_its_task_and_random_motion_does_not() {
 }
 
 #[test]
+fn the_experts_that_tasks_bring_act_within_range_and_solve_them_also_when_the_goal_is_hidden() {
+    for task in ["metaworld/reach", "metaworld/drawer-open-goal-hidden", "metaworld/push-goal-hidden"] {
+        let mut environment = environment(task);
+        let mut expert = expert_for(&environment).expect("an expert");
+        let mut action = [0.0; 4];
+        let is_solved = (0..200).any(|_| {
+            expert.act(&environment, &mut action).expect("acted");
+            assert!(action.iter().all(|value| (-1.0..=1.0).contains(value)), "{task}: {action:?}");
+            environment.step(&action).expect("stepped").success
+        });
+        assert!(is_solved, "{task}");
+    }
+}
+
+#[test]
 fn a_task_without_an_expert_is_refused_by_name() {
     let error = expert_for(&environment("dmc/cartpole-swingup")).err().expect("no expert").to_string();
     assert!(error.contains("dmc/cartpole-swingup") && error.contains("dmc/reacher-easy"), "{error}");

@@ -98,6 +98,8 @@ pub(super) struct SawyerTask<T> {
     previous: [f64; MOMENT],
     look: Look,
     verdict: Verdict,
+    /// The expert and the reward know the goal all the same.
+    hides_goal: bool,
 }
 
 impl<T: Manipulation> SawyerTask<T> {
@@ -105,7 +107,7 @@ impl<T: Manipulation> SawyerTask<T> {
         let look = Look { observation: [0.0; 39], action: [0.0; 4] };
         let places = [physics.model().body_pos().to_vec(), physics.model().site_pos().to_vec()];
         let (previous, verdict) = ([0.0; MOMENT], Verdict::default());
-        Ok(Self { scene, arm: Arm::new(physics)?, rules, places, previous, look, verdict })
+        Ok(Self { scene, arm: Arm::new(physics)?, rules, places, previous, look, verdict, hides_goal: false })
     }
 
     fn draw_layout(&self, random: &mut RandomState) -> Result<Vec<f64>, SimError> {
@@ -245,8 +247,16 @@ impl<T: Manipulation> Task for SawyerTask<T> {
         self.evaluate(physics, action);
     }
 
+    fn hide_goal(&mut self) {
+        self.hides_goal = true;
+    }
+
     fn observe(&self, _physics: &Physics, observation: &mut ObservationWriter<'_>) {
-        observation.vector("observation", &self.look.observation);
+        let mut values = self.look.observation;
+        if self.hides_goal {
+            values[2 * MOMENT..].fill(0.0);
+        }
+        observation.vector("observation", &values);
     }
 
     fn reward(&self, _physics: &Physics) -> f64 {
