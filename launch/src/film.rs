@@ -73,7 +73,11 @@ impl Film {
         self.write_strip(&folder.join("filmstrip.png"))
     }
 
-    fn write_gif(&self, path: &Path) -> anyhow::Result<()> {
+    /// Writes what was collected as a GIF, at the speed of the stamps.
+    ///
+    /// # Errors
+    /// Names the file that cannot be written.
+    pub(crate) fn write_gif(&self, path: &Path) -> anyhow::Result<()> {
         let sink = File::create(path).with_context(|| format!("{}: cannot be written", path.display()))?;
         let mut encoder = GifEncoder::new_with_speed(BufWriter::new(sink), 10);
         encoder.set_repeat(Repeat::Infinite)?;

@@ -33,7 +33,10 @@ pub fn expert_for(environment: &Environment) -> Result<Box<dyn StateActor>, Poli
     let task = &environment.spec().name;
     let entry = EXPERTS.iter().find(|entry| entry.task == task.as_str()).ok_or_else(|| PoliciesError::NoExpert {
         task: task.to_string(),
-        known: format!("{}, metaworld/*", EXPERTS.iter().map(|entry| entry.task).collect::<Vec<_>>().join(", ")),
+        known: format!(
+            "{}, metaworld/*, table/*",
+            EXPERTS.iter().map(|entry| entry.task).collect::<Vec<_>>().join(", ")
+        ),
     })?;
     (entry.make)(environment)
 }

@@ -183,6 +183,14 @@ pub enum SimError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A task that panicked on a vector's thread.
+    #[error("environment {environment} panicked: {problem}; its state is lost until it is reset")]
+    Panicked {
+        /// Which one.
+        environment: usize,
+        /// What the panic said.
+        problem: String,
+    },
     /// An environment that is still at work.
     #[error("environment {environment} still works on an action; receive its result first")]
     InFlight {

@@ -36,7 +36,8 @@ pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_en
 pub use environment::{Autoreset, Environment, EnvironmentOptions, Transition};
 pub use error::SimError;
 pub use measure::{
-    RenderingFigure, SteppingFigure, SteppingMode, SteppingOptions, measure_rendering, measure_stepping,
+    MemoryFigure, RenderingFigure, Seconds, SteppingFigure, SteppingMode, SteppingOptions, SteppingRace,
+    VectorRendering, measure_memory, measure_rendering, measure_vector_rendering,
 };
 pub use observed::{Channel, Element, ObservedEnvironment, Sight, Space, Values};
 pub use physics::{

@@ -1,20 +1,24 @@
 //! How fast environments step and cameras render, beside raw `mj_step` with the same model, actions and resets.
 //!
-//! Rounds of raw and environment stepping alternate, so that a machine that slows down slows both; ratios are medians.
+//! Rounds of raw and environment stepping alternate, so that a machine that slows down slows both; ratios are medians. A
+//! round begins with a reset that is not counted, to the same states for both, for what a physics step costs depends on them.
 
 mod processor_time;
+mod rendering;
 
 use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::camera::{Camera, CameraOptions};
 use crate::environment::Environment;
 use crate::error::SimError;
 use crate::physics::{Assets, Textures};
 use crate::vector::{VectorEnvironment, VectorOptions};
 use processor_time::{process_seconds, thread_seconds};
+pub use rendering::{
+    MemoryFigure, RenderingFigure, VectorRendering, measure_memory, measure_rendering, measure_vector_rendering,
+};
 
 /// Seconds that one round of raw stepping takes.
 const ROUND_SECONDS: f64 = 0.25;
@@ -39,8 +43,6 @@ pub struct SteppingOptions {
     pub mode: SteppingMode,
     /// How many environments, on how many threads; one on one for [`SteppingMode::Single`].
     pub size: VectorOptions,
-    /// Rounds of a quarter of a second each, for raw and environment alike.
-    pub num_rounds: u32,
 }
 
 /// Physics steps with observation and reward, and how they compare.
@@ -64,95 +66,93 @@ pub struct SteppingFigure {
     pub ratio_to_raw_wall: f64,
 }
 
-/// Images a second.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RenderingFigure {
-    /// Such as `dmc/reacher-easy`.
-    pub task: String,
-    /// `fast` or `reference`.
-    pub quality: String,
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// Median processor milliseconds an image, software rasteriser's threads included.
-    pub cpu_millis: f64,
-    /// Median wall milliseconds an image.
-    pub wall_millis: f64,
-}
-
 /// Seconds that a round took.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seconds {
-    cpu: f64,
-    wall: f64,
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Seconds {
+    /// Of processor time, all threads.
+    pub cpu: f64,
+    /// On the clock.
+    pub wall: f64,
 }
 
-/// Measures stepping beside raw `mj_step`.
-///
-/// # Errors
-/// As [`Environment::new`] and [`VectorEnvironment::new`].
-pub fn measure_stepping(task: &str, native: &Path, options: SteppingOptions) -> Result<SteppingFigure, SimError> {
-    let size = match options.mode {
-        SteppingMode::Single => VectorOptions { num_environments: 1, num_threads: 1 },
-        _ => options.size,
-    };
-    let mut raw = RawSteppers::new(task, native, size)?;
-    let mut stepper = Stepper::new(task, native, SteppingOptions { size, ..options })?;
-    let num_steps = raw.num_steps_in(ROUND_SECONDS)?;
-    stepper.round(num_steps)?;
-    let mut pairs = Vec::new();
-    for _ in 0..options.num_rounds.max(1) {
-        pairs.push((raw.round(num_steps)?, stepper.round(num_steps)?));
+/// Environments beside raw `mj_step`, round by round; others can take turns in between.
+pub struct SteppingRace {
+    task: String,
+    options: SteppingOptions,
+    raw: RawSteppers,
+    stepper: Stepper,
+    num_steps: u32,
+    rounds: Vec<(Seconds, Seconds)>,
+}
+
+impl std::fmt::Debug for SteppingRace {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (task, options) = (&self.task, &self.options);
+        formatter.debug_struct("SteppingRace").field("task", task).field("options", options).finish_non_exhaustive()
     }
-    let physics_steps = f64::from(num_steps) * size.num_environments as f64 * f64::from(raw.num_substeps);
-    let per_second = |read: fn(&Seconds) -> f64| physics_steps / median(pairs.iter().map(|(_, own)| read(own)));
-    let ratio = |read: fn(&Seconds) -> f64| median(pairs.iter().map(|(raw, own)| read(raw) / read(own)));
-    Ok(SteppingFigure {
-        task: task.to_string(),
-        mode: options.mode,
-        threads: size.num_threads,
-        environments: size.num_environments,
-        steps_per_cpu_second: per_second(|seconds| seconds.cpu),
-        steps_per_wall_second: per_second(|seconds| seconds.wall),
-        ratio_to_raw_cpu: ratio(|seconds| seconds.cpu),
-        ratio_to_raw_wall: ratio(|seconds| seconds.wall),
-    })
 }
 
-/// Measures rendering of a moving scene with the task's first camera or the one named.
-///
-/// # Errors
-/// As [`Environment::new`] and [`Camera::new`].
-pub fn measure_rendering(
-    task: &str,
-    native: &Path,
-    options: &CameraOptions,
-    num_images: u32,
-) -> Result<RenderingFigure, SimError> {
-    let mut environment = Environment::new(task, native)?;
-    environment.reset(0)?;
-    let mut camera = Camera::new(&environment, options)?;
-    let mut rgb = vec![0; camera.num_bytes()];
-    camera.render(&mut environment, &mut rgb)?;
-    let action = vec![0.0; environment.spec().actions.len()];
-    let mut images = Vec::new();
-    for _ in 0..num_images.max(1) {
-        if environment.step(&action)?.is_last() {
-            environment.reset_again()?;
+impl SteppingRace {
+    /// Builds both sides, and finds out how many steps a round has.
+    ///
+    /// # Errors
+    /// As [`Environment::new`] and [`VectorEnvironment::new`].
+    pub fn new(task: &str, native: &Path, options: SteppingOptions) -> Result<Self, SimError> {
+        let size = match options.mode {
+            SteppingMode::Single => VectorOptions { num_environments: 1, num_threads: 1 },
+            _ => options.size,
+        };
+        let options = SteppingOptions { size, ..options };
+        let mut raw = RawSteppers::new(task, native, size)?;
+        let mut stepper = Stepper::new(task, native, options)?;
+        let num_steps = raw.num_steps_in(ROUND_SECONDS)?;
+        stepper.reset(0)?;
+        stepper.round(num_steps)?;
+        Ok(Self { task: task.to_string(), options, raw, stepper, num_steps, rounds: Vec::new() })
+    }
+
+    /// Control steps of each environment in a round.
+    pub fn num_steps(&self) -> u32 {
+        self.num_steps
+    }
+
+    /// Physics steps of all environments in a round.
+    pub fn num_physics_steps(&self) -> f64 {
+        let size = self.options.size;
+        f64::from(self.num_steps) * size.num_environments as f64 * f64::from(self.raw.num_substeps)
+    }
+
+    /// One round of each side; gives what the environments' took.
+    ///
+    /// # Errors
+    /// A failed reset of an environment.
+    pub fn round(&mut self) -> Result<Seconds, SimError> {
+        let seed = self.rounds.len() as u64;
+        self.raw.reset(seed)?;
+        let raw = self.raw.round(self.num_steps)?;
+        self.stepper.reset(seed)?;
+        let own = self.stepper.round(self.num_steps)?;
+        self.rounds.push((raw, own));
+        Ok(own)
+    }
+
+    /// What the rounds so far come to.
+    pub fn figure(&self) -> SteppingFigure {
+        let rounds = &self.rounds;
+        let physics_steps = self.num_physics_steps();
+        let per_second = |read: fn(&Seconds) -> f64| physics_steps / median(rounds.iter().map(|(_, own)| read(own)));
+        let ratio = |read: fn(&Seconds) -> f64| median(rounds.iter().map(|(raw, own)| read(raw) / read(own)));
+        SteppingFigure {
+            task: self.task.clone(),
+            mode: self.options.mode,
+            threads: self.options.size.num_threads,
+            environments: self.options.size.num_environments,
+            steps_per_cpu_second: per_second(|seconds| seconds.cpu),
+            steps_per_wall_second: per_second(|seconds| seconds.wall),
+            ratio_to_raw_cpu: ratio(|seconds| seconds.cpu),
+            ratio_to_raw_wall: ratio(|seconds| seconds.wall),
         }
-        let (cpu, wall) = (process_seconds(), Instant::now());
-        camera.render(&mut environment, &mut rgb)?;
-        images.push(Seconds { cpu: process_seconds() - cpu, wall: wall.elapsed().as_secs_f64() });
     }
-    Ok(RenderingFigure {
-        task: task.to_string(),
-        quality: format!("{:?}", options.quality).to_lowercase(),
-        width: options.width,
-        height: options.height,
-        cpu_millis: median(images.iter().map(|image| image.cpu * 1e3)),
-        wall_millis: median(images.iter().map(|image| image.wall * 1e3)),
-    })
 }
 
 /// Environments whose physics is stepped with `mj_step` alone.
@@ -177,6 +177,11 @@ impl RawSteppers {
         let num_threads = size.num_threads.clamp(1, size.num_environments);
         let actions = action_rows(spec.actions.len());
         Ok(Self { environments, num_threads, num_substeps: spec.num_substeps, actions })
+    }
+
+    /// Environment `i` begins the first episode of `seed + i`, as a vector's does.
+    fn reset(&mut self, seed: u64) -> Result<(), SimError> {
+        (seed..).zip(&mut self.environments).try_for_each(|(seed, environment)| environment.reset(seed))
     }
 
     /// Control steps of every environment that take about so many seconds.
@@ -243,17 +248,26 @@ impl Stepper {
     fn new(task: &str, native: &Path, options: SteppingOptions) -> Result<Self, SimError> {
         let number = options.size.num_environments;
         if options.mode == SteppingMode::Single {
-            let mut environment = Box::new(Environment::new(task, native)?);
-            environment.reset(0)?;
+            let assets = Assets { native, textures: Textures::Small };
+            let environment = Box::new(Environment::with_assets(task, assets)?);
             let actions = action_rows(environment.spec().actions.len());
             return Ok(Self::Single { environment, actions, over: false });
         }
-        let mut vector = Box::new(VectorEnvironment::new(task, native, options.size)?);
-        vector.reset(0)?;
+        let vector = Box::new(VectorEnvironment::new(task, native, options.size)?);
         let row_length = vector.spec().actions.len();
         let batch_size = if options.mode == SteppingMode::Lockstep { number } else { (number / 2).max(1) };
         let actions = action_rows(row_length).into_iter().map(|row| row.repeat(batch_size)).collect();
         Ok(Self::Vector { vector, actions, batch_size })
+    }
+
+    fn reset(&mut self, seed: u64) -> Result<(), SimError> {
+        match self {
+            Self::Single { environment, over, .. } => {
+                *over = false;
+                environment.reset(seed)
+            }
+            Self::Vector { vector, .. } => vector.reset(seed).map(|_| ()),
+        }
     }
 
     fn round(&mut self, num_steps: u32) -> Result<Seconds, SimError> {

@@ -12,6 +12,7 @@ mod pool;
 use std::collections::VecDeque;
 use std::path::Path;
 
+use crate::camera::{Camera, CameraOptions};
 use crate::environment::{Autoreset, Environment};
 use crate::error::SimError;
 use crate::physics::{Assets, Textures};
@@ -34,6 +35,8 @@ pub struct Batch<'a> {
     pub environments: &'a [usize],
     /// `[rows, num_observations]`.
     pub observations: &'a [f64],
+    /// `[rows, height, width, 3]`, what the camera shows; empty without one.
+    pub pixels: &'a [u8],
     /// One a row.
     pub rewards: &'a [f64],
     /// One a row.
@@ -49,10 +52,11 @@ pub struct Batch<'a> {
 }
 
 /// The buffer that every batch is written into.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BatchBuffer {
     environments: Vec<usize>,
     observations: Vec<f64>,
+    pixels: Vec<u8>,
     rewards: Vec<f64>,
     discounts: Vec<f64>,
     terminated: Vec<bool>,
@@ -61,7 +65,7 @@ struct BatchBuffer {
     was_reset: Vec<bool>,
 }
 
-/// Environments of one task, without images. Dropping it ends its threads.
+/// Environments of one task. Dropping it ends its threads.
 #[derive(Debug)]
 pub struct VectorEnvironment {
     spec: TaskSpec,
@@ -81,17 +85,55 @@ impl VectorEnvironment {
     /// # Errors
     /// As [`Environment::new`]; [`SimError::VectorSize`] when a number is zero; [`SimError::Thread`].
     pub fn new(task: &str, native: &Path, options: VectorOptions) -> Result<Self, SimError> {
-        let VectorOptions { num_environments, num_threads } = options;
-        if num_environments == 0 || num_threads == 0 {
-            return Err(SimError::VectorSize { num_environments, num_threads });
-        }
         let assets = Assets { native, textures: Textures::Small };
-        let environments = (0..num_environments).map(|_| Environment::with_assets(task, assets));
-        let environments = environments.collect::<Result<Vec<_>, _>>()?;
-        let spec = environments[0].spec().clone();
-        let pool = Pool::start(environments.into_iter().map(Slot::new).collect(), num_threads - 1)?;
+        Self::from_environments(environments(task, assets, options)?, options.num_threads)
+    }
+
+    /// As [`Self::new`], with an image of every state. Each thread renders with a GL context of its own, and the calling
+    /// thread only waits.
+    ///
+    /// # Errors
+    /// As [`Self::new`] and [`Camera::new`]; [`SimError::Option`] for a task with a height field, which GL holds by itself.
+    pub fn with_camera(
+        task: &str,
+        native: &Path,
+        options: VectorOptions,
+        camera: CameraOptions,
+    ) -> Result<Self, SimError> {
+        let assets = Assets { native, textures: Textures::Full };
+        let environments = environments(task, assets, options)?;
+        if !environments[0].physics().model().hfield_nrow().is_empty() {
+            let (name, allowed) = ("task", "one without a height field for a vector with images");
+            return Err(SimError::Option { name, value: task.to_string(), allowed });
+        }
+        // Opened once for its own sake: what is wrong is told here, and not by a thread's first step.
+        Camera::new(&environments[0], &camera)?;
+        Self::start(environments, options.num_threads, Some(camera))
+    }
+
+    /// Takes environments of one task that were made elsewhere.
+    ///
+    /// # Errors
+    /// [`SimError::VectorSize`] when a number is zero, [`SimError::Thread`].
+    pub fn from_environments(environments: Vec<Environment>, num_threads: usize) -> Result<Self, SimError> {
+        Self::start(environments, num_threads, None)
+    }
+
+    fn start(
+        environments: Vec<Environment>,
+        num_threads: usize,
+        camera: Option<CameraOptions>,
+    ) -> Result<Self, SimError> {
+        let num_environments = environments.len();
+        let Some(spec) = environments.first().map(|first| first.spec().clone()).filter(|_| num_threads > 0) else {
+            return Err(SimError::VectorSize { num_environments, num_threads });
+        };
+        let num_bytes = camera.as_ref().map_or(0, |camera| camera.width as usize * camera.height as usize * 3);
+        let slots = environments.into_iter().map(|environment| Slot::new(environment, num_bytes)).collect();
+        let pool = Pool::start(slots, num_threads, camera)?;
         let everyone = (0..num_environments).collect();
-        Ok(Self { spec, pool, everyone, in_flight: VecDeque::new(), buffer: BatchBuffer::default() })
+        let buffer = BatchBuffer::with_room(num_environments, (spec.num_observations(), num_bytes));
+        Ok(Self { spec, pool, everyone, in_flight: VecDeque::with_capacity(num_environments), buffer })
     }
 
     /// What there is to know of the task.
@@ -160,7 +202,7 @@ impl VectorEnvironment {
     /// Waits for the `num_rows` environments whose actions were sent first. Environments sent later go on working.
     ///
     /// # Errors
-    /// [`SimError::NotInFlight`] when fewer are at work; a failed reset of an environment.
+    /// [`SimError::NotInFlight`] when fewer are at work; a failed reset of an environment; [`SimError::Panicked`].
     pub fn receive(&mut self, num_rows: usize) -> Result<Batch<'_>, SimError> {
         if num_rows > self.in_flight.len() {
             return Err(SimError::NotInFlight { wanted: num_rows, found: self.in_flight.len() });
@@ -200,15 +242,39 @@ impl VectorEnvironment {
     }
 }
 
+fn environments(task: &str, assets: Assets<'_>, options: VectorOptions) -> Result<Vec<Environment>, SimError> {
+    let VectorOptions { num_environments, num_threads } = options;
+    if num_environments == 0 || num_threads == 0 {
+        return Err(SimError::VectorSize { num_environments, num_threads });
+    }
+    (0..num_environments).map(|_| Environment::with_assets(task, assets)).collect()
+}
+
 /// Rows of `[rows, length]`; a task without actuators has none to hand over.
 fn rows(actions: &[f64], length: usize) -> impl Iterator<Item = &[f64]> {
     actions.chunks_exact(length.max(1))
 }
 
 impl BatchBuffer {
+    /// Room for every environment, so that batches allocate nothing.
+    fn with_room(num_rows: usize, (num_observations, num_bytes): (usize, usize)) -> Self {
+        Self {
+            environments: Vec::with_capacity(num_rows),
+            observations: Vec::with_capacity(num_rows * num_observations),
+            pixels: Vec::with_capacity(num_rows * num_bytes),
+            rewards: Vec::with_capacity(num_rows),
+            discounts: Vec::with_capacity(num_rows),
+            terminated: Vec::with_capacity(num_rows),
+            truncated: Vec::with_capacity(num_rows),
+            successes: Vec::with_capacity(num_rows),
+            was_reset: Vec::with_capacity(num_rows),
+        }
+    }
+
     fn clear(&mut self) {
         self.environments.clear();
         self.observations.clear();
+        self.pixels.clear();
         self.rewards.clear();
         self.discounts.clear();
         self.terminated.clear();
@@ -220,6 +286,7 @@ impl BatchBuffer {
     fn push(&mut self, environment: usize, slot: &Slot) {
         self.environments.push(environment);
         self.observations.extend_from_slice(slot.environment().observation());
+        self.pixels.extend_from_slice(slot.pixels());
         self.rewards.push(slot.transition().reward);
         self.discounts.push(slot.transition().discount);
         self.terminated.push(slot.transition().terminated);
@@ -232,6 +299,7 @@ impl BatchBuffer {
         Batch {
             environments: &self.environments,
             observations: &self.observations,
+            pixels: &self.pixels,
             rewards: &self.rewards,
             discounts: &self.discounts,
             terminated: &self.terminated,

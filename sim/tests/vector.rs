@@ -4,7 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use foresee_sim::{Environment, SimError, VectorEnvironment, VectorOptions};
+use foresee_sim::{
+    CameraOptions, Environment, EnvironmentOptions, ModelSource, ObservationWriter, Physics, Quality, RandomState,
+    SimError, Task, TaskParts, VectorEnvironment, VectorOptions,
+};
 
 const NUM_ENVIRONMENTS: usize = 5;
 const TASK: &str = "dmc/walker-walk";
@@ -108,4 +111,92 @@ fn bad_input_is_named_and_moves_nothing() {
     assert!(matches!(vector.reset(u64::MAX), Err(SimError::Seed { .. })));
     let none = VectorOptions { num_environments: 0, num_threads: 1 };
     assert!(matches!(VectorEnvironment::new(TASK, &native(), none), Err(SimError::VectorSize { .. })));
+}
+
+/// Images, rewards and environments of 12 steps, batch after batch.
+fn seen(num_threads: usize) -> Vec<(Vec<u8>, Vec<f64>)> {
+    let options = VectorOptions { num_environments: NUM_ENVIRONMENTS, num_threads };
+    let camera = CameraOptions { name: "side".to_string(), width: 32, height: 24, quality: Quality::Fast };
+    let mut vector = VectorEnvironment::with_camera(TASK, &native(), options, camera).unwrap();
+    let everyone: Vec<usize> = (0..NUM_ENVIRONMENTS).collect();
+    vector.reset(11).unwrap();
+    let step = |step| {
+        let batch = vector.step(&actions(&everyone, step, 6)).unwrap();
+        assert_eq!(batch.pixels.len(), NUM_ENVIRONMENTS * 32 * 24 * 3);
+        (batch.pixels.to_vec(), batch.rewards.to_vec())
+    };
+    (0..12).map(step).collect()
+}
+
+#[test]
+fn images_are_the_same_on_any_number_of_threads() {
+    let expected = seen(1);
+    let (first, _) = &expected[0];
+    let (last, _) = &expected[11];
+    assert_ne!(first, last);
+    assert_ne!(first[..32 * 24 * 3], first[32 * 24 * 3..2 * 32 * 24 * 3]);
+    for num_threads in [2, 8] {
+        assert!(seen(num_threads) == expected, "{num_threads} threads");
+    }
+}
+
+#[test]
+fn a_vector_with_images_names_a_wrong_camera_before_it_starts() {
+    let options = VectorOptions { num_environments: 1, num_threads: 1 };
+    let camera = CameraOptions { name: "nowhere".to_string(), width: 8, height: 8, quality: Quality::Fast };
+    let error = VectorEnvironment::with_camera(TASK, &native(), options, camera.clone()).unwrap_err();
+    assert!(matches!(error, SimError::UnknownCamera { .. }), "{error}");
+    let error = VectorEnvironment::with_camera("dmc/quadruped-escape", &native(), options, camera).unwrap_err();
+    assert!(error.to_string().contains("height field"), "{error}");
+}
+
+/// A task that panics at an action above 1.
+struct Fragile;
+
+impl Task for Fragile {
+    fn initialise_episode(&mut self, _physics: &mut Physics, _random: &mut RandomState) -> Result<(), SimError> {
+        Ok(())
+    }
+
+    fn after_step(&mut self, _physics: &mut Physics, action: &[f64]) {
+        assert!(action[0] <= 1.0, "too much: {}", action[0]);
+    }
+
+    fn observe(&self, physics: &Physics, observation: &mut ObservationWriter<'_>) {
+        observation.vector("position", physics.qpos());
+    }
+
+    fn reward(&self, _physics: &Physics) -> f64 {
+        1.0
+    }
+}
+
+fn fragile() -> Environment {
+    let xml = "<mujoco><worldbody><body><joint name='j' type='slide'/><geom size='0.1'/></body></worldbody>\
+               <actuator><motor joint='j'/></actuator></mujoco>";
+    let source = ModelSource { name: "fragile", xml, folder: Path::new("."), files: &[], texts: &[] };
+    let parts = TaskParts {
+        physics: Physics::load(&source).unwrap(),
+        task: Box::new(Fragile),
+        time_limit_seconds: 1.0,
+        control_timestep_seconds: None,
+        success_criterion: None,
+    };
+    Environment::from_parts("fragile", parts, EnvironmentOptions::default()).unwrap()
+}
+
+#[test]
+fn a_panic_on_a_thread_is_an_error_and_a_reset_mends_it() {
+    for num_threads in [1, 2, 4] {
+        let environments = (0..3).map(|_| fragile()).collect();
+        let mut vector = VectorEnvironment::from_environments(environments, num_threads).unwrap();
+        vector.reset(0).unwrap();
+        let error = vector.step(&[0.0, 2.0, 0.0]).unwrap_err();
+        assert!(error.to_string().contains("environment 1 panicked: too much: 2"), "{error}");
+        vector.send(&[0, 2], &[0.0, 0.0]).unwrap();
+        assert_eq!(vector.receive(2).unwrap().rewards, [1.0, 1.0]);
+        assert!(matches!(vector.step(&[0.0; 3]), Err(SimError::Panicked { environment: 1, .. })));
+        vector.reset(0).unwrap();
+        assert_eq!(vector.step(&[0.0; 3]).unwrap().rewards, [1.0; 3]);
+    }
 }

@@ -1,6 +1,11 @@
 //! `foresee sim`: a simulated robot. It publishes what its camera sees and where its joints are, and obeys joint commands, in
 //! lockstep on simulated time.
 
+mod contact_sheet;
+mod label;
+mod list;
+mod show;
+
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +17,7 @@ use anyhow::Context;
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
-use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer, Quality, Randomisation, TASKS};
+use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer, Quality, Randomisation};
 use serde::Serialize;
 
 use crate::simulated::SimulatedArguments;
@@ -27,19 +32,35 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Task, such as dmc/reacher-easy; see --list
-    #[arg(required_unless_present_any = ["list", "mjcf"])]
+    #[arg(required_unless_present_any = ["list", "mjcf", "contact_sheet"])]
     task: Option<String>,
     /// List the tasks: observation, action, cameras, licence of the assets.
     #[arg(long)]
     list: bool,
     #[command(flatten)]
     simulated: SimulatedArguments,
+    /// Draw every task (of this --seed, after some steps) into one PNG file.
+    #[arg(long, value_name = "FILE.png", conflicts_with_all = ["task", "list", "view", "record"])]
+    contact_sheet: Option<PathBuf>,
+    /// Play the episodes here and now, without a loop, and show them in this terminal, or write a GIF; its expert acts, or else
+    /// smooth random motion.
+    #[arg(long, value_name = "FILE.gif", num_args = 0..=1, require_equals = true, default_missing_value = show::TERMINAL)]
+    view: Option<PathBuf>,
+    /// Play the episodes here and now, as --view does, and write an MCAP log.
+    #[arg(long, value_name = "FILE.mcap")]
+    record: Option<PathBuf>,
+    /// With --view or --record: cut episodes off after this many control steps.
+    #[arg(long, value_name = "STEPS")]
+    max_steps: Option<u32>,
+    /// With --view or --record: camera of the model [default: the task's first]
+    #[arg(long, value_name = "NAME")]
+    camera: Option<String>,
     /// Robot: a built-in profile or a TOML file; gives camera, robot name and endpoint.
     #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
     profile: String,
-    /// Episodes to play.
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    episodes: u32,
+    /// Episodes to play [default: 20; with --view or --record: 1]
+    #[arg(long, value_name = "N")]
+    episodes: Option<u32>,
     /// Seed of the first episode; the next ones count up.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
@@ -63,13 +84,19 @@ pub(crate) struct Arguments {
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
-        return list(arguments.json);
+        return list::act(arguments.json);
+    }
+    if let Some(path) = &arguments.contact_sheet {
+        return contact_sheet::act(path, arguments);
     }
     let stop = stop::flag()?;
     if arguments.until_input_ends {
         stop_with_input(&stop)?;
     }
     let profile = foresee_firmware_config::load(&arguments.profile)?;
+    if arguments.view.is_some() || arguments.record.is_some() {
+        return show::act(&profile, arguments, &stop);
+    }
     let mut robot = Robot::new(arguments, &profile)?;
     let is_finished = robot.play(&stop)?;
     robot.report(arguments.json, arguments.until_input_ends)?;
@@ -119,7 +146,7 @@ impl Robot {
         let observation = Observation::blank(options.width, options.height, joint_names.len());
         let link = ZenohLink::open(&profile.robot, &zenoh)?;
         let wire = ZenohRobot::new(&link, joint_names)?;
-        let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes };
+        let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes.unwrap_or(20) };
         let answer_timeout = match profile.pace {
             Pace::Lockstep { answer_timeout_millis, .. } => Duration::from_millis(answer_timeout_millis),
             Pace::Fixed { .. } => anyhow::bail!(
@@ -252,46 +279,4 @@ impl Robot {
         }
         Ok(())
     }
-}
-
-fn list(json: bool) -> anyhow::Result<ExitCode> {
-    #[derive(Serialize)]
-    struct Listed {
-        task: String,
-        observation: Vec<(String, Vec<usize>)>,
-        actions: Vec<(String, f64, f64)>,
-        cameras: Vec<String>,
-        control_timestep_seconds: f64,
-        max_steps: u32,
-        success: Option<&'static str>,
-        licence: &'static str,
-    }
-    let native: PathBuf = places::native();
-    let mut listed = Vec::new();
-    for entry in TASKS {
-        let environment = Environment::new(entry.name, &native)?;
-        let spec = environment.spec();
-        listed.push(Listed {
-            task: spec.name.clone(),
-            observation: spec.observations.iter().map(|part| (part.name.clone(), part.shape.clone())).collect(),
-            actions: spec.actions.iter().map(|action| (action.name.clone(), action.minimum, action.maximum)).collect(),
-            cameras: spec.cameras.clone(),
-            control_timestep_seconds: spec.control_timestep_seconds,
-            max_steps: spec.max_steps,
-            success: spec.success_criterion,
-            licence: entry.licence(),
-        });
-    }
-    if json {
-        print(&serde_json::to_string_pretty(&listed)?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    print(&format!("{:<32} {:>11} {:>6} {:>8} {:>6}  cameras", "task", "observation", "action", "step s", "steps"));
-    for task in listed {
-        let num_values: usize = task.observation.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        let (actions, cameras) = (task.actions.len(), task.cameras.join(", "));
-        let times = (task.control_timestep_seconds, task.max_steps);
-        print(&format!("{:<32} {num_values:>11} {actions:>6} {:>8} {:>6}  {cameras}", task.task, times.0, times.1));
-    }
-    Ok(ExitCode::SUCCESS)
 }

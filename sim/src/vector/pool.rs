@@ -1,10 +1,13 @@
 //! The threads behind a vector of environments: slots, a queue of slots with work, and who waits for what.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::camera::{Camera, CameraOptions};
 use crate::environment::{Environment, Transition};
 use crate::error::SimError;
 
@@ -19,7 +22,29 @@ pub(super) struct Slot {
     action: Vec<f64>,
     transition: Transition,
     was_reset: bool,
+    /// What the camera shows; empty without one.
+    pixels: Vec<u8>,
     failure: Option<SimError>,
+    /// A panic left it half-made: only a reset can use it again.
+    is_broken: bool,
+}
+
+/// A thread's own camera, opened when it first renders: a GL context belongs to one thread.
+#[derive(Debug)]
+struct Eye<'a> {
+    options: Option<&'a CameraOptions>,
+    camera: Option<Camera>,
+}
+
+impl Eye<'_> {
+    fn see(&mut self, environment: &mut Environment, pixels: &mut [u8]) -> Result<(), SimError> {
+        let Some(options) = self.options else { return Ok(()) };
+        let camera = match self.camera.take() {
+            Some(camera) => camera,
+            None => Camera::new(environment, options)?,
+        };
+        self.camera.insert(camera).render(environment, pixels)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +57,18 @@ const FIRST: Transition =
     Transition { reward: 0.0, discount: 1.0, terminated: false, truncated: false, success: false, warning: None };
 
 impl Slot {
-    pub(super) fn new(environment: Environment) -> Self {
-        let action = vec![0.0; environment.spec().actions.len()];
-        Self { environment, request: Request::Step, action, transition: FIRST, was_reset: false, failure: None }
+    /// `num_bytes`: of an image; 0 without a camera.
+    pub(super) fn new(environment: Environment, num_bytes: usize) -> Self {
+        Self {
+            action: vec![0.0; environment.spec().actions.len()],
+            pixels: vec![0; num_bytes],
+            environment,
+            request: Request::Step,
+            transition: FIRST,
+            was_reset: false,
+            failure: None,
+            is_broken: false,
+        }
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -49,18 +83,46 @@ impl Slot {
         self.was_reset
     }
 
-    fn work(&mut self) {
-        let result = match self.request {
+    pub(super) fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Does what is asked; a panic becomes a failure, so that whoever waits is told.
+    fn work(&mut self, index: usize, eye: &mut Eye<'_>) {
+        let is_reset = matches!(self.request, Request::Reset(_));
+        if self.is_broken && !is_reset {
+            let problem = "an earlier step panicked; reset first".to_string();
+            self.failure = Some(SimError::Panicked { environment: index, problem });
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.step_or_reset(eye))) {
+            Ok(result) => {
+                self.is_broken = false;
+                self.failure = result.err();
+            }
+            Err(panic) => {
+                self.is_broken = true;
+                self.failure = Some(SimError::Panicked { environment: index, problem: text_of(panic.as_ref()) });
+            }
+        }
+    }
+
+    fn step_or_reset(&mut self, eye: &mut Eye<'_>) -> Result<(), SimError> {
+        let was_reset = matches!(self.request, Request::Reset(_)) || self.transition.is_last();
+        let transition = match self.request {
             Request::Reset(seed) => self.environment.reset(seed).map(|()| FIRST),
             Request::Step if self.transition.is_last() => self.environment.reset_again().map(|()| FIRST),
             Request::Step => self.environment.step(&self.action),
-        };
-        self.was_reset = matches!(self.request, Request::Reset(_)) || self.transition.is_last();
-        match result {
-            Ok(transition) => self.transition = transition,
-            Err(error) => self.failure = Some(error),
-        }
+        }?;
+        (self.was_reset, self.transition) = (was_reset, transition);
+        eye.see(&mut self.environment, &mut self.pixels)
     }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a text").to_string()
 }
 
 /// Slots and the threads that work on them.
@@ -73,6 +135,8 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Shared {
     slots: Vec<Mutex<Slot>>,
+    /// What workers render after every step; the waiting thread then renders nothing and works on nothing.
+    camera: Option<CameraOptions>,
     /// Whether a slot's last request is done.
     done: Vec<AtomicBool>,
     queue: Mutex<Queue>,
@@ -92,8 +156,12 @@ struct Queue {
 }
 
 impl Pool {
-    pub(super) fn start(slots: Vec<Slot>, num_workers: usize) -> Result<Self, SimError> {
+    /// Threads that work on the slots: with a camera as many, without one fewer than `num_threads`, for the waiting thread
+    /// works as well.
+    pub(super) fn start(slots: Vec<Slot>, num_threads: usize, camera: Option<CameraOptions>) -> Result<Self, SimError> {
+        let num_workers = if camera.is_some() { num_threads } else { num_threads - 1 };
         let shared = Arc::new(Shared {
+            camera,
             done: slots.iter().map(|_| AtomicBool::new(true)).collect(),
             queue: Mutex::new(Queue { slots: VecDeque::with_capacity(slots.len()), ..Queue::default() }),
             slots: slots.into_iter().map(Mutex::new).collect(),
@@ -141,8 +209,9 @@ impl Pool {
         let done = &self.shared.done[slot];
         let mut num_spins = 0;
         while !done.load(Ordering::Acquire) {
-            if let Some(other) = self.shared.next_queued() {
-                self.shared.work_on(other);
+            let other = if self.shared.camera.is_none() { self.shared.next_queued() } else { None };
+            if let Some(other) = other {
+                self.shared.work_on(other, &mut Eye { options: None, camera: None });
             } else if num_spins < NUM_SPINS {
                 num_spins += 1;
                 std::hint::spin_loop();
@@ -168,7 +237,7 @@ impl Drop for Pool {
         lock(&self.shared.queue).must_stop = true;
         self.shared.work_ready.notify_all();
         for thread in self.threads.drain(..) {
-            // A worker that panicked has nothing left to give back.
+            // A worker catches panics of its work; one of its own has nothing left to give back.
             let _ = thread.join();
         }
     }
@@ -176,13 +245,14 @@ impl Drop for Pool {
 
 impl Shared {
     fn work_until_stopped(&self) {
+        let mut eye = Eye { options: self.camera.as_ref(), camera: None };
         while let Some(slot) = self.wait_for_work() {
-            self.work_on(slot);
+            self.work_on(slot, &mut eye);
         }
     }
 
-    fn work_on(&self, slot: usize) {
-        lock(&self.slots[slot]).work();
+    fn work_on(&self, slot: usize, eye: &mut Eye<'_>) {
+        lock(&self.slots[slot]).work(slot, eye);
         // Sequentially consistent with `sleep_until_done`: either the sleeper sees this, or this sees the sleeper.
         self.done[slot].store(true, Ordering::SeqCst);
         if self.is_awaited.load(Ordering::SeqCst) {

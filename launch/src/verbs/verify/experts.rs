@@ -9,7 +9,8 @@ use std::sync::mpsc;
 
 use anyhow::Context;
 use clap::Args;
-use foresee_policies::{expert_for, wilson_interval};
+use foresee_policies::expert_for;
+use foresee_runtime::wilson_interval;
 use foresee_sim::{Assets, Environment, TASKS, Textures};
 use indicatif::ProgressBar;
 use serde::Serialize;
