@@ -2,7 +2,9 @@
 //!
 //! dm_control's tasks are replayed from their seeds. A file `<domain>-<task>.safetensors` holds, for every seed S of its metadata, `seedS.actions` `[E, T, nu]`,
 //! `seedS.observations` `[E, T + 1, no]`, `seedS.rewards` and `seedS.discounts` `[E, T]`, `seedS.qpos` and `seedS.qvel`
-//! `[E, T + 1, n]` (float64); episode e + 1 goes on with the random stream of episode e.
+//! `[E, T + 1, n]` (float64); episode e + 1 goes on with the random stream of episode e. It may hold states that episodes seldom
+//! reach, such as those beside the edge of a sparse reward: `seedS.edges.qpos`, `.qvel` `[N, n]`, `.observations` `[N, no]`,
+//! `.rewards` `[N]`, each put (dm_control's `reset_context`) after the seed's first reset.
 //!
 //! The other suites' tasks ran on another MuJoCo: every recorded state is put, and observation, reward, success and the expert's
 //! action are compared as functions of it; `worst_reward` covers the latter three. A file holds `seedS.actions` and
@@ -10,6 +12,7 @@
 //! `seedS.qpos`, `seedS.qvel` `[T + 1, n]`, `seedS.mocap_pos` `[T + 1, 3]`, and what the episode began with. Adroit and
 //! kitchen alike, without expert or mocap, with `seedS.reset.*` of the model and, kitchen, `seedS.achieved_goal`.
 
+mod edges;
 mod episodes;
 mod file;
 mod states;
@@ -159,6 +162,7 @@ fn compare(environment: &mut Environment, file: &ReferenceFile, report: &mut Tas
             states::compare_seed(environment, &SeedStates::parse(&arrays, *seed)?, report)
         } else {
             replay_seed(environment, &SeedEpisodes::parse(&arrays, *seed)?, report)
+                .and_then(|()| edges::compare(environment, (&arrays, *seed), report))
         };
         compared.map_err(|problem| format!("seed {seed}: {problem}"))?;
     }

@@ -176,7 +176,7 @@ impl<'a> Stage<'a> {
                 let status = format!("{}  seed {seed}  step {num_steps}  return {episode_return:.2}", episode.task);
                 let mut out = std::io::stdout().lock();
                 let home = if *num_steps == 0 { "\x1b[2J\x1b[H" } else { "\x1b[H" };
-                write!(out, "{home}{}{status}\x1b[K\n", half_blocks(&self.frame)).context("standard output")?;
+                writeln!(out, "{home}{}{status}\x1b[K", half_blocks(&self.frame)).context("standard output")?;
                 out.flush().context("standard output")?;
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
                 *next = Instant::now() + Duration::from_secs_f64(self.environment.spec().control_timestep_seconds);

@@ -1,7 +1,8 @@
 //! `foresee verify experts`: Meta-World's scripted experts here, beside what the originals reach in the original.
 //!
 //! The two draw their layouts from the same spaces, but not the same layouts, and step different versions of MuJoCo: what is
-//! compared is the share of episodes solved. `launch/peers/metaworld_experts.py` made the originals' figures.
+//! compared is the share of episodes solved. What an expert does to a scene that it has solved also depends on MuJoCo's
+//! version, so the count of those still solved at the end is told and not judged. `launch/peers/metaworld_experts.py` made the originals' figures.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,7 +60,7 @@ struct Row {
     solved_ci95: [f64; 2],
     original: Option<Score>,
     original_solved_ci95: Option<[f64; 2]>,
-    /// The 95 % intervals overlap, of both counts; true where there is no original.
+    /// The 95 % intervals of episodes solved overlap; true where there is no original.
     passed: bool,
 }
 
@@ -67,12 +68,8 @@ impl Row {
     fn new(task: String, ours: Score) -> Self {
         let original = original(&task);
         let interval = |score: Score| wilson_interval(score.solved, score.episodes);
-        let agrees = |read: fn(Score) -> usize, other: Score| {
-            let [left, right] = [ours, other].map(|score| wilson_interval(read(score), score.episodes));
-            left[0] <= right[1] && right[0] <= left[1]
-        };
-        let passed = original
-            .is_none_or(|other| agrees(|score| score.solved, other) && agrees(|score| score.solved_at_end, other));
+        let [low, high] = interval(ours);
+        let passed = original.is_none_or(|other| low <= interval(other)[1] && interval(other)[0] <= high);
         Self { task, ours, solved_ci95: interval(ours), original, original_solved_ci95: original.map(interval), passed }
     }
 
