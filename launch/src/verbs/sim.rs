@@ -17,12 +17,12 @@ use anyhow::Context;
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
-use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer, Quality, Randomisation};
+use foresee_sim::{Camera, CameraOptions, EpisodePlan, EpisodePlayer, Quality, Randomisation};
 use serde::Serialize;
 
 use crate::simulated::SimulatedArguments;
 use crate::words::{print, say};
-use crate::{places, simulator, stop};
+use crate::{simulator, stop};
 
 /// A frame that was not answered for this long is sent again: a stalled reader can lose shared memory.
 const REPEAT_AFTER: Duration = Duration::from_millis(250);
