@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 
+use rayon::prelude::*;
+
+use crate::probe::{dot, unit_rows};
+
 /// The settings of one protocol.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PropagationRecipe {
@@ -72,11 +76,17 @@ pub fn propagate_labels(
         let mut result = PropagatedFrame::default();
         if asks {
             let step = Step { features, recipe, frames: &frames, sources: &sources };
-            for query in 0..num_patches {
+            let labels_of = |source: usize| results.get(source).map_or(first, |result| result.labels.as_slice());
+            let ask = |query: usize| {
                 let nearest = step.nearest(frame, query);
-                let labels_of = |source: usize| results.get(source).map_or(first, |result| result.labels.as_slice());
-                result.labels.extend(step.mix(&nearest, (labels_of, num_classes)));
-                result.weights.push(nearest.into_iter().map(|near| near.weight).collect());
+                let labels = step.mix(&nearest, (labels_of, num_classes));
+                (labels, nearest.into_iter().map(|near| near.weight).collect())
+            };
+            // Each query by itself, gathered in order: the threads do not change a bit.
+            let answers: Vec<(Vec<f32>, Vec<f32>)> = (0..num_patches).into_par_iter().map(ask).collect();
+            for (labels, weights) in answers {
+                result.labels.extend(labels);
+                result.weights.push(weights);
             }
         }
         if frame_idx == 0 {
@@ -120,12 +130,19 @@ impl Step<'_> {
             for (patch, row) in source_frame.chunks_exact(dim).enumerate() {
                 let is_free = self.recipe.protocol == Protocol::Disc && slot == 0;
                 if is_free || self.is_inside(query, patch) {
-                    let cosine: f32 = row.iter().zip(query_row).map(|(a, b)| a * b).sum();
-                    all.push(Near { source, patch, weight: cosine / self.recipe.temperature });
+                    all.push(Near { source, patch, weight: dot(row, query_row) / self.recipe.temperature });
                 }
             }
         }
-        all.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        let strongest_first = |a: &Near, b: &Near| b.weight.total_cmp(&a.weight);
+        let num_nearest = self.recipe.num_nearest;
+        // A stable sort of the few that can count; the order of equals is that of the sources.
+        if num_nearest > 0 && all.len() > num_nearest {
+            let mut weights: Vec<f32> = all.iter().map(|near| near.weight).collect();
+            let (_, &mut least, _) = weights.select_nth_unstable_by(num_nearest - 1, |a, b| b.total_cmp(a));
+            all.retain(|near| near.weight >= least);
+        }
+        all.sort_by(strongest_first);
         let last_kept = all.get(self.recipe.num_nearest.saturating_sub(1)).map(|near| near.weight);
         match (self.recipe.protocol, last_kept) {
             // Ties with the last one stay, as in the reference.
@@ -215,15 +232,6 @@ pub fn key_points(labels: &[f32], [columns, num_classes]: [usize; 2], num_strong
         [mean(|patch, columns| patch % columns), mean(|patch, columns| patch / columns)]
     };
     (1..num_classes).map(point).collect()
-}
-
-/// Rows of length 1.
-fn unit_rows(frame: &[f32], dim: usize) -> Vec<f32> {
-    let unit = |row: &[f32]| {
-        let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
-        row.iter().map(|value| value / norm).collect::<Vec<f32>>()
-    };
-    frame.chunks_exact(dim.max(1)).flat_map(unit).collect()
 }
 
 /// Bilinear taps for an enlargement by a whole factor, `align_corners` off.

@@ -22,6 +22,7 @@ mod optimiser;
 mod parameters;
 mod positions;
 mod pretrain;
+mod probe;
 mod random;
 mod recipe;
 mod scores;
@@ -32,7 +33,7 @@ mod weights;
 pub use bench::{BenchOptions, BenchReport, bench_pretrain};
 pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tensors};
 pub use cost::{RecipeCost, recipe_cost};
-pub use encoder::{EncoderWeights, TrainedEncoder, load_encoder};
+pub use encoder::{EncoderWeights, GridFeatures, TrainedEncoder, load_encoder};
 pub use error::ModelsError;
 pub use export::{ExportOptions, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
@@ -45,6 +46,12 @@ pub use optimiser::{AdamW, learning_rate};
 pub use parameters::{Parameter, ParameterSpec, Parameters, Start, parameter_specs};
 pub use positions::{Stretch, interpolate_positions, sin_cos_table};
 pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, pretrain, save_reconstructions};
+pub use probe::{
+    ClassMask, FuturePsnr, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo, LinearProbe, MaskScores,
+    NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource, class_score,
+    classify_by_nearest, classify_linearly, davis_2017, future_psnr, jhmdb, key_point_scores, labelled_images,
+    linear_probe, mask_scores, predict_by_nearest, propagate_key_points, propagate_masks, save_propagation, vip,
+};
 pub use recipe::{
     BlockKind, DataRecipe, DecoderRecipe, EncoderRecipe, EncodingRecipe, LatentRecipe, MaskRule, MemoryRecipe,
     OptimiserRecipe, Positions, QueriesRecipe, RECIPES, Recipe, TermRecipe, TokensRecipe, ViewsKind, ViewsRecipe,

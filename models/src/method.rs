@@ -171,7 +171,7 @@ pub(crate) fn rotation_of(
 }
 
 /// `[N, 3, S, S]` -> `[N, L, 3pp]`, inside a patch channel, row, column: the order of a convolution's filter.
-fn patches_in_filter_order(image: Tensor<4>, patch: usize) -> Tensor<3> {
+pub(crate) fn patches_in_filter_order(image: Tensor<4>, patch: usize) -> Tensor<3> {
     let [num_samples, channels, height, width] = image.dims();
     let [rows, columns] = [height / patch, width / patch];
     let grid = image.reshape([num_samples, channels, rows, patch, columns, patch]);

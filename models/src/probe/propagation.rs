@@ -1,0 +1,259 @@
+//! Label propagation over whole videos: first-frame labels onto the patches, through the video, back onto the pixels, and scored.
+
+use super::{ClassMask, LabelledPoints, LabelledVideo, ProbeEncoder};
+use crate::error::ModelsError;
+use crate::labels::{PropagationRecipe, VideoFeatures, key_points, label_pixels, propagate_labels};
+use crate::scores::{
+    BinaryMask, KeyPoints, boundary_accuracy, class_overlaps, correct_key_points, joint_boxes, mean_of_numbers,
+    region_similarity,
+};
+
+/// Standard deviation of a key point's first label, in patches (videowalk).
+const POINT_SIGMA: f64 = 0.5;
+/// Patches that a key point is the mean of (videowalk).
+const POINT_PATCHES: usize = 5;
+
+/// Scores of one video's masks, each the mean over its objects of the mean over all frames but the first and the last (DAVIS 2017).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaskScores {
+    /// Intersection over union.
+    pub j: f64,
+    /// Boundary accuracy.
+    pub f: f64,
+    /// Objects.
+    pub num_objects: usize,
+}
+
+/// Scores of one video's key points: percent within this share of the box of the visible points (JHMDB).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KeyPointScores {
+    /// Within a tenth.
+    pub within_tenth: f64,
+    /// Within a fifth.
+    pub within_fifth: f64,
+}
+
+/// The first mask carried through the video on a grid of patches: a mask a frame, of the first one's size.
+///
+/// # Errors
+/// [`ModelsError`] when there is no mask or the encoder refuses the frames.
+pub fn propagate_masks(
+    encoder: &ProbeEncoder,
+    video: &LabelledVideo,
+    (grid, recipe): ([usize; 2], PropagationRecipe),
+) -> Result<Vec<ClassMask>, ModelsError> {
+    let first = video.masks.first().ok_or_else(|| nothing_to_carry(video, "mask"))?;
+    let num_classes = video.num_classes;
+    let one_hot = |class: &u8| {
+        let class = usize::from(*class);
+        (0..num_classes).map(move |at| if at == class { 1.0 } else { 0.0 })
+    };
+    let labels: Vec<f32> = first.resized(grid).classes.iter().flat_map(one_hot).collect();
+    let frames = propagate(encoder, video, (&labels, num_classes), (grid, recipe))?;
+    let patch = encoder.patch_size();
+    let sizes = [grid[0], grid[1], num_classes];
+    let to_mask = |labels: &Vec<f32>| {
+        let (classes, _) = label_pixels(labels, sizes, patch);
+        ClassMask { width: grid[1] * patch, classes }.resized([first.height(), first.width])
+    };
+    Ok(frames.iter().map(to_mask).collect())
+}
+
+/// The first frame's key points carried through the video: a place a joint and frame, in the frames' pixels.
+///
+/// # Errors
+/// As [`propagate_masks`].
+pub fn propagate_key_points(
+    encoder: &ProbeEncoder,
+    video: &LabelledVideo,
+    (grid, recipe): ([usize; 2], PropagationRecipe),
+) -> Result<KeyPoints, ModelsError> {
+    let frame = video.frames.first().ok_or_else(|| nothing_to_carry(video, "frame"))?;
+    let LabelledPoints { points, visible } = &video.key_points;
+    if points.places.is_empty() {
+        return Err(nothing_to_carry(video, "key point"));
+    }
+    // Videowalk's convention: cell c of the grid stands for pixel c * stride.
+    let strides = [f64::from(frame.width) / grid[1].max(1) as f64, f64::from(frame.height) / grid[0].max(1) as f64];
+    let num_classes = points.places.len() + 1;
+    let mut labels = vec![0.0; grid[0] * grid[1] * num_classes];
+    for (joint_idx, places) in points.places.iter().enumerate() {
+        let is_seen = visible.get(joint_idx).and_then(|seen| seen.first()).copied().unwrap_or(false);
+        if let (true, Some([x, y])) = (is_seen, places.first()) {
+            draw_point(&mut labels, (grid, num_classes, joint_idx + 1), [x / strides[0], y / strides[1]]);
+        }
+    }
+    for cell in labels.chunks_exact_mut(num_classes) {
+        let most = cell.iter().copied().fold(0.0_f32, f32::max);
+        if let Some(ground) = cell.first_mut() {
+            *ground = 1.0 - most.min(1.0);
+        }
+    }
+    let frames = propagate(encoder, video, (&labels, num_classes), (grid, recipe))?;
+    let mut places = vec![Vec::with_capacity(frames.len()); points.places.len()];
+    for labels in &frames {
+        let points = key_points(labels, [grid[1], num_classes], POINT_PATCHES);
+        for (places, [x, y]) in places.iter_mut().zip(points) {
+            places.push([x * strides[0], y * strides[1]]);
+        }
+    }
+    Ok(KeyPoints { places })
+}
+
+/// J and F of propagated masks against the video's own; nothing when it has no object or fewer than three frames.
+pub fn mask_scores(predicted: &[ClassMask], video: &LabelledVideo) -> Option<MaskScores> {
+    let num_frames = predicted.len().min(video.masks.len());
+    let scored = 1..num_frames.saturating_sub(1);
+    let mut objects = Vec::new();
+    for class in 1..video.num_classes.min(256) {
+        let class = class as u8;
+        let is_there = video.masks.first().is_some_and(|mask| mask.classes.contains(&class));
+        if !is_there || scored.is_empty() {
+            continue;
+        }
+        let mut scores = [Vec::new(), Vec::new()];
+        for (predicted, truth) in predicted.iter().zip(&video.masks).take(scored.end).skip(scored.start) {
+            let [ours, theirs] = [predicted.of_class(class), truth.of_class(class)];
+            let [ours, theirs] = [&ours, &theirs].map(|values| BinaryMask { values, width: truth.width });
+            scores[0].push(region_similarity(ours, theirs));
+            scores[1].push(boundary_accuracy(ours, theirs));
+        }
+        objects.push(scores.map(|scores| mean_of_numbers(&scores)));
+    }
+    let mean = |which: usize| mean_of_numbers(&objects.iter().map(|object| object[which]).collect::<Vec<f64>>());
+    (!objects.is_empty()).then(|| MaskScores { j: mean(0), f: mean(1), num_objects: objects.len() })
+}
+
+/// Intersection over union of each class over all frames of these videos, and their mean (VIP).
+pub fn class_score(pairs: &[(Vec<ClassMask>, &LabelledVideo)], num_classes: u8) -> f64 {
+    let [mut ours, mut theirs] = [Vec::new(), Vec::new()];
+    for (predicted, video) in pairs {
+        for (predicted, truth) in predicted.iter().zip(&video.masks) {
+            ours.extend_from_slice(&predicted.classes);
+            theirs.extend_from_slice(&truth.classes);
+        }
+    }
+    mean_of_numbers(&class_overlaps(&ours, &theirs, num_classes))
+}
+
+/// PCK of propagated key points against the video's own.
+pub fn key_point_scores(predicted: &KeyPoints, video: &LabelledVideo) -> KeyPointScores {
+    let LabelledPoints { points, visible } = &video.key_points;
+    let boxes = joint_boxes(points, visible);
+    let scores = correct_key_points((predicted, points), (visible, &boxes), &[0.1, 0.2]);
+    let [within_tenth, within_fifth] = [0, 1].map(|idx| scores.get(idx).copied().unwrap_or(f64::NAN));
+    KeyPointScores { within_tenth, within_fifth }
+}
+
+/// `[rows * columns, C]` a frame.
+fn propagate(
+    encoder: &ProbeEncoder,
+    video: &LabelledVideo,
+    (labels, num_classes): (&[f32], usize),
+    (grid, recipe): ([usize; 2], PropagationRecipe),
+) -> Result<Vec<Vec<f32>>, ModelsError> {
+    let features = encoder.features(&video.frames, grid)?;
+    let features = VideoFeatures { values: &features.tokens, rows: grid[0], columns: grid[1], dim: features.dim };
+    let frames = propagate_labels(features, (labels, num_classes), recipe);
+    Ok(frames.into_iter().map(|frame| frame.labels).collect())
+}
+
+/// A Gaussian around the nearest cell, in a window of three deviations (videowalk's `draw_labelmap_np`).
+fn draw_point(labels: &mut [f32], (grid, num_classes, class): ([usize; 2], usize, usize), [x, y]: [f64; 2]) {
+    let reach = 3.0 * POINT_SIGMA;
+    let size = (6.0 * POINT_SIGMA + 1.0) as i64;
+    let [left, top] = [x - reach, y - reach].map(|place| place as i64);
+    for (down, across) in (0..size).flat_map(|down| (0..size).map(move |across| (down, across))) {
+        let [row, column] = [top + down, left + across];
+        if row < 0 || column < 0 || row >= grid[0] as i64 || column >= grid[1] as i64 {
+            continue;
+        }
+        let [off_x, off_y] = [across, down].map(|place| (place - size / 2) as f64);
+        let value = (-(off_x * off_x + off_y * off_y) / (2.0 * POINT_SIGMA * POINT_SIGMA)).exp();
+        if let Some(slot) = labels.get_mut((row as usize * grid[1] + column as usize) * num_classes + class) {
+            *slot = value as f32;
+        }
+    }
+}
+
+fn nothing_to_carry(video: &LabelledVideo, what: &str) -> ModelsError {
+    ModelsError::Training(format!("video {}: has no {what} to carry through it", video.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use foresee_firmware_config::PixelEncoding;
+    use foresee_runtime::Frame;
+
+    use super::*;
+    use crate::labels::Protocol;
+    use crate::recipe::Recipe;
+
+    const RECIPE: PropagationRecipe = PropagationRecipe {
+        protocol: Protocol::SquareWindow,
+        num_nearest: 3,
+        num_last_frames: 3,
+        radius: Some(8),
+        temperature: 0.1,
+    };
+
+    /// A bright square of 16 pixels, one patch further each frame; its centre is the one key point.
+    fn moving_square(num_frames: usize) -> LabelledVideo {
+        let mut video = LabelledVideo { num_classes: 2, ..LabelledVideo::default() };
+        let mut centres = Vec::new();
+        for frame_idx in 0..num_frames {
+            let left = 8 * frame_idx;
+            let mut frame = Frame::black(64, 32, PixelEncoding::Rgb8);
+            let mut mask = ClassMask { width: 64, classes: vec![0; 64 * 32] };
+            for (row, column) in (8..24).flat_map(|row| (left..left + 16).map(move |column| (row, column))) {
+                let pixel = row * 64 + column;
+                mask.classes[pixel] = 1;
+                // Each quarter of the square has its own look, so that patches can be told apart.
+                let look = [200, 90 * u8::from(column - left < 8), 90 * u8::from(row < 16)];
+                frame.data[3 * pixel..3 * pixel + 3].copy_from_slice(&look);
+            }
+            centres.push([left as f64 + 8.0, 16.0]);
+            video.frames.push(frame);
+            video.masks.push(mask);
+        }
+        video.key_points.points.places = vec![centres];
+        video.key_points.visible = vec![vec![true; num_frames]];
+        video
+    }
+
+    #[test]
+    fn raw_pixels_follow_what_keeps_its_look() {
+        let recipe = Recipe::load("mae-64").expect("a recipe");
+        let encoder = ProbeEncoder::raw_pixels("pixels", &recipe);
+        let video = moving_square(5);
+        let masks = propagate_masks(&encoder, &video, ([4, 8], RECIPE)).expect("carries");
+        assert_eq!([masks[4].width, masks[4].height()], [64, 32]);
+        let scores = mask_scores(&masks, &video).expect("scores");
+        assert!(scores.j > 0.7 && scores.num_objects == 1, "{scores:?}");
+        let mut still = video.clone();
+        still.masks = vec![video.masks[0].clone(); 5];
+        assert!(mask_scores(&still.masks, &video).expect("scores").j < 0.4);
+        let points = propagate_key_points(&encoder, &video, ([4, 8], RECIPE)).expect("carries");
+        let [x, y] = points.places[0][4];
+        assert!((x - 40.0).abs() < 8.0 && (y - 16.0).abs() < 8.0, "{points:?}");
+    }
+
+    #[test]
+    fn a_perfect_prediction_scores_full_and_nothing_is_said() {
+        let video = moving_square(4);
+        let scores = mask_scores(&video.masks, &video).expect("scores");
+        assert!((scores.j - 1.0).abs() < 1e-12 && (scores.f - 1.0).abs() < 1e-12);
+        assert!((class_score(&[(video.masks.clone(), &video)], 2) - 1.0).abs() < 1e-12);
+        let encoder = ProbeEncoder::raw_pixels("pixels", &Recipe::load("mae-64").expect("a recipe"));
+        let error = propagate_masks(&encoder, &LabelledVideo::default(), ([4, 8], RECIPE)).expect_err("no mask");
+        assert!(error.to_string().contains("no mask"), "{error}");
+    }
+
+    #[test]
+    fn a_first_point_lies_on_its_nearest_cell() {
+        let mut labels = vec![0.0; 25 * 2];
+        draw_point(&mut labels, ([5, 5], 2, 1), [2.4, 0.6]);
+        let largest = labels.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(idx, _)| idx);
+        assert_eq!(largest, Some((5 + 2) * 2 + 1));
+    }
+}
