@@ -15,6 +15,8 @@ mod faults;
 mod import;
 #[cfg(feature = "train")]
 mod pretrain;
+#[cfg(feature = "train")]
+mod probe;
 #[cfg(feature = "sim")]
 mod record;
 mod replay;
@@ -54,6 +56,9 @@ pub(crate) enum Verb {
     /// Pretrain an encoder on recorded frames, by a recipe.
     #[cfg(feature = "train")]
     Pretrain(pretrain::Arguments),
+    /// Probe frozen features: label propagation, k-NN, linear maps, beside raw pixels and a random encoder.
+    #[cfg(feature = "train")]
+    Probe(probe::Arguments),
     /// Train a policy on frozen features.
     #[cfg(feature = "train")]
     Train(train::Arguments),
@@ -95,6 +100,8 @@ impl Verb {
             Self::Record(arguments) => record::act(&arguments),
             #[cfg(feature = "train")]
             Self::Pretrain(arguments) => pretrain::act(&arguments),
+            #[cfg(feature = "train")]
+            Self::Probe(arguments) => probe::act(&arguments),
             #[cfg(feature = "train")]
             Self::Train(arguments) => train::act(&arguments),
             #[cfg(feature = "train")]

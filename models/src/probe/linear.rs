@@ -46,7 +46,7 @@ pub fn classify_linearly(train: &Samples, test: &Samples) -> Result<f64, ModelsE
 }
 
 /// For each target, 1 less the squared error over the variance, on the samples.
-pub(super) fn explained_variance(predictions: &[f32], samples: &Samples) -> Vec<f64> {
+pub fn explained_variance(predictions: &[f32], samples: &Samples) -> Vec<f64> {
     let num_targets = samples.num_targets;
     let column = |values: &[f32], target: usize| -> Vec<f64> {
         values.iter().skip(target).step_by(num_targets).map(|value| f64::from(*value)).collect()
@@ -267,10 +267,13 @@ mod tests {
 
     #[test]
     fn more_features_than_samples_do_and_too_few_samples_are_refused() {
-        let mut wide = samples(40, 3);
-        wide.features = normals(&mut generator(4, Stream::Preview, [0, 0]), 40 * 300);
-        wide.dim = 300;
-        assert!(linear_probe(&wide, &wide).expect("fits").explained[0] > 0.5);
+        // Each feature 25 times over: 300 of them for 60 samples.
+        let widen = |samples: Samples| {
+            let features = samples.features.chunks_exact(12).flat_map(|row| row.repeat(25)).collect();
+            Samples { features, dim: 300, ..samples }
+        };
+        let probe = linear_probe(&widen(samples(60, 3)), &widen(samples(30, 4))).expect("fits");
+        assert!(probe.explained[0] > 0.99, "{probe:?}");
         assert!(linear_probe(&samples(9, 1), &samples(9, 2)).is_err());
     }
 }
