@@ -110,7 +110,11 @@ fn set_steps(recipe: &mut Recipe, tflop: f64) -> anyhow::Result<()> {
     let step_tflop = recipe_cost(recipe).step_gflops * recipe.optimiser.batch_size as f64 / 1000.0;
     let steps = (tflop / step_tflop).round() as usize;
     if steps < 10 {
-        bail!("--compute {tflop}: recipe {} makes {steps} steps of it; give at least {:.2}", recipe.name, 10.0 * step_tflop);
+        bail!(
+            "--compute {tflop}: recipe {} makes {steps} steps of it; give at least {:.2}",
+            recipe.name,
+            10.0 * step_tflop
+        );
     }
     recipe.optimiser.steps = steps;
     recipe.optimiser.warm_up_steps = steps / 10;

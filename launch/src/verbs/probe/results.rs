@@ -355,12 +355,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn clips<'b>(
-        &self,
-        task: &'b str,
-        (seeds, num_frames): (std::ops::Range<u64>, usize),
-    ) -> ClipOptions<'b> {
-        ClipOptions { task, native: places::native(), size: self.plan.render_size, num_frames, seeds, labels: Labels::None }
+    fn clips<'b>(&self, task: &'b str, (seeds, num_frames): (std::ops::Range<u64>, usize)) -> ClipOptions<'b> {
+        ClipOptions {
+            task,
+            native: places::native(),
+            size: self.plan.render_size,
+            num_frames,
+            seeds,
+            labels: Labels::None,
+        }
     }
 
     /// One video of each of two tasks with every method's labels: `<out>.png` and `propagation-<n>.png` in the work folder.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foresee_policies::mean_and_half_width;
+use foresee_runtime::mean_and_half_width;
 use serde::{Deserialize, Serialize};
 
 /// How intervals are made.

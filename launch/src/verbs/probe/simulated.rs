@@ -1,8 +1,8 @@
 //! Probes on rendered clips: label propagation of bodies and key points, joint positions by k-NN and by a linear map.
 
 use foresee_models::{
-    ClassMask, KeyPoints, LabelledVideo, ProbeEncoder, PropagationRecipe, Protocol, Samples, explained_variance, key_point_scores, linear_probe, mask_scores,
-    predict_by_nearest, propagate_key_points, propagate_masks,
+    ClassMask, KeyPoints, LabelledVideo, ProbeEncoder, PropagationRecipe, Protocol, Samples, explained_variance,
+    key_point_scores, linear_probe, mask_scores, predict_by_nearest, propagate_key_points, propagate_masks,
 };
 
 use super::clips::Clip;
@@ -105,11 +105,7 @@ struct Sides {
     tokens: Samples,
 }
 
-fn samples(
-    encoder: &ProbeEncoder,
-    clips: &[Clip],
-    (grid, is_turning): ([usize; 2], &[bool]),
-) -> anyhow::Result<Sides> {
+fn samples(encoder: &ProbeEncoder, clips: &[Clip], (grid, is_turning): ([usize; 2], &[bool])) -> anyhow::Result<Sides> {
     let mut sides = Sides::default();
     for clip in clips {
         let features = encoder.features(&clip.video.frames, grid)?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use foresee_models::FuturePsnr;
-use foresee_policies::mean_and_half_width;
+use foresee_runtime::mean_and_half_width;
 use foresee_runtime::write_atomically;
 
 use super::methods::METHODS;
@@ -200,7 +200,8 @@ fn futures(page: &mut String, units: &[Unit]) {
         let _ = writeln!(page, "| {name} | {} |", Score::of(&values).text(2));
     }
     page.push_str("\nExpected: posterior > prior > deterministic.\n\n");
-    let compared = [("posterior - prior", 0, 1), ("prior - deterministic", 1, 3), ("mean of priors - deterministic", 2, 3)];
+    let compared =
+        [("posterior - prior", 0, 1), ("prior - deterministic", 1, 3), ("mean of priors - deterministic", 2, 3)];
     for (name, better, worse) in compared {
         let [Some(better), Some(worse)] = [rows.get(better), rows.get(worse)] else { continue };
         let [better, worse] = [better, worse].map(|(method, _, pick)| picked(method, *pick));
@@ -215,7 +216,12 @@ fn futures(page: &mut String, units: &[Unit]) {
             _ if mean + half_width < 0.0 => "**does not hold**",
             _ => "cannot be told",
         };
-        let _ = writeln!(page, "- {name}: {mean:+.2} dB ({:+.2} to {:+.2}): {verdict}", mean - half_width, mean + half_width);
+        let _ = writeln!(
+            page,
+            "- {name}: {mean:+.2} dB ({:+.2} to {:+.2}): {verdict}",
+            mean - half_width,
+            mean + half_width
+        );
     }
 }
 
