@@ -9,7 +9,8 @@ use crate::plots::{Series, histogram, per_episode};
 use crate::result::{Millis, Returns, RunResult};
 use foresee_runtime::write_atomically;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}\
+/// The look of every report.
+pub(crate) const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}\
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}td,th{padding:.25em .9em .25em 0;\
 text-align:left;border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}.good{color:#17703a}code{font-size:.92em}\
 img.film{width:100%;image-rendering:pixelated}img.episode{width:256px;image-rendering:pixelated}svg{max-width:100%;height:auto}";
@@ -133,6 +134,7 @@ fn account(result: &RunResult) -> String {
     html
 }
 
-fn escape(text: &str) -> String {
+/// Text as HTML.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -47,11 +47,10 @@ pub use parameters::{Parameter, ParameterSpec, Parameters, Start, parameter_spec
 pub use positions::{Stretch, interpolate_positions, sin_cos_table};
 pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, pretrain, save_reconstructions};
 pub use probe::{
-    ClassMask, FuturePsnr, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo, LinearProbe, MaskScores,
-    NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource, class_score,
-    classify_by_nearest, classify_linearly, davis_2017, explained_variance, future_psnr, jhmdb, key_point_scores,
-    labelled_images, linear_probe, mask_scores, predict_by_nearest, propagate_key_points, propagate_masks,
-    save_propagation, vip,
+    ClassCounts, ClassMask, FuturePsnr, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo, LinearProbe,
+    MaskScores, NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource, classify_by_nearest,
+    classify_linearly, davis_2017, explained_variance, future_psnr, jhmdb, key_point_scores, labelled_images,
+    linear_probe, mask_scores, predict_by_nearest, propagate_key_points, propagate_masks, save_propagation, vip,
 };
 pub use recipe::{
     BlockKind, DataRecipe, DecoderRecipe, EncoderRecipe, EncodingRecipe, LatentRecipe, MaskRule, MemoryRecipe,

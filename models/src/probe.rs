@@ -31,7 +31,7 @@ pub use self::nearest::{NEAREST_TEMPERATURE, NUM_NEAREST, classify_by_nearest, p
 pub(crate) use self::nearest::{dot, unit_rows};
 pub use self::picture::save_propagation;
 pub use self::propagation::{
-    KeyPointScores, MaskScores, class_score, key_point_scores, mask_scores, propagate_key_points, propagate_masks,
+    ClassCounts, KeyPointScores, MaskScores, key_point_scores, mask_scores, propagate_key_points, propagate_masks,
 };
 pub use self::vip::{VIP_CLASSES, vip};
 

@@ -4,8 +4,7 @@ use super::{ClassMask, LabelledPoints, LabelledVideo, ProbeEncoder};
 use crate::error::ModelsError;
 use crate::labels::{PropagationRecipe, VideoFeatures, key_points, label_pixels, propagate_labels};
 use crate::scores::{
-    BinaryMask, KeyPoints, boundary_accuracy, class_overlaps, correct_key_points, joint_boxes, mean_of_numbers,
-    region_similarity,
+    BinaryMask, KeyPoints, boundary_accuracy, correct_key_points, joint_boxes, mean_of_numbers, region_similarity,
 };
 
 /// Standard deviation of a key point's first label, in patches (videowalk).
@@ -124,16 +123,41 @@ pub fn mask_scores(predicted: &[ClassMask], video: &LabelledVideo) -> Option<Mas
     (!objects.is_empty()).then(|| MaskScores { j: mean(0), f: mean(1), num_objects: objects.len() })
 }
 
-/// Intersection over union of each class over all frames of these videos, and their mean (VIP).
-pub fn class_score(pairs: &[(Vec<ClassMask>, &LabelledVideo)], num_classes: u8) -> f64 {
-    let [mut ours, mut theirs] = [Vec::new(), Vec::new()];
-    for (predicted, video) in pairs {
+/// Pixels of each class over any number of frames: one histogram, as VIP is scored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// For each class: pixels that both call so, pixels that either does.
+    counts: Vec<[u64; 2]>,
+}
+
+impl ClassCounts {
+    /// Nothing counted yet.
+    pub fn new(num_classes: u8) -> Self {
+        Self { counts: vec![[0; 2]; usize::from(num_classes)] }
+    }
+
+    /// Counts a video's frames; true classes beyond the number of classes are left out.
+    pub fn add(&mut self, predicted: &[ClassMask], video: &LabelledVideo) {
         for (predicted, truth) in predicted.iter().zip(&video.masks) {
-            ours.extend_from_slice(&predicted.classes);
-            theirs.extend_from_slice(&truth.classes);
+            for (ours, theirs) in predicted.classes.iter().zip(&truth.classes) {
+                if usize::from(*theirs) >= self.counts.len() {
+                    continue;
+                }
+                for class in [ours, theirs].iter().take(if ours == theirs { 1 } else { 2 }) {
+                    if let Some([both, either]) = self.counts.get_mut(usize::from(**class)) {
+                        *either += 1;
+                        *both += u64::from(ours == theirs);
+                    }
+                }
+            }
         }
     }
-    mean_of_numbers(&class_overlaps(&ours, &theirs, num_classes))
+
+    /// Mean intersection over union of the classes that occur.
+    pub fn mean_overlap(&self) -> f64 {
+        let overlap = |[both, either]: &[u64; 2]| if *either == 0 { f64::NAN } else { *both as f64 / *either as f64 };
+        mean_of_numbers(&self.counts.iter().map(overlap).collect::<Vec<f64>>())
+    }
 }
 
 /// PCK of propagated key points against the video's own.
@@ -188,6 +212,7 @@ mod tests {
     use super::*;
     use crate::labels::Protocol;
     use crate::recipe::Recipe;
+    use crate::scores::class_overlaps;
 
     const RECIPE: PropagationRecipe = PropagationRecipe {
         protocol: Protocol::SquareWindow,
@@ -243,7 +268,15 @@ mod tests {
         let video = moving_square(4);
         let scores = mask_scores(&video.masks, &video).expect("scores");
         assert!((scores.j - 1.0).abs() < 1e-12 && (scores.f - 1.0).abs() < 1e-12);
-        assert!((class_score(&[(video.masks.clone(), &video)], 2) - 1.0).abs() < 1e-12);
+        let mut counts = ClassCounts::new(2);
+        counts.add(&video.masks, &video);
+        assert!((counts.mean_overlap() - 1.0).abs() < 1e-12);
+        let late: Vec<ClassMask> = video.masks.iter().skip(1).cloned().collect();
+        let mut counts = ClassCounts::new(2);
+        counts.add(&late, &video);
+        let joined = |masks: &[ClassMask]| masks.iter().flat_map(|mask| mask.classes.clone()).collect::<Vec<u8>>();
+        let wanted = mean_of_numbers(&class_overlaps(&joined(&late), &joined(&video.masks[..3]), 2));
+        assert!((counts.mean_overlap() - wanted).abs() < 1e-12 && wanted < 0.9);
         let encoder = ProbeEncoder::raw_pixels("pixels", &Recipe::load("mae-64").expect("a recipe"));
         let error = propagate_masks(&encoder, &LabelledVideo::default(), ([4, 8], RECIPE)).expect_err("no mask");
         assert!(error.to_string().contains("no mask"), "{error}");

@@ -14,6 +14,9 @@ const FRAME_SECONDS: f64 = 0.04;
 /// Control steps that are played before the first frame, so that clips do not all begin at rest.
 const LEAD_IN_STEPS: usize = 10;
 
+/// Pixels that the middle of some part of a body leaves its first place by, for the body to count as moving.
+const LEAST_MOTION: f64 = 6.0;
+
 /// Which videos.
 #[derive(Clone, Debug)]
 pub(crate) struct ClipOptions<'a> {
@@ -32,11 +35,18 @@ pub(crate) struct ClipOptions<'a> {
 pub(crate) enum Labels {
     /// Nothing.
     None,
-    /// Masks and key points. A body counts as an object when its part of the first frame has at least this many pixels.
+    /// Masks and key points. A body counts as an object when it moves and its part of the first frame has at least this many pixels.
     Objects {
         /// Pixels.
         least_pixels: usize,
     },
+}
+
+impl Labels {
+    /// One and a half patches of 8 pixels.
+    pub(crate) const LEAST_PIXELS: usize = 96;
+    /// Masks and key points of what is large enough to be followed.
+    pub(crate) const OBJECTS: Self = Self::Objects { least_pixels: Self::LEAST_PIXELS };
 }
 
 /// A video with its joints.
@@ -142,7 +152,17 @@ impl Shot {
         Ok(())
     }
 
-    /// Bodies that are large enough in the first frame become classes; the middles of their geoms become key points, which count
+    /// Whether anything of a body leaves its place in the picture: what stands still is followed by doing nothing.
+    fn moves(&self, body: usize) -> bool {
+        let num_geoms = self.geoms.first().map_or(0, Vec::len);
+        (0..num_geoms).any(|geom| {
+            let mut places = self.geoms.iter().filter_map(|geoms| geoms.get(geom)).filter(|(of, _)| *of == body);
+            let Some((_, Some([first_x, first_y]))) = places.next().copied() else { return false };
+            places.filter_map(|(_, place)| *place).any(|[x, y]| (x - first_x).hypot(y - first_y) > LEAST_MOTION)
+        })
+    }
+
+    /// Bodies that are large enough in the first frame and move become classes; the middles of their geoms become key points, which count
     /// where their own body is what the camera sees.
     fn name_objects(&mut self, least_pixels: usize) {
         let Some(first) = self.bodies.first() else { return };
@@ -151,8 +171,8 @@ impl Shot {
         first.iter().for_each(|body| sizes.get_mut(*body).into_iter().for_each(|size| *size += 1));
         let mut classes = vec![0_u8; num_bodies];
         let mut num_classes = 1_u8;
-        for (class, size) in classes.iter_mut().zip(&sizes).skip(1) {
-            if *size >= least_pixels && num_classes < u8::MAX {
+        for (body, (class, size)) in classes.iter_mut().zip(&sizes).enumerate().skip(1) {
+            if *size >= least_pixels && num_classes < u8::MAX && self.moves(body) {
                 *class = num_classes;
                 num_classes += 1;
             }

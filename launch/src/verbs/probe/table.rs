@@ -88,9 +88,9 @@ fn conditions(page: &mut String, facts: &Facts<'_>) {
         learning rate, batch 16; pairs are 2 to 16 frames apart. Masks, crops, noise, losses and weights are each recipe's own, but for \
         CropMAE's ratio (0.98 in place of 0.985: one of 64 patches must stay).\n\n\
         Tasks: {tasks}. Probed on {} other videos of each, of {} frames at 128 x 128 (a grid of 16 x 16 patches, positions stretched as \
-        DINO does): the bodies of the first frame are followed by RSP's DAVIS command (7 nearest, first and last 30 frames, radius 30, \
+        DINO does): bodies of the first frame that move are followed by RSP's DAVIS command (7 nearest, first and last 30 frames, radius 30, \
         temperature 0.1), key points (middles of geoms) by CropMAE's JHMDB one (7, 20, 20, 0.7). Joints: explained variance of the driven \
-        joints' positions on other episodes ({} clips to learn from, {} asked, of the first four tasks), by ridge regression and by 20 \
+        joints' positions on other episodes ({} clips of each task to learn from, {} asked), by ridge regression and by 20 \
         neighbours. A seed is of first weights, of all draws and of the probed videos; intervals are over seeds ({INTERVAL}).\n",
         revisions.join(", "),
         units.len(),
@@ -134,7 +134,7 @@ fn picture(page: &mut String, path: &Path) {
         let rows: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
         let _ = write!(
             page,
-            "\n![propagated labels]({name})\n\nOne walker video of seed 0. Rows: exact labels, then {}. The first column is given.\n",
+            "\n![propagated labels]({name})\n\nOne Meta-World video of seed 0. Rows: exact labels, then {}. The first column is given.\n",
             rows.join(", ")
         );
     }

@@ -1,0 +1,266 @@
+//! `foresee probe davis|vip|jhmdb|images`: the published protocols, on data sets in their own folders.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use foresee_models::{
+    ClassCounts, ClassMask, KeyPoints, LabelledVideo, ProbeEncoder, PropagationRecipe, VIP_CLASSES, VideoSource,
+    classify_by_nearest, classify_linearly, davis_2017, jhmdb, key_point_scores, labelled_images, mask_scores,
+    propagate_key_points, propagate_masks, save_propagation, vip,
+};
+
+use super::run::{ProbeArguments, Subject, square_grid};
+use super::scores::{Gathered, ProbeResult};
+use super::simulated::{DISC, SQUARE};
+use crate::progress::bar;
+use crate::stop;
+
+/// CropMAE's for VIP: as for JHMDB with ten nearest.
+const VIP_DISC: PropagationRecipe = PropagationRecipe { num_nearest: 10, ..DISC };
+/// Sides of frames are multiples of this, in pixels (both published evaluations).
+const SIDE_STEP: usize = 64;
+
+/// Arguments of the probes on a data set of videos.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The data set's folder.
+    folder: PathBuf,
+    #[command(flatten)]
+    probe: ProbeArguments,
+    /// Seeds of the random encoder.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    seeds: u64,
+    /// Settings of label propagation [default: rsp for DAVIS, cropmae for VIP and JHMDB, as published]
+    #[arg(long, value_enum)]
+    protocol: Option<ProtocolArgument>,
+    /// Pixels: the short side (DAVIS), the long one (VIP), both (JHMDB, images) [default: 480, 880, 320, what the encoder was trained on]
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+    /// Probe only the first so many videos.
+    #[arg(long, value_name = "N")]
+    first: Option<usize>,
+}
+
+/// The two published settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProtocolArgument {
+    /// DINO's and RSP's: square window, temperature 0.1.
+    Rsp,
+    /// Videowalk's and CropMAE's: disc, temperature 0.7.
+    Cropmae,
+}
+
+/// Which data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DataSet {
+    Davis,
+    Vip,
+    Jhmdb,
+}
+
+impl DataSet {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Davis => "davis",
+            Self::Vip => "vip",
+            Self::Jhmdb => "jhmdb",
+        }
+    }
+
+    fn videos(self, arguments: &Arguments) -> anyhow::Result<Vec<VideoSource>> {
+        let mut videos = match self {
+            Self::Davis => davis_2017(&arguments.folder)?,
+            Self::Vip => vip(&arguments.folder)?,
+            Self::Jhmdb => jhmdb(&arguments.folder)?,
+        };
+        videos.truncate(arguments.first.unwrap_or(usize::MAX));
+        if videos.is_empty() {
+            bail!("--first 0: give at least 1");
+        }
+        Ok(videos)
+    }
+
+    fn recipe(self, protocol: Option<ProtocolArgument>) -> PropagationRecipe {
+        match (self, protocol) {
+            (Self::Davis, None) | (_, Some(ProtocolArgument::Rsp)) => SQUARE,
+            (Self::Vip, _) => VIP_DISC,
+            (Self::Davis | Self::Jhmdb, _) => DISC,
+        }
+    }
+
+    /// Patches down and across of a video's frames.
+    fn grid(self, video: &LabelledVideo, (size, patch): (Option<usize>, usize)) -> anyhow::Result<[usize; 2]> {
+        let frame = video.frames.first();
+        let [height, width] = frame.map_or([1.0; 2], |frame| [f64::from(frame.height), f64::from(frame.width)]);
+        let (long, short) = (width.max(height), width.min(height));
+        let sides = match self {
+            Self::Davis => {
+                let short_side = size.unwrap_or(480) as f64;
+                [height, width].map(|side| if side > short { side * short_side / short } else { short_side })
+            }
+            Self::Vip => [height, width].map(|side| side * size.unwrap_or(880) as f64 / long),
+            Self::Jhmdb => return square_grid(size.unwrap_or(320), patch),
+        };
+        let step = if SIDE_STEP.is_multiple_of(patch) { SIDE_STEP } else { patch };
+        // The short side of DAVIS is taken as it is.
+        let exact = |side: f64| side as usize / patch;
+        let floored = |side: f64| side as usize / step * step / patch;
+        let is_short = |side: f64| self == Self::Davis && (side - size.unwrap_or(480) as f64).abs() < 0.5;
+        let grid = sides.map(|side| if is_short(side) { exact(side) } else { floored(side) });
+        if grid.contains(&0) {
+            bail!("{}: its frames of {width}x{height} pixels are too small; give a larger --size", video.name);
+        }
+        Ok(grid)
+    }
+}
+
+/// Probes a data set of videos; Ctrl-C leaves what is done.
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let stop = stop::flag()?;
+    let videos = data_set.videos(arguments)?;
+    let mut subjects = arguments.probe.subjects()?;
+    let recipe = data_set.recipe(arguments.protocol);
+    let progress = bar(videos.len() as u64);
+    let mut pairs: Vec<Gathered> = subjects.iter().map(|_| Gathered::default()).collect();
+    let mut counts = vec![vec![ClassCounts::new(VIP_CLASSES); arguments.seeds as usize]; subjects.len()];
+    let mut rows = Vec::new();
+    let mut num_done = 0;
+    let mut first = None;
+    for source in &videos {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let video = source.load()?;
+        for ((subject, gathered), counts) in subjects.iter().zip(&mut pairs).zip(&mut counts) {
+            let mut of_video = Gathered::default();
+            for (seed, counts) in subject.seeds(arguments.seeds).zip(counts) {
+                let encoder = subject.encoder(seed);
+                let grid = data_set.grid(&video, (arguments.size, encoder.patch_size()))?;
+                let (scores, labels) = score(data_set, (&encoder, &video), (grid, recipe))?;
+                of_video.extend(scores);
+                counts.add(&labels.0, &video);
+                if num_done == 0 && seed == 0 {
+                    rows.push(labels);
+                }
+            }
+            of_video.means().iter().for_each(|(name, value)| gathered.add(name, *value));
+        }
+        num_done += 1;
+        first.get_or_insert(video);
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let Some(first) = first else { bail!("interrupted before a video was whole") };
+    save_propagation(&first, &rows, &arguments.probe.out.join("labels-0.png"))?;
+    for ((subject, mut gathered), counts) in subjects.iter_mut().zip(pairs).zip(&counts) {
+        if data_set == DataSet::Vip {
+            // The published number: one histogram over all frames of all videos.
+            let of_seeds = subject.seeds(arguments.seeds).zip(counts);
+            of_seeds.for_each(|(_, counts)| gathered.add("mIoU", 100.0 * counts.mean_overlap()));
+        }
+        subject.extend(gathered);
+    }
+    let settings = [
+        ("label propagation", format!("{recipe:?}")),
+        ("videos", format!("{num_done} of {}", videos.len())),
+        ("random encoder", format!("mean over {} seeds for each video", arguments.seeds)),
+    ];
+    let result = ProbeResult {
+        probe: data_set.name().to_owned(),
+        data: vec![arguments.folder.display().to_string()],
+        seeds: (0..arguments.seeds).collect(),
+        values_over: "videos".to_owned(),
+        settings: settings.into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
+        interrupted: num_done < videos.len(),
+        ..ProbeResult::default()
+    };
+    arguments.probe.finish(result, subjects)?;
+    Ok(if stop.load(Ordering::Relaxed) { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+type Labels = (Vec<ClassMask>, KeyPoints);
+
+fn score(
+    data_set: DataSet,
+    (encoder, video): (&ProbeEncoder, &LabelledVideo),
+    how: ([usize; 2], PropagationRecipe),
+) -> anyhow::Result<(Gathered, Labels)> {
+    let mut gathered = Gathered::default();
+    if data_set == DataSet::Jhmdb {
+        let points = propagate_key_points(encoder, video, how)?;
+        let scores = key_point_scores(&points, video);
+        gathered.add("PCK@0.1", scores.within_tenth);
+        gathered.add("PCK@0.2", scores.within_fifth);
+        return Ok((gathered, (Vec::new(), points)));
+    }
+    let masks = propagate_masks(encoder, video, how)?;
+    if data_set == DataSet::Vip {
+        let mut counts = ClassCounts::new(VIP_CLASSES);
+        counts.add(&masks, video);
+        gathered.add("mIoU of a video", 100.0 * counts.mean_overlap());
+    } else if let Some(scores) = mask_scores(&masks, video) {
+        gathered.add("J", 100.0 * scores.j);
+        gathered.add("F", 100.0 * scores.f);
+        gathered.add("J&F", 50.0 * (scores.j + scores.f));
+    }
+    Ok((gathered, (masks, KeyPoints::default())))
+}
+
+/// `foresee probe images`: classes of still images by k-NN and by a linear map.
+///
+/// # Errors
+/// One line that names what is wrong and the fix.
+pub(crate) fn act_on_images(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let stop = stop::flag()?;
+    let images = labelled_images(&arguments.folder)?;
+    let mut subjects = arguments.probe.subjects()?;
+    for subject in &mut subjects {
+        let gathered = classify(subject, (&images, arguments), &stop)?;
+        subject.extend(gathered);
+    }
+    let counts = (images.train.len(), images.test.len(), images.classes.len());
+    let settings = BTreeMap::from([
+        ("images".to_owned(), format!("{} to learn from, {} asked, {} classes", counts.0, counts.1, counts.2)),
+        ("k-NN".to_owned(), "20 neighbours by cosine, votes exp(cosine / 0.07)".to_owned()),
+    ]);
+    let result = ProbeResult {
+        probe: "images".to_owned(),
+        data: vec![arguments.folder.display().to_string()],
+        seeds: (0..arguments.seeds).collect(),
+        values_over: "seeds of the random encoder".to_owned(),
+        settings,
+        ..ProbeResult::default()
+    };
+    arguments.probe.finish(result, subjects)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn classify(
+    subject: &Subject,
+    (images, arguments): (&foresee_models::LabelledImages, &Arguments),
+    stop: &AtomicBool,
+) -> anyhow::Result<Gathered> {
+    let mut gathered = Gathered::default();
+    for seed in subject.seeds(arguments.seeds) {
+        if stop.load(Ordering::Relaxed) {
+            bail!("interrupted before every encoder was probed");
+        }
+        let encoder = subject.encoder(seed);
+        let grid = match arguments.size {
+            Some(size) => square_grid(size, encoder.patch_size())?,
+            None => subject.trained_grid(),
+        };
+        let train = images.samples(&images.train, (&encoder, grid))?;
+        let test = images.samples(&images.test, (&encoder, grid))?;
+        gathered.add("k-NN accuracy", 100.0 * classify_by_nearest(&train, &test));
+        gathered.add("linear accuracy", 100.0 * classify_linearly(&train, &test)?);
+    }
+    Ok(gathered)
+}
