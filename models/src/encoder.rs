@@ -8,6 +8,7 @@ use foresee_runtime::{EncoderInput, Features};
 use crate::blocks::{StackShape, run_blocks};
 use crate::checkpoint::{Checkpoint, load_tensors};
 use crate::error::ModelsError;
+use crate::export::weights_of_onnx;
 use crate::import::WEIGHTS_FORMAT;
 use crate::method::{patches_in_filter_order, read_values};
 use crate::parameters::Parameters;
@@ -44,11 +45,14 @@ pub struct EncoderWeights {
 }
 
 impl EncoderWeights {
-    /// From a checkpoint of `foresee pretrain` or a file of `foresee import`.
+    /// From a checkpoint of `foresee pretrain`, a file of `foresee import`, or an f32 ONNX file of `foresee export encoder` with its card.
     ///
     /// # Errors
-    /// [`ModelsError`] when the file is neither.
+    /// [`ModelsError`] when the file is none of them.
     pub fn load(path: &Path) -> Result<Self, ModelsError> {
+        if path.extension().is_some_and(|extension| extension == "onnx") {
+            return weights_of_onnx(path);
+        }
         let (tensors, facts) = load_tensors(path)?;
         if facts.get("format").is_none_or(|format| format != WEIGHTS_FORMAT) {
             let Checkpoint { recipe, parameters, place, .. } = Checkpoint::load(path)?;
@@ -131,7 +135,19 @@ impl TrainedEncoder {
     }
 
     /// `[N, 3, H, W]` -> `[N, class tokens + rows * columns, D]`: what `encode` computes, on any grid.
-    fn encode_grid(&self, images: Tensor<4>, [rows, columns]: [usize; 2]) -> Result<Tensor<3>, ModelsError> {
+    fn encode_grid(&self, images: Tensor<4>, grid: [usize; 2]) -> Result<Tensor<3>, ModelsError> {
+        let (x, rotations) = self.embed_grid(images, grid)?;
+        let EncoderRecipe { depth, heads, mlp_dim, .. } = self.encoder;
+        let shape = StackShape { depth, heads, mlp_dim, rotations };
+        self.weights.norm("norm", run_blocks(&self.weights, ("blocks", BlockKind::SelfOnly, shape), x, None)?)
+    }
+
+    /// What the first block sees, and the turns of rotary positions.
+    pub(crate) fn embed_grid(
+        &self,
+        images: Tensor<4>,
+        [rows, columns]: [usize; 2],
+    ) -> Result<(Tensor<3>, Option<[Rotation; 2]>), ModelsError> {
         let Self { encoder, weights, .. } = self;
         let [num_samples, ..] = images.dims();
         let [dim, num_class_tokens] = [encoder.dim, encoder.num_class_tokens()];
@@ -158,8 +174,12 @@ impl TrainedEncoder {
             let rotation = Rotation::new((&patches, patches.len()), [columns, head_dim], weights.device());
             [rotation.clone(), rotation]
         });
-        let shape = StackShape { depth: encoder.depth, heads: encoder.heads, mlp_dim: encoder.mlp_dim, rotations };
-        weights.norm("norm", run_blocks(weights, ("blocks", BlockKind::SelfOnly, shape), x, None)?)
+        Ok((x, rotations))
+    }
+
+    /// Its weights on the device.
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
     }
 }
 

@@ -1,60 +1,170 @@
-//! A checkpoint's encoder as an ONNX file and its card.
+//! A checkpoint's encoder as an ONNX file and its card, in f32, half precision or 8-bit integers, with its error on each engine.
+
+mod calibrate;
+mod engines;
+mod graph;
+mod read;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::{
-    CARD_FORMAT, EncoderInput, Golden, ModelCard, ModelKind, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxValue,
-    Provenance, TensorCard, TensorData, sha256_file, write_model,
+    CARD_FORMAT, EncoderInput, EngineOptions, Features, Frame, Golden, ModelCard, ModelKind, Preprocessor, Provenance,
+    TensorCard, TensorData, sha256_file, write_model,
 };
+use serde::{Deserialize, Serialize};
 
+use self::calibrate::{Smoothed, smooth};
+pub use self::engines::EngineCheck;
+use self::engines::check_engine;
+pub use self::graph::encoder_graph;
+use self::graph::{GraphPrecision, graph_in};
+pub(crate) use self::read::weights_of_onnx;
 use crate::encoder::{EncoderWeights, TrainedEncoder};
 use crate::error::ModelsError;
-use crate::frames::preprocessing_card;
-use crate::parameters::Parameters;
+use crate::frames::{FrameStore, preprocessing_card};
 use crate::random::{Stream, generator, normals};
-use crate::recipe::{EncoderRecipe, Positions};
+use crate::recipe::Recipe;
 
-/// Largest difference from the training framework that a card allows.
+/// Largest difference from the training framework that a card allows in f32.
 const GOLDEN_TOLERANCE: f32 = 1e-4;
+/// Lower precisions: this many times what the worst engine gave on the golden input, for processors that round otherwise.
+const TOLERANCE_MARGIN: f32 = 2.0;
+/// Lower precisions where no engine ran: features are of size 1 after the final norm.
+const UNMEASURED_TOLERANCE: f32 = 1.0;
 /// The seed of the golden input.
 const GOLDEN_SEED: u64 = 20_261_120;
+/// Frames that 8-bit ranges are calibrated on.
+const NUM_CALIBRATION: usize = 32;
+/// Frames that engines are compared on, besides the golden input.
+const NUM_COMPARED: usize = 8;
+
+/// What the exported graph computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit float.
+    #[default]
+    F32,
+    /// 16-bit float; LayerNorm, softmax, GELU and the residual sum in f32; inputs and outputs are f32.
+    F16,
+    /// Matrix products with weights in 8-bit integers, activations scaled at run time; the rest in f32.
+    Int8,
+}
 
 /// How to export.
 #[derive(Clone, Debug)]
 pub struct ExportOptions {
-    /// What `foresee pretrain` or `foresee import` wrote.
+    /// What `foresee pretrain` or `foresee import` wrote, or an f32 ONNX file of this exporter with its card beside it.
     pub checkpoint: PathBuf,
     /// The `.onnx` to write; the card goes beside it.
     pub output: PathBuf,
     /// For people, such as `mae-64`.
     pub name: String,
-    /// What made it. The recipe and, unless given, the seed are filled in.
+    /// What made it. The recipe and, unless given, the seed are filled in; results gain precision and errors.
     pub provenance: Provenance,
+    /// What it computes in.
+    pub precision: Precision,
+    /// Logs whose frames 8-bit ranges are calibrated on, and every precision is compared on; without them, the golden input alone.
+    pub calibration: Vec<PathBuf>,
+    /// Engines that are compared with the training framework.
+    pub engines: Vec<EngineOptions>,
+}
+
+/// What a card's `provenance.results` says of an export.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExportResults {
+    /// What the graph computes in.
+    pub precision: Precision,
+    /// Frames that 8-bit ranges were calibrated on.
+    pub calibration_frames: usize,
+    /// One an engine.
+    pub engines: Vec<EngineCheck>,
 }
 
 /// Writes `<output>` and its card: input `image` `[B, 3, S, S]`, outputs `tokens` `[B, N, D]` and `cls` `[B, D]`. The card's golden
-/// output is what the training framework computes.
+/// output is what the training framework computes, in f32.
 ///
 /// # Errors
 /// [`ModelsError`] when the checkpoint is none or the files cannot be written; nothing is left half-written.
 pub fn export(options: &ExportOptions) -> Result<ModelCard, ModelsError> {
     let weights = EncoderWeights::load(&options.checkpoint)?;
+    let trained = TrainedEncoder::new(&weights.recipe, &weights.parameters);
+    let frames = calibration_inputs(&options.calibration, &weights.recipe)?;
+    let smoothed = match options.precision {
+        Precision::Int8 if !frames.is_empty() => Some(smooth(&weights, &trained, &frames)?),
+        _ => None,
+    };
+    let (parameters, divisors) = match &smoothed {
+        Some(Smoothed { parameters, divisors }) => (parameters, Some(divisors)),
+        None => (&weights.parameters, None),
+    };
+    let precision = match options.precision {
+        Precision::F32 => GraphPrecision::F32,
+        Precision::F16 => GraphPrecision::F16,
+        Precision::Int8 => GraphPrecision::Int8 { divisors },
+    };
+    let graph = graph_in((&weights.recipe.encoder, parameters), &options.name, precision)?;
+    write_model(&options.output, &graph.to_bytes())?;
+    // Without its card the model would not be served: it goes when anything after this fails.
+    let finished = finish(options, (&weights, &trained), &frames);
+    if finished.is_err() {
+        let _ = std::fs::remove_file(&options.output);
+        let _ = std::fs::remove_file(ModelCard::path_of(&options.output));
+    }
+    finished
+}
+
+/// The card, first with any tolerance so that engines open the model, then with what they gave.
+fn finish(
+    options: &ExportOptions,
+    (weights, trained): (&EncoderWeights, &TrainedEncoder),
+    frames: &[EncoderInput],
+) -> Result<ModelCard, ModelsError> {
+    let golden_input = golden_input(weights.recipe.encoder.image_size);
+    let golden_output = trained.features(std::slice::from_ref(&golden_input))?.pop();
+    let golden_output = golden_output.ok_or_else(|| ModelsError::Training("the encoder gave nothing".to_string()))?;
+    let mut card = card(options, weights, golden((&golden_input, &golden_output), GOLDEN_TOLERANCE))?;
+    if options.precision != Precision::F32 {
+        card.golden.tolerance = f32::MAX;
+    }
+    card.save(&options.output)?;
+    let mut inputs = vec![golden_input];
+    let step = frames.len().div_ceil(NUM_COMPARED).max(1);
+    inputs.extend(frames.iter().step_by(step).cloned());
+    let wanted = trained.features(&inputs)?;
+    let mut results = ExportResults {
+        precision: options.precision,
+        calibration_frames: if options.precision == Precision::Int8 { frames.len() } else { 0 },
+        engines: Vec::new(),
+    };
+    let mut worst = None::<f32>;
+    for engine in &options.engines {
+        let (check, on_golden) = check_engine((&options.output, engine), (&inputs, &wanted));
+        worst = [worst, on_golden].into_iter().flatten().reduce(f32::max);
+        results.engines.push(check);
+    }
+    if options.precision != Precision::F32 {
+        card.golden.tolerance =
+            worst.map_or(UNMEASURED_TOLERANCE, |worst| (TOLERANCE_MARGIN * worst).max(GOLDEN_TOLERANCE));
+    }
+    card.provenance.results = to_json(&results)?;
+    card.save(&options.output)?;
+    Ok(card)
+}
+
+fn card(options: &ExportOptions, weights: &EncoderWeights, golden: Golden) -> Result<ModelCard, ModelsError> {
     let encoder = &weights.recipe.encoder;
-    let bytes = encoder_graph(encoder, &weights.parameters, &options.name)?.to_bytes();
-    let golden = golden(&weights)?;
-    let file_name = options.output.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let recipe = serde_json::to_value(&weights.recipe).map_err(|error| ModelsError::Training(error.to_string()))?;
-    let mut provenance = Provenance { recipe, ..options.provenance.clone() };
+    let mut provenance = Provenance { recipe: to_json(&weights.recipe)?, ..options.provenance.clone() };
     if provenance.seeds.is_empty() {
         provenance.seeds.extend(weights.seed);
     }
-    write_model(&options.output, &bytes)?;
-    let card = ModelCard {
+    Ok(ModelCard {
         format: CARD_FORMAT,
         kind: ModelKind::Encoder,
         name: options.name.clone(),
-        model: file_name,
+        model: file_name(&options.output),
         sha256: sha256_file(&options.output)?,
         inputs: vec![tensor_card("image", &[1, 3, encoder.image_size, encoder.image_size])],
         outputs: vec![
@@ -68,160 +178,53 @@ pub fn export(options: &ExportOptions) -> Result<ModelCard, ModelsError> {
         encoder_sha256: None,
         golden,
         provenance,
-    };
-    save_card(&card, &options.output)?;
-    Ok(card)
-}
-
-/// A model without its card would not be served: it goes when the card cannot be written.
-fn save_card(card: &ModelCard, output: &Path) -> Result<(), ModelsError> {
-    card.save(output).map_err(|error| {
-        // The card's failure is the one to report.
-        let _ = std::fs::remove_file(output);
-        ModelsError::from(error)
     })
 }
 
-/// The encoder on whole images as an ONNX graph.
-///
-/// # Errors
-/// [`ModelsError::Tensor`] when a weight is missing, [`ModelsError::Training`] for rotary positions, which are not written yet.
-pub fn encoder_graph(encoder: &EncoderRecipe, parameters: &Parameters, name: &str) -> Result<OnnxGraph, ModelsError> {
-    let mut writer = GraphWriter { graph: OnnxGraph::new(name), encoder, parameters };
-    let [size, dim, num_patches] = [encoder.image_size, encoder.dim, encoder.num_patches()];
-    let image = writer
-        .graph
-        .add_input("image", &[OnnxDim::Batch, OnnxDim::Fixed(3), OnnxDim::Fixed(size), OnnxDim::Fixed(size)]);
-    let mut x = writer.embed(&image)?;
-    for block_idx in 0..encoder.depth {
-        x = writer.block(&format!("blocks.{block_idx}"), &x)?;
+/// Evenly spread frames of the logs as inputs.
+fn calibration_inputs(logs: &[PathBuf], recipe: &Recipe) -> Result<Vec<EncoderInput>, ModelsError> {
+    if logs.is_empty() {
+        return Ok(Vec::new());
     }
-    let x = writer.norm("norm", &x)?;
-    let first = encoder.num_class_tokens() as i64;
-    let (tokens, cls) = if encoder.class_token {
-        let cls = writer.graph.slice(&x, 1, 0..1);
-        (writer.graph.slice(&x, 1, first..first + num_patches as i64), writer.graph.reshape(&cls, &[0, dim as i64]))
-    } else {
-        (x.clone(), writer.graph.reduce_mean(&x, &[1]))
-    };
-    writer.graph.add_output("tokens", &tokens, &[OnnxDim::Batch, OnnxDim::Fixed(num_patches), OnnxDim::Fixed(dim)]);
-    writer.graph.add_output("cls", &cls, &[OnnxDim::Batch, OnnxDim::Fixed(dim)]);
-    Ok(writer.graph)
+    let size = recipe.encoder.image_size;
+    let store = FrameStore::from_logs(logs, size)?;
+    let mut preprocessor = Preprocessor::new(&preprocessing_card(size, recipe.data.mean, recipe.data.std))?;
+    let side = u32::try_from(size).unwrap_or(u32::MAX);
+    let mut frame = Frame::black(side, side, PixelEncoding::Rgb8);
+    let count = NUM_CALIBRATION.min(store.num_frames());
+    let mut inputs = Vec::with_capacity(count);
+    for idx in 0..count {
+        frame.data.copy_from_slice(store.frame(idx * store.num_frames() / count));
+        let mut input = EncoderInput::zeros(size, size);
+        preprocessor.run(&frame, &mut input)?;
+        inputs.push(input);
+    }
+    Ok(inputs)
 }
 
-struct GraphWriter<'a> {
-    graph: OnnxGraph,
-    encoder: &'a EncoderRecipe,
-    parameters: &'a Parameters,
-}
-
-impl GraphWriter<'_> {
-    /// Patch embedding, class token and positions. A zero row is padded in where the class token goes, and one table holds the class
-    /// token and all positions, so that no node depends on the batch size.
-    fn embed(&mut self, image: &OnnxValue) -> Result<OnnxValue, ModelsError> {
-        let [dim, num_patches, patch] = [self.encoder.dim, self.encoder.num_patches(), self.encoder.patch_size];
-        if self.encoder.positions != Positions::SinCos {
-            return Err(ModelsError::Training("rotary positions cannot be exported yet".to_string()));
-        }
-        let weight = self.constant("patch_embed.proj.weight")?;
-        let bias = self.constant("patch_embed.proj.bias")?;
-        let patches = self.graph.conv(image, &OnnxFilter { weight, bias, kernel: patch, stride: patch });
-        let patches = self.graph.reshape(&patches, &[0, dim as i64, num_patches as i64]);
-        let mut x = self.graph.transpose(&patches, &[0, 2, 1]);
-        let mut table = self.parameters.get("pos_embed")?.values.clone();
-        if self.encoder.class_token {
-            let class_token = &self.parameters.get("cls_token")?.values;
-            table.iter_mut().zip(class_token).for_each(|(value, class)| *value += class);
-            x = self.graph.pad_zeros(&x, &[0, 1, 0, 0, 0, 0]);
-        }
-        let num_tokens = num_patches + self.encoder.num_class_tokens();
-        let table = self.graph.add_constant("class_token_and_positions", &[1, num_tokens, dim], &table);
-        Ok(self.graph.add(&x, &table))
-    }
-
-    fn block(&mut self, name: &str, x: &OnnxValue) -> Result<OnnxValue, ModelsError> {
-        let normed = self.norm(&format!("{name}.norm1"), x)?;
-        let mixed = self.attention(&format!("{name}.attn"), &normed)?;
-        let x = self.graph.add(x, &mixed);
-        let normed = self.norm(&format!("{name}.norm2"), &x)?;
-        let hidden = self.linear(&format!("{name}.mlp.fc1"), &normed)?;
-        let hidden = self.graph.gelu(&hidden);
-        let hidden = self.linear(&format!("{name}.mlp.fc2"), &hidden)?;
-        Ok(self.graph.add(&x, &hidden))
-    }
-
-    /// The scale `1 / sqrt(d)` is folded into the queries' weight and bias.
-    fn attention(&mut self, name: &str, x: &OnnxValue) -> Result<OnnxValue, ModelsError> {
-        let [dim, heads] = [self.encoder.dim, self.encoder.heads];
-        let scale = 1.0 / ((dim / heads) as f32).sqrt();
-        let mut weight = transposed(self.parameters, &format!("{name}.qkv.weight"))?;
-        weight.chunks_exact_mut(3 * dim).for_each(|row| row.iter_mut().take(dim).for_each(|value| *value *= scale));
-        let mut bias = self.parameters.get(&format!("{name}.qkv.bias"))?.values.clone();
-        bias.iter_mut().take(dim).for_each(|value| *value *= scale);
-        let weight = self.graph.add_constant(&format!("{name}.qkv.weight"), &[dim, 3 * dim], &weight);
-        let bias = self.graph.add_constant(&format!("{name}.qkv.bias"), &[3 * dim], &bias);
-        let fused = self.graph.linear(x, &weight, &bias);
-        let num_tokens = (self.encoder.num_patches() + self.encoder.num_class_tokens()) as i64;
-        let [dim, heads] = [dim as i64, heads as i64];
-        let mut parts = Vec::with_capacity(3);
-        for (part_idx, part) in self.graph.split(&fused, 2, &[dim; 3]).iter().enumerate() {
-            let part = self.graph.reshape(part, &[0, num_tokens, heads, dim / heads]);
-            let keys = part_idx == 1;
-            parts.push(self.graph.transpose(&part, if keys { &[0, 2, 3, 1] } else { &[0, 2, 1, 3] }));
-        }
-        let [q, k, v] = parts.as_slice() else { return self.linear(&format!("{name}.proj"), &fused) };
-        let scores = self.graph.matmul(q, k);
-        let shares = self.graph.softmax(&scores, -1);
-        let mixed = self.graph.matmul(&shares, v);
-        let mixed = self.graph.transpose(&mixed, &[0, 2, 1, 3]);
-        let mixed = self.graph.reshape(&mixed, &[0, num_tokens, dim]);
-        self.linear(&format!("{name}.proj"), &mixed)
-    }
-
-    fn linear(&mut self, name: &str, x: &OnnxValue) -> Result<OnnxValue, ModelsError> {
-        let weight_name = format!("{name}.weight");
-        let shape: Vec<usize> = self.parameters.get(&weight_name)?.shape.iter().rev().copied().collect();
-        let weight = self.graph.add_constant(&weight_name, &shape, &transposed(self.parameters, &weight_name)?);
-        let bias = self.constant(&format!("{name}.bias"))?;
-        Ok(self.graph.linear(x, &weight, &bias))
-    }
-
-    fn norm(&mut self, name: &str, x: &OnnxValue) -> Result<OnnxValue, ModelsError> {
-        let weight = self.constant(&format!("{name}.weight"))?;
-        let bias = self.constant(&format!("{name}.bias"))?;
-        Ok(self.graph.layer_norm(x, &OnnxNorm { weight, bias, epsilon: 1e-6 }))
-    }
-
-    fn constant(&mut self, name: &str) -> Result<OnnxValue, ModelsError> {
-        let parameter = self.parameters.get(name)?;
-        Ok(self.graph.add_constant(name, &parameter.shape, &parameter.values))
-    }
-}
-
-/// `[out, in]` -> `[in, out]`.
-fn transposed(parameters: &Parameters, name: &str) -> Result<Vec<f32>, ModelsError> {
-    let parameter = parameters.get(name)?;
-    let inputs = parameter.shape.last().copied().unwrap_or(1).max(1);
-    let column = |input: usize| parameter.values.iter().skip(input).step_by(inputs).copied();
-    Ok((0..inputs).flat_map(column).collect())
-}
-
-/// A fixed input of standard normal values, and what the training framework makes of it.
-fn golden(weights: &EncoderWeights) -> Result<Golden, ModelsError> {
-    let encoder = &weights.recipe.encoder;
-    let size = encoder.image_size;
+/// A fixed input of standard normal values.
+fn golden_input(size: usize) -> EncoderInput {
     let data = normals(&mut generator(GOLDEN_SEED, Stream::Preview, [0, 0]), 3 * size * size);
-    let input = EncoderInput { height: size, width: size, data };
-    let trained = TrainedEncoder::new(&weights.recipe, &weights.parameters);
-    let features = trained.features(std::slice::from_ref(&input))?.pop();
-    let features = features.ok_or_else(|| ModelsError::Training("the encoder gave nothing".to_string()))?;
+    EncoderInput { height: size, width: size, data }
+}
+
+fn golden((input, features): (&EncoderInput, &Features), tolerance: f32) -> Golden {
     let tokens = TensorData::new(&[1, features.num_tokens, features.dim], &features.tokens);
     let cls = TensorData::new(&[1, features.dim], &features.cls);
-    Ok(Golden {
-        inputs: BTreeMap::from([("image".to_string(), TensorData::new(&[1, 3, size, size], &input.data))]),
+    let image = TensorData::new(&[1, 3, input.height, input.width], &input.data);
+    Golden {
+        inputs: BTreeMap::from([("image".to_string(), image)]),
         outputs: BTreeMap::from([("tokens".to_string(), tokens), ("cls".to_string(), cls)]),
-        tolerance: GOLDEN_TOLERANCE,
-    })
+        tolerance,
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Result<serde_json::Value, ModelsError> {
+    serde_json::to_value(value).map_err(|error| ModelsError::Training(error.to_string()))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn tensor_card(name: &str, shape: &[usize]) -> TensorCard {

@@ -35,7 +35,7 @@ pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tens
 pub use cost::{RecipeCost, recipe_cost};
 pub use encoder::{EncoderWeights, GridFeatures, TrainedEncoder, load_encoder};
 pub use error::ModelsError;
-pub use export::{ExportOptions, encoder_graph, export};
+pub use export::{EngineCheck, ExportOptions, ExportResults, Precision, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
 pub use golden::{GoldenCheck, GoldenReport, verify_golden};
 pub use import::{ImportOptions, ImportReport, import};

@@ -15,26 +15,16 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// For the patches `[N, T]` of a grid `columns` wide. The first half of a head's channels turns with the row, the second with the
-    /// column; within a half of size D, channels k and k + D/2 turn together by `place * 100^(-2k / D)`.
+    /// For the patches `[N, T]` of a grid `columns` wide; see [`rotary_tables`].
     pub(crate) fn new(
         (patches, num_tokens): (&[usize], usize),
         [columns, head_dim]: [usize; 2],
         device: &Device,
     ) -> Self {
-        let quarter = head_dim / 4;
-        let frequencies: Vec<f32> =
-            (0..quarter).map(|k| 1.0 / ROTARY_BASE.powf(2.0 * k as f32 / (head_dim / 2) as f32)).collect();
-        let angles =
-            patches.iter().flat_map(|patch| [patch / columns, patch / columns, patch % columns, patch % columns]);
-        let angles: Vec<f32> =
-            angles.flat_map(|place| frequencies.iter().map(move |frequency| place as f32 * frequency)).collect();
         let shape = [patches.len() / num_tokens.max(1), 1, num_tokens, head_dim];
-        let table = |of: fn(f32) -> f32| {
-            let values: Vec<f32> = angles.iter().map(|angle| of(*angle)).collect();
-            Tensor::from_data(TensorData::new(values, shape), device)
-        };
-        Self { cosines: table(f32::cos), sines: table(f32::sin) }
+        let to_tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
+        let [cosines, sines] = rotary_tables(patches, [columns, head_dim]).map(to_tensor);
+        Self { cosines, sines }
     }
 
     /// Turns `x` `[N, H, T, d]`.
@@ -45,6 +35,18 @@ impl Rotation {
         let partners = Tensor::cat(vec![part(1).neg(), part(0), part(3).neg(), part(2)], 3);
         x.clone() * self.cosines.clone() + partners * self.sines.clone()
     }
+}
+
+/// Cosines and sines `[patches, head_dim]` for patches of a grid `columns` wide. The first half of a head's channels turns with the row,
+/// the second with the column; within a half of size D, channels k and k + D/2 turn together by `place * 100^(-2k / D)`.
+pub(crate) fn rotary_tables(patches: &[usize], [columns, head_dim]: [usize; 2]) -> [Vec<f32>; 2] {
+    let quarter = head_dim / 4;
+    let frequencies: Vec<f32> =
+        (0..quarter).map(|k| 1.0 / ROTARY_BASE.powf(2.0 * k as f32 / (head_dim / 2) as f32)).collect();
+    let angles = patches.iter().flat_map(|patch| [patch / columns, patch / columns, patch % columns, patch % columns]);
+    let angles: Vec<f32> =
+        angles.flat_map(|place| frequencies.iter().map(move |frequency| place as f32 * frequency)).collect();
+    [f32::cos, f32::sin].map(|of: fn(f32) -> f32| angles.iter().map(|angle| of(*angle)).collect())
 }
 
 /// `[num_class_tokens + rows * columns, dim]`, row-major over the grid: the first half of the channels holds the column, the

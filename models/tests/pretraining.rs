@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_models::{
-    BenchOptions, Checkpoint, ExportOptions, FrameStore, PretrainOptions, PretrainProgress, RECIPES, Recipe, Shrink,
-    bench_pretrain, export, load_encoder, pretrain,
+    BenchOptions, Checkpoint, ExportOptions, FrameStore, Precision, PretrainOptions, PretrainProgress, RECIPES, Recipe,
+    Shrink, bench_pretrain, export, load_encoder, pretrain,
 };
 use foresee_runtime::{EncoderInput, Frame, ModelCard, Provenance};
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, Tensor, tvec};
@@ -127,8 +127,15 @@ fn the_exported_file_computes_what_was_trained() {
     let checkpoint = folder.path().join("checkpoint.safetensors");
     let output = folder.path().join("tiny.onnx");
     let provenance = Provenance { data: "drifting squares".to_string(), ..Provenance::default() };
-    let export_options =
-        ExportOptions { checkpoint: checkpoint.clone(), output: output.clone(), name: "tiny".to_string(), provenance };
+    let export_options = ExportOptions {
+        checkpoint: checkpoint.clone(),
+        output: output.clone(),
+        name: "tiny".to_string(),
+        provenance,
+        precision: Precision::F32,
+        calibration: Vec::new(),
+        engines: Vec::new(),
+    };
     let card = export(&export_options).expect("exports");
     assert_eq!(ModelCard::load(&output).expect("the card fits"), card);
 

@@ -4,6 +4,7 @@
 //! written out with `Erf`, since the `Gelu` operator needs opset 20.
 
 mod messages;
+mod precision;
 mod reader;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use self::messages::{
     DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
+pub use self::precision::{OnnxConstant, OnnxType, QuantisedWeight, read_onnx_constants};
 pub(crate) use self::reader::type_name;
 pub use self::reader::{OnnxAxis, OnnxSummary, OnnxTensor};
 use crate::error::RuntimeError;

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
-use foresee_models::ExportOptions;
+use clap::{Args, Subcommand, ValueEnum};
+use foresee_firmware_config::Provider;
+use foresee_models::{EngineCheck, ExportOptions, ExportResults, Precision};
 use foresee_policies::{ExportNotes, PolicyCheckpoint, export_policy};
-use foresee_runtime::{ModelCard, Provenance};
+use foresee_runtime::{EngineOptions, ModelCard, Provenance, ProviderChoice};
 
-use crate::words::print;
-use crate::{machine, trail};
+use crate::words::{print, say};
+use crate::{machine, places, trail};
 
 /// Arguments of `foresee export`.
 #[derive(Args)]
@@ -21,15 +22,41 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Kind {
-    /// What foresee pretrain wrote.
-    Encoder(ModelArguments),
+    /// What foresee pretrain or foresee import wrote, or an f32 ONNX file of this verb, in any precision.
+    Encoder(EncoderArguments),
     /// What foresee train wrote.
     Policy(ModelArguments),
 }
 
 #[derive(Args)]
+struct EncoderArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// What the graph computes in; input and outputs are f32 in each.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionArgument,
+    /// Logs, or folders of logs, on whose frames int8 is calibrated and every engine is compared; may be given more than once.
+    #[arg(long, value_name = "DIR|FILE")]
+    calibrate: Vec<PathBuf>,
+    /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else the one that launch/setup unpacked]
+    #[arg(long, value_name = "FILE.so")]
+    onnxruntime: Option<PathBuf>,
+}
+
+/// What an exported graph computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PrecisionArgument {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float; LayerNorm, softmax, GELU and the residual sum stay in f32.
+    F16,
+    /// Matrix products with 8-bit weights, activations scaled at run time.
+    Int8,
+}
+
+#[derive(Args)]
 struct ModelArguments {
-    /// checkpoint.safetensors of foresee pretrain, or policy.safetensors of foresee train
+    /// checkpoint.safetensors of foresee pretrain, policy.safetensors of foresee train, or an f32 ONNX file of an encoder
     checkpoint: PathBuf,
     /// The ONNX file to write; its card goes beside it.
     #[arg(long, value_name = "FILE.onnx")]
@@ -47,7 +74,10 @@ struct ModelArguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (Kind::Encoder(model) | Kind::Policy(model)) = &arguments.kind;
+    let model = match &arguments.kind {
+        Kind::Encoder(arguments) => &arguments.model,
+        Kind::Policy(model) => model,
+    };
     let name = model.out.file_stem().context("--out FILE.onnx: name a file")?.to_string_lossy().into_owned();
     let run = model.checkpoint.parent().unwrap_or(Path::new("."));
     let mut commands = trail::behind([run]);
@@ -57,12 +87,10 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let git_revision = machine::GIT_REVISION.to_owned();
     let card = match &arguments.kind {
-        Kind::Encoder(_) => foresee_models::export(&ExportOptions {
-            checkpoint: model.checkpoint.clone(),
-            output: model.out.clone(),
-            name,
-            provenance: Provenance { commands, git_revision, data: model.data.clone(), ..Provenance::default() },
-        })?,
+        Kind::Encoder(arguments) => {
+            let provenance = Provenance { commands, git_revision, data: model.data.clone(), ..Provenance::default() };
+            export_encoder(arguments, name, provenance)?
+        }
         Kind::Policy(_) => {
             let checkpoint = PolicyCheckpoint::load(&model.checkpoint)?;
             let results = serde_json::json!({});
@@ -73,6 +101,48 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     report(&model.out, &card, model.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn export_encoder(arguments: &EncoderArguments, name: String, provenance: Provenance) -> anyhow::Result<ModelCard> {
+    let EncoderArguments { model, precision, calibrate, onnxruntime } = arguments;
+    if *precision == PrecisionArgument::Int8 && calibrate.is_empty() {
+        say("int8 without --calibrate: ranges come from the weights alone; give logs of what the camera will see");
+    }
+    let engine = |provider| EngineOptions {
+        choice: ProviderChoice::Exactly(provider),
+        intra_threads: 1,
+        library: places::onnxruntime(onnxruntime.as_deref()),
+    };
+    let card = foresee_models::export(&ExportOptions {
+        checkpoint: model.checkpoint.clone(),
+        output: model.out.clone(),
+        name,
+        provenance,
+        precision: match precision {
+            PrecisionArgument::F32 => Precision::F32,
+            PrecisionArgument::F16 => Precision::F16,
+            PrecisionArgument::Int8 => Precision::Int8,
+        },
+        calibration: calibrate.clone(),
+        engines: [Provider::Cpu, Provider::Tract].map(engine).to_vec(),
+    })?;
+    let results: ExportResults = serde_json::from_value(card.provenance.results.clone())?;
+    for check in &results.engines {
+        say(&engine_line(check));
+    }
+    Ok(card)
+}
+
+/// `onnxruntime 1.31.1: cosine of tokens 1.000000, of cls 1.000000, largest error 2.1e-6, 9 inputs`
+fn engine_line(check: &EngineCheck) -> String {
+    let name = check.engine.as_deref().unwrap_or(&check.provider);
+    match (&check.refused, check.cosine_tokens, check.cosine_cls, check.max_error) {
+        (None, Some(tokens), Some(cls), Some(error)) => format!(
+            "{name}: cosine of tokens {tokens:.6}, of cls {cls:.6}, largest error {error:.1e}, {} inputs",
+            check.inputs
+        ),
+        (refused, ..) => format!("{name}: refuses ({})", refused.as_deref().unwrap_or("no reason given")),
+    }
 }
 
 fn report(path: &Path, card: &ModelCard, json: bool) -> anyhow::Result<()> {

@@ -1,9 +1,10 @@
 //! What is probed: a trained encoder, one that learnt nothing, or the pixels themselves.
 
-use foresee_runtime::{EncoderInput, Frame, PreprocessingCard, Preprocessor, Resize};
+use foresee_runtime::{EncoderInput, Frame, PreprocessingCard, Preprocessor};
 
 use crate::encoder::{EncoderWeights, GridFeatures, TrainedEncoder};
 use crate::error::ModelsError;
+use crate::frames::preprocessing_card;
 use crate::parameters::Parameters;
 use crate::recipe::Recipe;
 
@@ -69,9 +70,7 @@ impl ProbeEncoder {
             let problem = format!("a grid of {rows}x{columns} patches of {} pixels cannot be used", self.patch);
             return Err(ModelsError::Training(problem));
         }
-        let (mean, std) = (self.mean, self.std);
-        let card =
-            PreprocessingCard { width, height, resize: Resize::BilinearAntialias, mean, std, hash: String::new() };
+        let card = PreprocessingCard { width, height, ..preprocessing_card(height, self.mean, self.std) };
         let mut preprocessor = Preprocessor::new(&card.with_hash())?;
         let mut inputs = vec![EncoderInput::zeros(height, width); BATCH.min(frames.len())];
         let mut all = GridFeatures { rows, columns, ..GridFeatures::default() };

@@ -95,7 +95,9 @@ pub(super) struct TensorProto {
 
 /// `TensorProto.DataType`.
 pub(super) const DATA_FLOAT: i32 = 1;
+pub(super) const DATA_INT8: i32 = 3;
 pub(super) const DATA_INT64: i32 = 7;
+pub(super) const DATA_FLOAT16: i32 = 10;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ValueInfoProto {
