@@ -81,6 +81,14 @@ fn a_thing_that_is_not_there_is_named() {
     check(&["run", "--health", "0.0.0.0:9464"], nothing, &["0.0.0.0:9464", "loopback"]);
     check(&["pretrain", "mae-65", "--data", ".", "--out", "run"], nothing, &["mae-65", "mae-64"]);
     check(&["pretrain", "mae-64", "--data", "nowhere", "--out", "run"], nothing, &["nowhere"]);
+    check(&["probe", "davis", "nowhere"], nothing, &["nowhere/ImageSets/2017/val.txt"]);
+    check(&["probe", "vip", "nowhere"], nothing, &["nowhere/lists/val_videos.txt"]);
+    check(&["probe", "jhmdb", "nowhere"], nothing, &["nowhere/Rename_Images"]);
+    check(&["probe", "images", "nowhere"], nothing, &["nowhere/train"]);
+    check(&["probe", "sim", "dmc/finger-spim"], nothing, &["dmc/finger-spim", "dmc/finger-spin"]);
+    check(&["probe", "sim", "dmc/finger-spin", "--encoder", "nowhere.safetensors"], nothing, &["nowhere.safetensors"]);
+    check(&["probe", "sim", "dmc/finger-spin", "--frames", "2"], nothing, &["--frames 2"]);
+    check(&["export", "encoder", "nowhere.onnx", "--out", "mine.onnx"], nothing, &["nowhere.onnx"]);
 }
 
 #[test]

@@ -65,9 +65,12 @@ pub(super) fn check_engine(
         );
     }
     check.inputs = inputs.len();
+    // Short decimals read back from JSON as they were written.
+    let [tokens, cls] = [tokens, cls].map(|cosine| (cosine * 1e9).round() / 1e9);
     check.cosine_tokens = Some(tokens);
     check.cosine_cls = Some(cls);
-    check.max_error = errors.iter().copied().reduce(f32::max).map(f64::from);
+    let largest = errors.iter().copied().reduce(f32::max).map(f64::from);
+    check.max_error = largest.map(|error| format!("{error:.2e}").parse().unwrap_or(error));
     (check, errors.first().copied())
 }
 

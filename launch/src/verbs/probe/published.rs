@@ -158,7 +158,7 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
     }
     progress.finish_and_clear();
     let Some(first) = first else { bail!("interrupted before a video was whole") };
-    save_propagation(&first, &rows, &arguments.probe.out.join("labels-0.png"))?;
+    save_propagation(&first, &rows, &arguments.probe.picture(0)?)?;
     for ((subject, mut gathered), counts) in subjects.iter_mut().zip(pairs).zip(&counts) {
         if data_set == DataSet::Vip {
             // The published number: one histogram over all frames of all videos.

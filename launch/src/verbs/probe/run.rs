@@ -77,8 +77,16 @@ impl ProbeArguments {
             let recipe = weights.recipe.clone();
             subjects.push(subject(name, Kind::File { path, weights: Box::new(weights) }, &recipe));
         }
-        std::fs::create_dir_all(&self.out).with_context(|| format!("{}: cannot be made", self.out.display()))?;
         Ok(subjects)
+    }
+
+    /// Where the picture of this number goes; makes the run folder, which bad input does not.
+    ///
+    /// # Errors
+    /// Names the folder that cannot be made.
+    pub(crate) fn picture(&self, picture_idx: usize) -> anyhow::Result<PathBuf> {
+        std::fs::create_dir_all(&self.out).with_context(|| format!("{}: cannot be made", self.out.display()))?;
+        Ok(self.out.join(format!("labels-{picture_idx}.png")))
     }
 
     /// Writes `result.json`, `report.html` and `commands.json`, and prints the scores.
@@ -92,6 +100,7 @@ impl ProbeArguments {
         for subject in subjects {
             result.encoders.push(subject.scores()?);
         }
+        std::fs::create_dir_all(&self.out).with_context(|| format!("{}: cannot be made", self.out.display()))?;
         write_atomically(&self.out.join("result.json"), &serde_json::to_vec_pretty(&result)?)?;
         page::write(&self.out, &result)?;
         let inputs = self.encoder.iter().filter_map(|path| path.parent());

@@ -83,7 +83,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 }
             }
             if let (0, Some(clip)) = (seed, clips.videos.first()) {
-                save_propagation(&clip.video, &rows, &arguments.probe.out.join(format!("labels-{task_idx}.png")))?;
+                save_propagation(&clip.video, &rows, &arguments.probe.picture(task_idx)?)?;
             }
             if !arguments.probe.json {
                 say(&format!("seed {seed}: {task}"));
