@@ -9,7 +9,7 @@ use foresee_models::{
     Checkpoint, EncoderWeights, ExportOptions, ExportResults, Parameters, Precision, Recipe, RunPlace, TrainedEncoder,
     export,
 };
-use foresee_runtime::{EngineOptions, Frame, LogHeader, LogWriter, ModelCard, Provenance, ProviderChoice};
+use foresee_runtime::{EngineOptions, Frame, LogHeader, LogWriter, ModelCard, Provenance};
 
 fn checkpoint(folder: &Path, recipe: &str) -> PathBuf {
     let mut recipe = Recipe::load(recipe).expect("a recipe");
@@ -25,7 +25,6 @@ fn checkpoint(folder: &Path, recipe: &str) -> PathBuf {
 }
 
 fn options(checkpoint: &Path, output: &Path, precision: Precision) -> ExportOptions {
-    let choice = ProviderChoice::Exactly(Provider::Tract);
     ExportOptions {
         checkpoint: checkpoint.to_path_buf(),
         output: output.to_path_buf(),
@@ -33,7 +32,7 @@ fn options(checkpoint: &Path, output: &Path, precision: Precision) -> ExportOpti
         provenance: Provenance::default(),
         precision,
         calibration: Vec::new(),
-        engines: vec![EngineOptions { choice, intra_threads: 1, library: None }],
+        engines: vec![EngineOptions::exactly(Provider::Tract)],
     }
 }
 

@@ -76,8 +76,8 @@ pub use log::{
     RecorderOptions, RecorderSummary,
 };
 pub use onnx::{
-    ONNX_OPSET, OnnxAttribute, OnnxAxis, OnnxConstant, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxSummary, OnnxTensor,
-    OnnxType, OnnxValue, QuantisedWeight, read_onnx_constants, write_model,
+    ONNX_OPSET, OnnxAttribute, OnnxAxis, OnnxConstant, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxSummary,
+    OnnxTensor, OnnxType, OnnxValue, QuantisedWeight, read_onnx_constants, write_model,
 };
 pub use policy::Policy;
 pub use preprocess::Preprocessor;

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use foresee_firmware_config::Provider;
 use foresee_models::{EngineCheck, ExportOptions, ExportResults, Precision};
 use foresee_policies::{ExportNotes, PolicyCheckpoint, export_policy};
-use foresee_runtime::{EngineOptions, ModelCard, Provenance, ProviderChoice};
+use foresee_runtime::{EngineOptions, ModelCard, Provenance};
 
 use crate::words::{print, say};
 use crate::{machine, places, trail};
@@ -108,11 +108,8 @@ fn export_encoder(arguments: &EncoderArguments, name: String, provenance: Proven
     if *precision == PrecisionArgument::Int8 && calibrate.is_empty() {
         say("int8 without --calibrate: ranges come from the weights alone; give logs of what the camera will see");
     }
-    let engine = |provider| EngineOptions {
-        choice: ProviderChoice::Exactly(provider),
-        intra_threads: 1,
-        library: places::onnxruntime(onnxruntime.as_deref()),
-    };
+    let library = places::onnxruntime(onnxruntime.as_deref());
+    let engine = |provider| EngineOptions { library: library.clone(), ..EngineOptions::exactly(provider) };
     let card = foresee_models::export(&ExportOptions {
         checkpoint: model.checkpoint.clone(),
         output: model.out.clone(),
