@@ -3,6 +3,7 @@
 mod clips;
 mod methods;
 mod page;
+mod plan;
 mod published;
 mod results;
 mod run;

@@ -3,7 +3,6 @@
 //! One unit is one method and seed: train, probe, write `units/<method>-<seed>.json`. A unit that is there is not done again, and a
 //! training that was stopped goes on from its checkpoint.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use foresee_models::{
-    Checkpoint, EncoderWeights, FrameStore, FuturePsnr, PretrainOptions, ProbeEncoder, Recipe, Shrink, future_psnr,
-    pretrain, save_propagation,
+    Checkpoint, EncoderWeights, FrameStore, PretrainOptions, ProbeEncoder, Recipe, Shrink, future_psnr, pretrain,
+    save_propagation,
 };
 use foresee_runtime::{Frame, write_atomically};
-use serde::{Deserialize, Serialize};
 
 use super::clips::{Clip, ClipOptions, Labels, render_clips};
 use super::methods::{METHODS, Method, Source, small_recipe};
+use super::plan::{Plan, Unit, keep_plan, read_units};
 use super::scores::Gathered;
 use super::simulated::{JointClips, joint_positions, propagate, propagated};
 use super::table;
@@ -50,42 +49,6 @@ pub(crate) struct Arguments {
     /// Write the table of the units that are there; train and probe nothing.
     #[arg(long)]
     table_only: bool,
-}
-
-/// What every unit of a folder shares.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Plan {
-    pub(crate) tasks: Vec<String>,
-    pub(crate) compute_tflop: f64,
-    /// Trained on, of each task; none is probed on.
-    pub(crate) train_episodes: u64,
-    pub(crate) train_frames: usize,
-    /// Of label propagation, of each task and seed.
-    pub(crate) videos: u64,
-    pub(crate) video_frames: usize,
-    /// Pixels of a rendered frame's side.
-    pub(crate) render_size: u32,
-    /// Clips of each task and seed that the joint probes learn from, and are asked on.
-    pub(crate) joint_clips: [u64; 2],
-    pub(crate) joint_frames: usize,
-    /// Frames between the two of a pair whose later one is predicted.
-    pub(crate) future_gap: usize,
-}
-
-/// One method and seed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Unit {
-    pub(crate) method: String,
-    pub(crate) seed: u64,
-    pub(crate) steps: u64,
-    pub(crate) samples: u64,
-    pub(crate) tflop: f64,
-    /// Of the process that finished it.
-    pub(crate) train_seconds: f64,
-    pub(crate) loss: Option<f64>,
-    pub(crate) scores: BTreeMap<String, f64>,
-    pub(crate) future: Option<FuturePsnr>,
-    pub(crate) git_revision: String,
 }
 
 /// Tasks with several moving bodies that are large enough for patches, and whose camera shows every driven joint.
@@ -154,34 +117,6 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
         joint_frames: 25,
         future_gap: 6,
     })
-}
-
-/// Units of two plans would not be of equal conditions.
-fn keep_plan(work: &Path, plan: &Plan) -> anyhow::Result<()> {
-    let path = work.join("plan.json");
-    if let Ok(bytes) = std::fs::read(&path) {
-        let kept: Plan = serde_json::from_slice(&bytes).with_context(|| format!("{}: no plan", path.display()))?;
-        if kept != *plan {
-            bail!("{}: was begun with other settings; give those again, or another --work DIR", path.display());
-        }
-        return Ok(());
-    }
-    write_atomically(&path, &serde_json::to_vec_pretty(plan)?).map_err(Into::into)
-}
-
-fn read_units(work: &Path) -> anyhow::Result<Vec<Unit>> {
-    let folder = work.join("units");
-    let mut units = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| format!("{}: cannot be read", folder.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            let unit: Unit = serde_json::from_slice(&std::fs::read(&path)?)
-                .with_context(|| format!("{}: no unit; remove it to make it again", path.display()))?;
-            units.push(unit);
-        }
-    }
-    units.sort_by(|a, b| (a.seed, &a.method).cmp(&(b.seed, &b.method)));
-    Ok(units)
 }
 
 struct Run<'a> {

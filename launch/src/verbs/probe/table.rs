@@ -8,7 +8,7 @@ use foresee_runtime::mean_and_half_width;
 use foresee_runtime::write_atomically;
 
 use super::methods::METHODS;
-use super::results::{Plan, Unit};
+use super::plan::{Plan, Unit};
 use super::scores::{INTERVAL, Score};
 use crate::machine;
 
