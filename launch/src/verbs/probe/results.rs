@@ -87,7 +87,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !stop.load(Ordering::Relaxed) && !arguments.table_only {
         run.draw(&picture)?;
     }
-    let command = trail::command_line();
+    let command = trail::command_line().replace(" --table-only", "");
     table::write(&arguments.out, &table::Facts { plan: &run.plan, units: &units, command: &command })?;
     let num_wanted = METHODS.len() * arguments.seeds as usize;
     print(&format!("{}: {} of {num_wanted} units", arguments.out.display(), units.len()));

@@ -64,6 +64,7 @@ pub(crate) fn write(path: &Path, facts: &Facts<'_>) -> anyhow::Result<()> {
     conditions(&mut page, facts);
     scores(&mut page, facts.units);
     picture(&mut page, path);
+    baselines(&mut page, facts.units);
     orders(&mut page, facts.units);
     futures(&mut page, facts.units);
     write_atomically(path, page.as_bytes()).map_err(Into::into)
@@ -137,6 +138,32 @@ fn picture(page: &mut String, path: &Path) {
             "\n![propagated labels]({name})\n\nOne Meta-World video of seed 0. Rows: exact labels, then {}. The first column is given.\n",
             rows.join(", ")
         );
+    }
+}
+
+/// What training brought: each method less the encoder that learnt nothing.
+fn baselines(page: &mut String, units: &[Unit]) {
+    const BASELINE: &str = "random encoder";
+    let scores = ["J", "PCK@0.1", "joints, linear, class token", "joints, linear, patches"];
+    let _ = write!(
+        page,
+        "\n## Less the random encoder\n\nPaired by seed, 95 % interval; in bold where it leaves out 0.\n\n| | {} |\n|{}\n",
+        scores.join(" | "),
+        "---|".repeat(scores.len() + 1)
+    );
+    for method in METHODS.iter().filter(|method| method.name != BASELINE) {
+        let cells = scores.map(|score| {
+            let differences = paired(units, [method.name, BASELINE], score);
+            let (mean, half_width) = mean_and_half_width(&differences);
+            let text = format!("{mean:+.1} ({:+.1} to {:+.1})", mean - half_width, mean + half_width);
+            match differences.len() {
+                0 => "-".to_owned(),
+                1 => text,
+                _ if mean.abs() > half_width => format!("**{text}**"),
+                _ => text,
+            }
+        });
+        let _ = writeln!(page, "| {} | {} |", method.name, cells.join(" | "));
     }
 }
 
