@@ -55,6 +55,8 @@ pub(crate) struct Arguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    // First: what other measurements free would be taken up again without a trace.
+    let memory = measure_memory(WALKER, &places::native(), arguments.memory_environments)?;
     let mut peers = Vec::new();
     let mut stepping = Vec::new();
     let size = VectorOptions { num_environments: arguments.environments, num_threads: arguments.threads };
@@ -70,7 +72,6 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         peers.extend(others);
     }
     let rendering = images(arguments, &mut peers)?;
-    let memory = measure_memory(WALKER, &places::native(), arguments.memory_environments)?;
     if arguments.json {
         let json = json!({ "stepping": stepping, "peers": peers, "rendering": rendering, "memory": [memory] });
         print(&serde_json::to_string_pretty(&json)?);
