@@ -5,6 +5,8 @@ mod verbs;
 mod attendant;
 #[cfg(feature = "sim")]
 mod baselines;
+#[cfg(feature = "train")]
+mod clips;
 mod film;
 mod fitness;
 mod guard;

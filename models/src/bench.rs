@@ -10,11 +10,12 @@ use serde::Serialize;
 use crate::cost::recipe_cost;
 use crate::error::ModelsError;
 use crate::frames::{FrameStore, Shrink};
+use crate::loader::Unreadable;
 use crate::optimiser::AdamW;
 use crate::parameters::Parameters;
 use crate::random::{Stream, generator, uniforms};
 use crate::recipe::Recipe;
-use crate::step::{Shards, StepPlace};
+use crate::step::{ShardPlan, Shards};
 
 /// Frames to train on.
 const NUM_FRAMES: usize = 64;
@@ -64,26 +65,39 @@ pub struct BenchReport {
 pub fn bench_pretrain(options: &BenchOptions) -> Result<BenchReport, ModelsError> {
     let recipe = &options.recipe;
     let store = made_up_frames(recipe.data.stored_size)?;
-    let threads = options.threads.clamp(1, recipe.optimiser.batch_size);
-    let mut shards = Shards::new(recipe, threads, (options.micro_batch, &Device::flex().autodiff()))?;
-    let mut parameters = Parameters::initialise(recipe, 0);
-    let mut optimiser = AdamW::default();
-    let mut seconds = Vec::new();
-    for step in 0..NUM_WARM_UP + options.steps.max(1) {
-        let started = Instant::now();
-        let result = shards.run((recipe, &parameters), &store, StepPlace { seed: 0, step })?;
-        optimiser.update(&mut parameters, &result.gradients, (&recipe.optimiser, 1e-6))?;
-        if step >= NUM_WARM_UP {
-            seconds.push(started.elapsed().as_secs_f64());
+    let unreadable = Unreadable::default();
+    let plan = ShardPlan {
+        recipe,
+        source: &store,
+        unreadable: &unreadable,
+        seed: 0,
+        first_step: 0,
+        threads: options.threads,
+        decode_threads: options.threads,
+        micro_batch: options.micro_batch,
+    };
+    let mut seconds = std::thread::scope(|scope| -> Result<Vec<f64>, ModelsError> {
+        let mut shards = Shards::start(scope, plan, &Device::flex().autodiff())?;
+        let mut parameters = Parameters::initialise(recipe, 0);
+        let mut optimiser = AdamW::default();
+        let mut seconds = Vec::new();
+        for step in 0..NUM_WARM_UP + options.steps.max(1) {
+            let started = Instant::now();
+            let result = shards.run((recipe, &parameters), step)?;
+            optimiser.update(&mut parameters, &result.gradients, (&recipe.optimiser, 1e-6))?;
+            if step >= NUM_WARM_UP {
+                seconds.push(started.elapsed().as_secs_f64());
+            }
         }
-    }
+        Ok(seconds)
+    })?;
     seconds.sort_by(f64::total_cmp);
     let median_seconds = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
-    let samples_per_second = recipe.optimiser.batch_size as f64 / median_seconds;
+    let samples_per_second = recipe.samples_per_step() as f64 / median_seconds;
     Ok(BenchReport {
         recipe: recipe.name.clone(),
-        batch_size: recipe.optimiser.batch_size,
-        threads,
+        batch_size: recipe.samples_per_step(),
+        threads: options.threads,
         micro_batch: options.micro_batch,
         steps: options.steps.max(1),
         median_seconds,

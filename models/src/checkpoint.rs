@@ -45,8 +45,8 @@ pub struct RunPlace {
     pub threads: usize,
     /// Samples that go through the network at a time.
     pub micro_batch: usize,
-    /// Frames that it trains on.
-    pub num_frames: usize,
+    /// Samples in an epoch of what it trains on.
+    pub num_samples: usize,
 }
 
 /// Named f32 tensors.
@@ -69,7 +69,7 @@ impl Checkpoint {
         }
         let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
         let recipe = toml::to_string(&self.recipe).map_err(|error| fail(error.to_string()))?;
-        let RunPlace { seed, step, num_skipped, threads, micro_batch, num_frames } = self.place;
+        let RunPlace { seed, step, num_skipped, threads, micro_batch, num_samples } = self.place;
         let facts = [
             ("format", FORMAT.to_string()),
             ("recipe", recipe),
@@ -79,7 +79,7 @@ impl Checkpoint {
             ("num_skipped", num_skipped.to_string()),
             ("threads", threads.to_string()),
             ("micro_batch", micro_batch.to_string()),
-            ("num_frames", num_frames.to_string()),
+            ("num_samples", num_samples.to_string()),
         ];
         save_tensors(path, &tensors, &facts.map(|(key, value)| (key.to_string(), value)))
     }
@@ -117,7 +117,7 @@ impl Checkpoint {
             num_skipped: number("num_skipped")?,
             threads: number("threads")? as usize,
             micro_batch: number("micro_batch")? as usize,
-            num_frames: number("num_frames")? as usize,
+            num_samples: number("num_samples")? as usize,
         };
         Ok(Self { recipe, parameters, optimiser, place })
     }

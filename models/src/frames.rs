@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::{EncoderInput, Frame, LogEntry, LogReader, PreprocessingCard, Preprocessor, Resize};
 
+use crate::clips::{ClipReader, ClipSource, Reading, SamplePlace};
 use crate::error::ModelsError;
 
 /// Frames of one size in memory, in clips.
@@ -92,12 +93,6 @@ impl FrameStore {
         self.pixels.get(start..start + self.frame_bytes()).unwrap_or_default()
     }
 
-    /// The clip that a frame is in.
-    pub(crate) fn clip_of(&self, frame_idx: usize) -> Range<usize> {
-        let clip_idx = self.clips.partition_point(|clip| clip.end <= frame_idx);
-        self.clips.get(clip_idx).cloned().unwrap_or(frame_idx..frame_idx + 1)
-    }
-
     fn frame_bytes(&self) -> usize {
         3 * self.size * self.size
     }
@@ -117,6 +112,66 @@ impl FrameStore {
             self.problems.push(format!("{}: breaks off ({why}); what came before is used", path.display()));
         }
         Ok(())
+    }
+}
+
+/// An epoch takes each frame once.
+impl ClipSource for FrameStore {
+    fn description(&self) -> String {
+        format!("{} frames in {} clips, in memory at {} pixels", self.num_frames(), self.clips.len(), self.size)
+    }
+
+    fn num_clips(&self) -> usize {
+        self.clips.len()
+    }
+
+    fn clip_name(&self, clip_idx: usize) -> String {
+        format!("clip {clip_idx}")
+    }
+
+    fn reader(&self) -> Result<Box<dyn ClipReader + '_>, ModelsError> {
+        Ok(Box::new(StoreReader { store: self, clip: 0..0 }))
+    }
+
+    fn num_samples(&self) -> usize {
+        self.num_frames()
+    }
+
+    fn sample(&self, sample_idx: usize) -> SamplePlace {
+        let clip_idx = self.clips.partition_point(|clip| clip.end <= sample_idx);
+        let start = self.clips.get(clip_idx).map_or(0, |clip| clip.start);
+        SamplePlace { clip_idx, frame_idx: Some(sample_idx - start) }
+    }
+
+    fn is_still(&self) -> bool {
+        self.clips.iter().all(|clip| clip.len() < 2)
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.problems.clone()
+    }
+}
+
+struct StoreReader<'a> {
+    store: &'a FrameStore,
+    clip: Range<usize>,
+}
+
+impl ClipReader for StoreReader<'_> {
+    fn open(&mut self, clip_idx: usize) -> Result<usize, ModelsError> {
+        self.clip = self.store.clips.get(clip_idx).cloned().unwrap_or_default();
+        Ok(self.clip.len())
+    }
+
+    fn read(&mut self, frame_idx: usize, frame: &mut Frame) -> Result<Reading, ModelsError> {
+        if frame_idx >= self.clip.len() {
+            return Ok(Reading::Ended { num_frames: self.clip.len() });
+        }
+        let side = self.store.size as u32;
+        (frame.width, frame.height, frame.encoding) = (side, side, PixelEncoding::Rgb8);
+        frame.data.clear();
+        frame.data.extend_from_slice(self.store.frame(self.clip.start + frame_idx));
+        Ok(Reading::Frame)
     }
 }
 
@@ -208,7 +263,8 @@ mod tests {
         assert_eq!(store.clips(), [0..2, 2..6]);
         assert_eq!(store.frame(3), [30; 192]);
         assert_eq!(&store.frame(5)[..3], [1, 2, 3]);
-        assert_eq!([store.clip_of(1), store.clip_of(4)], [0..2, 2..6]);
+        let place = |clip_idx, frame_idx| SamplePlace { clip_idx, frame_idx: Some(frame_idx) };
+        assert_eq!([store.sample(1), store.sample(4)], [place(0, 1), place(1, 2)]);
         assert!(store.frame(6).is_empty());
     }
 

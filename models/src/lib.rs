@@ -6,6 +6,7 @@
 mod bench;
 mod blocks;
 mod checkpoint;
+mod clips;
 mod cost;
 mod encoder;
 mod error;
@@ -13,9 +14,11 @@ mod export;
 mod frames;
 mod fused;
 mod golden;
+mod images;
 mod import;
 mod kernels;
 mod labels;
+mod loader;
 mod mask;
 mod method;
 mod optimiser;
@@ -32,12 +35,14 @@ mod weights;
 
 pub use bench::{BenchOptions, BenchReport, bench_pretrain};
 pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tensors};
+pub use clips::{ClipReader, ClipSource, Reading, SamplePlace};
 pub use cost::{RecipeCost, recipe_cost};
 pub use encoder::{EncoderWeights, GridFeatures, TrainedEncoder, load_encoder};
 pub use error::ModelsError;
 pub use export::{EngineCheck, ExportOptions, ExportResults, Precision, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
 pub use golden::{GoldenCheck, GoldenReport, verify_golden};
+pub use images::{ImageFolder, list_files};
 pub use import::{ImportOptions, ImportReport, import};
 pub use labels::{
     PropagatedFrame, PropagationRecipe, Protocol, VideoFeatures, key_points, label_pixels, propagate_labels,
@@ -45,7 +50,7 @@ pub use labels::{
 pub use optimiser::{AdamW, learning_rate};
 pub use parameters::{Parameter, ParameterSpec, Parameters, Start, parameter_specs};
 pub use positions::{Stretch, interpolate_positions, sin_cos_table};
-pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, pretrain, save_reconstructions};
+pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, RunFacts, pretrain};
 pub use probe::{
     ClassCounts, ClassMask, FuturePsnr, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo, LinearProbe,
     MaskScores, NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource, classify_by_nearest,

@@ -15,14 +15,15 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use self::folder::RunFolder;
-pub use self::picture::save_reconstructions;
+use self::picture::Preview;
 use crate::checkpoint::{Checkpoint, RunPlace};
+use crate::clips::ClipSource;
 use crate::error::ModelsError;
-use crate::frames::FrameStore;
+use crate::loader::Unreadable;
 use crate::optimiser::{AdamW, gradient_norm, learning_rate};
 use crate::parameters::Parameters;
-use crate::recipe::Recipe;
-use crate::step::{Shards, StepPlace};
+use crate::recipe::{Recipe, ViewsKind};
+use crate::step::{ShardPlan, Shards};
 
 /// Steps in a row that may be skipped before training gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 20;
@@ -40,6 +41,8 @@ pub struct PretrainOptions {
     pub seed: u64,
     /// Shards of a batch, each on a thread of its own.
     pub threads: usize,
+    /// Threads that read, decode and crop ahead; each shard has at least one. They change nothing but the speed.
+    pub decode_threads: usize,
     /// Samples of a shard that go through the network at a time.
     pub micro_batch: usize,
     /// Time between checkpoints.
@@ -69,6 +72,34 @@ pub struct PretrainProgress {
     pub seconds_left: f64,
     /// Steps skipped so far because something was not finite.
     pub num_skipped: u64,
+    /// Clips skipped so far because they cannot be read, as far as this process has seen.
+    #[serde(default)]
+    pub num_clips_skipped: u64,
+}
+
+/// `run.json`: what the run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The method, as it was run.
+    pub recipe: Recipe,
+    /// The data, in one line.
+    pub data: String,
+    /// Clips in all.
+    pub num_clips: usize,
+    /// Samples of one epoch.
+    pub num_samples: usize,
+    /// What could not be read so far and was passed over, one line each.
+    pub data_problems: Vec<String>,
+    /// Of every draw.
+    pub seed: u64,
+    /// Shards of a batch.
+    pub threads: usize,
+    /// Samples of a shard that go through the network at a time.
+    pub micro_batch: usize,
+    /// Trained values.
+    pub num_trainable: usize,
+    /// What each row of `reconstructions.png` shows, from the top.
+    pub picture_rows: Vec<String>,
 }
 
 /// How a run ended.
@@ -82,6 +113,8 @@ pub struct PretrainOutcome {
     pub loss: Option<f64>,
     /// Steps skipped.
     pub num_skipped: u64,
+    /// Data that could not be read and were passed over, one line each.
+    pub data_problems: Vec<String>,
     /// False when the stop flag ended it.
     pub finished: bool,
 }
@@ -89,88 +122,103 @@ pub struct PretrainOutcome {
 /// Trains until the recipe's steps are done or `stop` is set, then writes a checkpoint; `observer` sees every step.
 ///
 /// # Errors
-/// [`ModelsError`] when the folder cannot be written, the checkpoint to resume does not fit, or the loss is not finite for
-/// 20 steps in a row.
+/// [`ModelsError`] when the folder cannot be written, the checkpoint to resume does not fit, no clip can be read, or the loss is not
+/// finite for 20 steps in a row.
 pub fn pretrain(
     options: &PretrainOptions,
-    store: &FrameStore,
+    source: &dyn ClipSource,
     observer: &mut dyn FnMut(&PretrainProgress),
     stop: &AtomicBool,
 ) -> Result<PretrainOutcome, ModelsError> {
+    check_source(&options.recipe, source)?;
     let folder = RunFolder::create(&options.folder)?;
-    let mut run = Run::start(options, store, &folder)?;
-    let mut metrics = folder.metrics(run.checkpoint.place.step)?;
-    let mut last_saved = Instant::now();
-    let mut loss = None;
-    let mut is_saved = false;
-    while run.checkpoint.place.step < run.num_steps() && !stop.load(Ordering::Relaxed) {
-        let progress = run.step(store)?;
-        loss = Some(progress.loss);
-        metrics.append(&progress)?;
-        observer(&progress);
-        is_saved = false;
-        if last_saved.elapsed() >= options.checkpoint_every {
-            run.save(&folder, store)?;
-            last_saved = Instant::now();
-            is_saved = true;
-        }
-    }
-    metrics.flush()?;
-    if !is_saved {
-        run.save(&folder, store)?;
-    }
-    Ok(PretrainOutcome {
-        checkpoint: folder.checkpoint(),
-        step: run.checkpoint.place.step,
-        loss,
-        num_skipped: run.checkpoint.place.num_skipped,
-        finished: run.checkpoint.place.step >= run.num_steps(),
+    let checkpoint = first_checkpoint(options, source, &folder)?;
+    let recipe = checkpoint.recipe.clone();
+    let unreadable = Unreadable::default();
+    let plan = ShardPlan {
+        recipe: &recipe,
+        source,
+        unreadable: &unreadable,
+        seed: checkpoint.place.seed,
+        first_step: checkpoint.place.step,
+        threads: checkpoint.place.threads,
+        decode_threads: options.decode_threads,
+        micro_batch: checkpoint.place.micro_batch,
+    };
+    std::thread::scope(|scope| {
+        let preview = Preview::new(&checkpoint, source, &unreadable)?;
+        let shards = Shards::start(scope, plan, &Device::flex().autodiff())?;
+        let run = Run {
+            checkpoint,
+            shards,
+            preview,
+            picture_rows: Vec::new(),
+            folder,
+            plan,
+            skipped_in_a_row: 0,
+            seconds_per_step: None,
+        };
+        run.until_done((options.checkpoint_every, stop), observer)
     })
 }
 
-struct Run {
+struct Run<'a> {
     checkpoint: Checkpoint,
     shards: Shards,
+    preview: Preview,
+    picture_rows: Vec<String>,
+    folder: RunFolder,
+    plan: ShardPlan<'a>,
     skipped_in_a_row: u64,
     seconds_per_step: Option<f64>,
 }
 
-impl Run {
-    fn start(options: &PretrainOptions, store: &FrameStore, folder: &RunFolder) -> Result<Self, ModelsError> {
-        if store.num_frames() == 0 {
-            return Err(ModelsError::Training("there is no frame to train on".to_string()));
+impl Run<'_> {
+    fn until_done(
+        mut self,
+        (checkpoint_every, stop): (Duration, &AtomicBool),
+        observer: &mut dyn FnMut(&PretrainProgress),
+    ) -> Result<PretrainOutcome, ModelsError> {
+        self.describe()?;
+        let mut metrics = self.folder.metrics(self.checkpoint.place.step)?;
+        let mut last_saved = Instant::now();
+        let mut loss = None;
+        let mut is_saved = false;
+        while self.checkpoint.place.step < self.num_steps() && !stop.load(Ordering::Relaxed) {
+            let progress = self.step()?;
+            loss = Some(progress.loss);
+            metrics.append(&progress)?;
+            observer(&progress);
+            is_saved = false;
+            if last_saved.elapsed() >= checkpoint_every {
+                metrics.flush()?;
+                self.save()?;
+                last_saved = Instant::now();
+                is_saved = true;
+            }
         }
-        let checkpoint = match options.resume && folder.checkpoint().exists() {
-            true => resume(options, store, folder)?,
-            false => Checkpoint {
-                recipe: options.recipe.clone(),
-                parameters: Parameters::initialise(&options.recipe, options.seed),
-                optimiser: AdamW::default(),
-                place: RunPlace {
-                    seed: options.seed,
-                    threads: options.threads.clamp(1, options.recipe.optimiser.batch_size),
-                    micro_batch: options.micro_batch.max(1),
-                    num_frames: store.num_frames(),
-                    ..RunPlace::default()
-                },
-            },
-        };
-        folder.describe(&checkpoint, store)?;
-        let device = Device::flex().autodiff();
-        let RunPlace { threads, micro_batch, .. } = checkpoint.place;
-        let shards = Shards::new(&checkpoint.recipe, threads, (micro_batch, &device))?;
-        Ok(Self { checkpoint, shards, skipped_in_a_row: 0, seconds_per_step: None })
+        metrics.flush()?;
+        if !is_saved {
+            self.save()?;
+        }
+        Ok(PretrainOutcome {
+            checkpoint: self.folder.checkpoint(),
+            step: self.checkpoint.place.step,
+            loss,
+            num_skipped: self.checkpoint.place.num_skipped,
+            data_problems: self.data_problems(),
+            finished: self.checkpoint.place.step >= self.num_steps(),
+        })
     }
 
     fn num_steps(&self) -> u64 {
         self.checkpoint.recipe.optimiser.steps as u64
     }
 
-    fn step(&mut self, store: &FrameStore) -> Result<PretrainProgress, ModelsError> {
+    fn step(&mut self) -> Result<PretrainProgress, ModelsError> {
         let started = Instant::now();
         let Checkpoint { recipe, parameters, optimiser, place } = &mut self.checkpoint;
-        let here = StepPlace { seed: place.seed, step: place.step };
-        let result = self.shards.run((recipe, parameters), store, here)?;
+        let result = self.shards.run((recipe, parameters), place.step)?;
         let norm = gradient_norm(&result.gradients);
         let rate = learning_rate(&recipe.optimiser, place.step);
         if result.loss.is_finite() && norm.is_finite() {
@@ -187,7 +235,7 @@ impl Run {
             }
         }
         place.step += 1;
-        let [step, batch_size] = [place.step, recipe.optimiser.batch_size as u64];
+        let [step, samples_per_step] = [place.step, recipe.samples_per_step() as u64];
         let seconds = started.elapsed().as_secs_f64();
         let average = self.seconds_per_step.map_or(seconds, |average| average + (seconds - average) / SPEED_STEPS);
         self.seconds_per_step = Some(average);
@@ -200,20 +248,86 @@ impl Run {
             terms: result.terms,
             learning_rate: rate,
             gradient_norm: norm,
-            images_per_second: batch_size as f64 / average.max(1e-9),
+            images_per_second: samples_per_step as f64 / average.max(1e-9),
             seconds_left: average * steps.saturating_sub(step) as f64,
             num_skipped,
+            num_clips_skipped: self.plan.unreadable.num_skipped(),
         })
     }
 
-    fn save(&self, folder: &RunFolder, store: &FrameStore) -> Result<(), ModelsError> {
-        self.checkpoint.save(&folder.checkpoint())?;
-        save_reconstructions(&self.checkpoint, store, &folder.reconstructions())
+    fn save(&mut self) -> Result<(), ModelsError> {
+        self.checkpoint.save(&self.folder.checkpoint())?;
+        let pictures = self.preview.draw(&self.checkpoint)?;
+        pictures.save(&self.folder.reconstructions())?;
+        self.picture_rows = pictures.rows;
+        self.describe()
+    }
+
+    fn describe(&self) -> Result<(), ModelsError> {
+        let facts = RunFacts {
+            recipe: self.checkpoint.recipe.clone(),
+            data: self.plan.source.description(),
+            num_clips: self.plan.source.num_clips(),
+            num_samples: self.plan.source.num_samples(),
+            data_problems: self.data_problems(),
+            seed: self.checkpoint.place.seed,
+            threads: self.checkpoint.place.threads,
+            micro_batch: self.checkpoint.place.micro_batch,
+            num_trainable: self.checkpoint.parameters.num_trainable(),
+            picture_rows: self.picture_rows.clone(),
+        };
+        self.folder.describe(&facts)
+    }
+
+    fn data_problems(&self) -> Vec<String> {
+        let mut problems = self.plan.source.problems();
+        problems.extend(self.plan.unreadable.lines());
+        problems
     }
 }
 
-/// The folder's checkpoint, if it is of this recipe and of as many frames. More or fewer steps than before are allowed.
-fn resume(options: &PretrainOptions, store: &FrameStore, folder: &RunFolder) -> Result<Checkpoint, ModelsError> {
+/// Whether the recipe can learn from the source at all.
+fn check_source(recipe: &Recipe, source: &dyn ClipSource) -> Result<(), ModelsError> {
+    if source.num_samples() == 0 {
+        return Err(ModelsError::Training("there is no frame to train on".to_string()));
+    }
+    let needs_motion = match recipe.views.kind {
+        ViewsKind::Single | ViewsKind::NestedCrops => false,
+        ViewsKind::FramePair | ViewsKind::FramePairOwnCrops => true,
+    };
+    if needs_motion && source.is_still() {
+        let name = &recipe.name;
+        let problem =
+            format!("{name} learns from pairs of frames, and the data are stills; give clips, or mae or crop-mae");
+        return Err(ModelsError::Training(problem));
+    }
+    Ok(())
+}
+
+fn first_checkpoint(
+    options: &PretrainOptions,
+    source: &dyn ClipSource,
+    folder: &RunFolder,
+) -> Result<Checkpoint, ModelsError> {
+    if options.resume && folder.checkpoint().exists() {
+        return resume(options, source, folder);
+    }
+    Ok(Checkpoint {
+        recipe: options.recipe.clone(),
+        parameters: Parameters::initialise(&options.recipe, options.seed),
+        optimiser: AdamW::default(),
+        place: RunPlace {
+            seed: options.seed,
+            threads: options.threads.clamp(1, options.recipe.optimiser.batch_size),
+            micro_batch: options.micro_batch.max(1),
+            num_samples: source.num_samples(),
+            ..RunPlace::default()
+        },
+    })
+}
+
+/// The folder's checkpoint, if it is of this recipe and of as many samples. More or fewer steps than before are allowed.
+fn resume(options: &PretrainOptions, source: &dyn ClipSource, folder: &RunFolder) -> Result<Checkpoint, ModelsError> {
     let mut checkpoint = Checkpoint::load(&folder.checkpoint())?;
     let fail = |problem: String| Err(ModelsError::Checkpoint { path: folder.checkpoint(), problem });
     let mut recipe = checkpoint.recipe.clone();
@@ -221,9 +335,11 @@ fn resume(options: &PretrainOptions, store: &FrameStore, folder: &RunFolder) -> 
     if recipe != options.recipe {
         return fail(format!("is of another recipe ({}); resume with that one or take a new folder", recipe.name));
     }
-    let [before, now] = [checkpoint.place.num_frames, store.num_frames()];
+    let [before, now] = [checkpoint.place.num_samples, source.num_samples()];
     if before != now {
-        return fail(format!("was trained on {before} frames and there are {now}; give the same data or a new folder"));
+        return fail(format!(
+            "was trained on {before} samples an epoch and there are {now}; give the same data or a new folder"
+        ));
     }
     checkpoint.recipe = recipe;
     Ok(checkpoint)

@@ -17,6 +17,8 @@ pub(crate) enum Stream {
     Draws,
     /// Pictures for people.
     Preview,
+    /// Which clip stands in for one that cannot be read.
+    OtherClips,
 }
 
 /// The generator of one place in one stream.

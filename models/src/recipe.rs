@@ -300,7 +300,7 @@ pub struct OptimiserRecipe {
     pub epsilon: f64,
     /// Decoupled; none on biases and other one-dimensional tensors, and none on frozen ones.
     pub weight_decay: f64,
-    /// Samples in one step.
+    /// Clips in one step: as many samples, unless the data are sampled repeatedly.
     pub batch_size: usize,
     /// Updates in all.
     pub steps: usize,
@@ -312,8 +312,11 @@ pub struct OptimiserRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// Frames are kept in memory as this many pixels squared, 8 bits a channel.
+    /// Frames of logs are kept in memory, and simulated ones rendered, as this many pixels squared, 8 bits a channel.
     pub stored_size: usize,
+    /// Independent samples of each clip that is read; a step then has this many times `optimiser.batch_size` samples.
+    #[serde(default = "once")]
+    pub repeated_sampling: usize,
     /// Subtracted from red, green, blue in 0..1.
     pub mean: [f32; 3],
     /// Divides after that.
@@ -358,6 +361,11 @@ impl Recipe {
         self.optimiser.base_learning_rate * self.optimiser.batch_size as f64 / 256.0
     }
 
+    /// Samples of one step.
+    pub fn samples_per_step(&self) -> usize {
+        self.optimiser.batch_size * self.data.repeated_sampling
+    }
+
     /// Position of the encoding of this name.
     pub(crate) fn encoding_idx(&self, name: &str) -> Option<usize> {
         self.encodings.iter().position(|encoding| encoding.name == name)
@@ -389,6 +397,10 @@ impl EncoderRecipe {
 
 fn yes() -> bool {
     true
+}
+
+fn once() -> usize {
+    1
 }
 
 fn default_gap() -> [usize; 2] {

@@ -1,17 +1,19 @@
 //! One training step: the batch is dealt to shards, each on its own thread, and their gradients are added up in a fixed order.
 
+use std::thread::Scope;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::clips::ClipSource;
 use crate::error::ModelsError;
-use crate::frames::FrameStore;
+use crate::loader::{Loader, LoaderJob, SampleViews, Unreadable};
 use crate::mask::Mask;
 use crate::method::{Draws, LatentDraw, Outcome, run_method};
 use crate::optimiser::HostGradients;
 use crate::parameters::Parameters;
-use crate::random::{Stream, generator, normals, permutation, uniforms};
+use crate::random::{Stream, generator, normals, uniforms};
 use crate::recipe::Recipe;
-use crate::views::ViewMaker;
 use crate::weights::Weights;
 
 /// What a batch gave, summed over its parts: each weighs as many samples as it has.
@@ -23,57 +25,83 @@ pub(crate) struct StepResult {
     pub(crate) gradients: HostGradients,
 }
 
-/// The threads that share a step. Each has a pool of one for the framework's own loops, so that shards do not wait for each other.
-pub(crate) struct Shards {
-    pools: Vec<ThreadPool>,
-    makers: Vec<ViewMaker>,
-    micro_batch: usize,
-    device: Device,
+/// What the shards train on and how the work is cut up.
+#[derive(Clone, Copy)]
+pub(crate) struct ShardPlan<'a> {
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) source: &'a dyn ClipSource,
+    pub(crate) unreadable: &'a Unreadable,
+    pub(crate) seed: u64,
+    /// The step that will be run first; the others must follow in order.
+    pub(crate) first_step: u64,
+    pub(crate) threads: usize,
+    /// Threads that decode, over all shards; each shard has at least one.
+    pub(crate) decode_threads: usize,
+    /// Samples that go through the network at a time; fewer stay in the cache.
+    pub(crate) micro_batch: usize,
 }
 
-/// Which samples a step takes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StepPlace {
-    pub(crate) seed: u64,
-    pub(crate) step: u64,
+/// The threads that share a step. Each has a pool of one for the framework's own loops, so that shards do not wait for each other,
+/// and a loader of its own.
+pub(crate) struct Shards {
+    shards: Vec<Shard>,
+    micro_batch: usize,
+    device: Device,
+    seed: u64,
+}
+
+struct Shard {
+    pool: ThreadPool,
+    loader: Loader,
+    /// Of each batch: the first sample and how many.
+    first: usize,
+    count: usize,
 }
 
 impl Shards {
-    /// `micro_batch` samples go through the network at a time; smaller ones stay in the cache.
-    pub(crate) fn new(
-        recipe: &Recipe,
-        threads: usize,
-        (micro_batch, device): (usize, &Device),
+    /// Starts decoding; `plan.source` has been checked not to be empty.
+    pub(crate) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        plan: ShardPlan<'scope>,
+        device: &Device,
     ) -> Result<Self, ModelsError> {
-        let mut pools = Vec::with_capacity(threads);
-        let mut makers = Vec::with_capacity(threads);
-        for shard_idx in 0..threads.max(1) {
+        let (batch_size, repeats) = (plan.recipe.optimiser.batch_size, plan.recipe.data.repeated_sampling);
+        let threads = plan.threads.clamp(1, batch_size);
+        let per_shard = batch_size.div_ceil(threads);
+        let mut shards = Vec::with_capacity(threads);
+        for (shard_idx, first) in (0..batch_size).step_by(per_shard).enumerate() {
             let builder = ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("pretrain-{shard_idx}"));
-            pools.push(builder.build().map_err(|error| ModelsError::Training(format!("threads: {error}")))?);
-            makers.push(ViewMaker::new(recipe)?);
+            let pool = builder.build().map_err(|error| ModelsError::Training(format!("threads: {error}")))?;
+            let count = per_shard.min(batch_size - first);
+            let job = LoaderJob {
+                recipe: plan.recipe,
+                source: plan.source,
+                unreadable: plan.unreadable,
+                seed: plan.seed,
+                first_step: plan.first_step,
+                first,
+                count,
+                shard_idx,
+                threads: (plan.decode_threads / threads).max(1),
+                max_waiting: (2 * plan.micro_batch.max(1)).div_ceil(repeats).min(2 * count),
+            };
+            let loader = Loader::start(scope, job)?;
+            shards.push(Shard { pool, loader, first: first * repeats, count: count * repeats });
         }
-        Ok(Self { pools, makers, micro_batch: micro_batch.max(1), device: device.clone() })
+        Ok(Self { shards, micro_batch: plan.micro_batch.max(1), device: device.clone(), seed: plan.seed })
     }
 
-    /// Losses and gradients of one batch.
+    /// Losses and gradients of the next batch, which must be that of `step`.
     pub(crate) fn run(
         &mut self,
         (recipe, parameters): (&Recipe, &Parameters),
-        store: &FrameStore,
-        place: StepPlace,
+        step: u64,
     ) -> Result<StepResult, ModelsError> {
-        let samples = batch_samples(store.num_frames(), recipe.optimiser.batch_size, place);
-        let per_shard = samples.len().div_ceil(self.pools.len());
-        let (micro_batch, device) = (self.micro_batch, &self.device);
+        let (micro_batch, device, seed) = (self.micro_batch, &self.device, self.seed);
+        let work = ShardWork { recipe, parameters, seed, step, device, micro_batch };
         let results: Vec<Result<StepResult, ModelsError>> = std::thread::scope(|scope| {
-            let shards = self.pools.iter().zip(&mut self.makers).zip(samples.chunks(per_shard)).enumerate();
-            let handles: Vec<_> = shards
-                .map(|(shard_idx, ((pool, maker), samples))| {
-                    let work = ShardWork { recipe, parameters, store, place, device, micro_batch };
-                    let first = shard_idx * per_shard;
-                    scope.spawn(move || pool.install(|| work.run(maker, samples, first)))
-                })
-                .collect();
+            let run = |shard| scope.spawn(|| work.run(shard));
+            let handles: Vec<_> = self.shards.iter_mut().map(run).collect();
             let lost = || Err(ModelsError::Training("a shard's thread ended early".to_string()));
             handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| lost())).collect()
         });
@@ -104,49 +132,56 @@ impl StepResult {
 struct ShardWork<'a> {
     recipe: &'a Recipe,
     parameters: &'a Parameters,
-    store: &'a FrameStore,
-    place: StepPlace,
+    seed: u64,
+    step: u64,
     device: &'a Device,
     micro_batch: usize,
 }
 
 impl ShardWork<'_> {
-    fn run(&self, maker: &mut ViewMaker, samples: &[usize], first: usize) -> Result<StepResult, ModelsError> {
-        let weights = Weights::upload(self.parameters, self.device);
-        let mut sum = StepResult::default();
-        for (part_idx, part) in samples.chunks(self.micro_batch).enumerate() {
-            let position = first + part_idx * self.micro_batch;
-            let (views, draws) = self.prepare(maker, part, position)?;
-            let share = part.len() as f64 / self.recipe.optimiser.batch_size as f64;
-            let outcome = run_method(self.recipe, &weights, (&views, &draws))?;
-            let mut gradients = outcome.total.clone().mul_scalar(share).backward();
-            for (name, gradient) in weights.take_gradients(&mut gradients) {
-                add_gradient_data(&mut sum.gradients, name, &gradient)?;
+    fn run(&self, shard: &mut Shard) -> Result<StepResult, ModelsError> {
+        let Shard { pool, loader, first, count } = shard;
+        pool.install(|| {
+            let weights = Weights::upload(self.parameters, self.device);
+            let mut sum = StepResult::default();
+            for start in (0..*count).step_by(self.micro_batch) {
+                let num_samples = self.micro_batch.min(*count - start);
+                let (views, draws) = self.prepare(loader, *first + start, num_samples)?;
+                let share = num_samples as f64 / self.recipe.samples_per_step() as f64;
+                let outcome = run_method(self.recipe, &weights, (&views, &draws))?;
+                let mut gradients = outcome.total.clone().mul_scalar(share).backward();
+                for (name, gradient) in weights.take_gradients(&mut gradients) {
+                    add_gradient_data(&mut sum.gradients, name, &gradient)?;
+                }
+                add_losses(&mut sum, outcome, share)?;
             }
-            add_losses(&mut sum, outcome, share)?;
-        }
-        Ok(sum)
+            Ok(sum)
+        })
     }
 
-    /// Views and draws of some samples; `first` is the place of the first in the batch.
+    /// Views and draws of the next samples; `first` is the place of the first in the batch.
     fn prepare(
         &self,
-        maker: &mut ViewMaker,
-        samples: &[usize],
+        loader: &mut Loader,
         first: usize,
+        num_samples: usize,
     ) -> Result<(Vec<Tensor<4>>, Draws), ModelsError> {
-        let StepPlace { seed, step } = self.place;
-        let mut batches = vec![Vec::new(); self.recipe.views.kind.num_views()];
-        let mut sources = Vec::with_capacity(samples.len());
-        for (offset, &sample) in samples.iter().enumerate() {
-            let place = [step, (first + offset) as u64];
-            let mut random = generator(seed, Stream::Views, place);
-            maker.make(self.store, (sample, &mut random), &mut batches)?;
-            sources.push(generator(seed, Stream::Draws, place));
+        let mut samples = Vec::with_capacity(num_samples);
+        for _ in 0..num_samples {
+            samples.push(loader.next()?);
         }
-        let views = to_views(batches, self.recipe, self.device);
+        let source = |sample: usize| generator(self.seed, Stream::Draws, [self.step, (first + sample) as u64]);
+        let mut sources: Vec<_> = (0..num_samples).map(source).collect();
+        let views = to_views(to_batches(&samples), self.recipe, self.device);
         Ok((views, draw(self.recipe, &mut sources)))
     }
+}
+
+/// Samples side by side: each view's `[N, 3, S, S]`.
+pub(crate) fn to_batches(samples: &[SampleViews]) -> Vec<Vec<f32>> {
+    let num_views = samples.first().map_or(0, Vec::len);
+    let batch = |view_idx: usize| samples.iter().filter_map(|sample| sample.get(view_idx)).flatten().copied().collect();
+    (0..num_views).map(batch).collect()
 }
 
 /// Batches `[N, 3, S, S]` as constants on a device.
@@ -182,16 +217,6 @@ pub(crate) fn draw(recipe: &Recipe, sources: &mut [rand::rngs::StdRng]) -> Draws
     draws
 }
 
-/// The frames of one step: epochs are permutations that depend on the seed alone; what does not fill a batch is left out, and a
-/// store smaller than a batch is gone through more than once.
-fn batch_samples(num_frames: usize, batch_size: usize, place: StepPlace) -> Vec<usize> {
-    let steps_per_epoch = (num_frames / batch_size).max(1) as u64;
-    let [epoch, step_in_epoch] = [place.step / steps_per_epoch, place.step % steps_per_epoch];
-    let order = permutation(&mut generator(place.seed, Stream::Order, [epoch, 0]), num_frames);
-    let start = step_in_epoch as usize * batch_size;
-    order.into_iter().cycle().skip(start).take(batch_size).collect()
-}
-
 fn add_losses(sum: &mut StepResult, outcome: Outcome, share: f64) -> Result<(), ModelsError> {
     let read = |value: Tensor<1>| -> Result<f64, ModelsError> {
         let values = crate::method::read_values(value.into_data())?;
@@ -221,24 +246,5 @@ fn add_gradient(gradients: &mut HostGradients, name: &str, values: &[f32]) {
         None => {
             gradients.insert(name.to_string(), values.to_vec());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_epoch_takes_each_frame_once_and_the_next_in_another_order() {
-        let batch = |step| batch_samples(12, 4, StepPlace { seed: 7, step });
-        let epoch = |epoch: u64| (0..3).flat_map(|step| batch(3 * epoch + step)).collect::<Vec<_>>();
-        let sorted = |mut frames: Vec<usize>| {
-            frames.sort_unstable();
-            frames
-        };
-        assert_eq!(sorted(epoch(0)), (0..12).collect::<Vec<_>>());
-        assert_eq!(sorted(epoch(1)), (0..12).collect::<Vec<_>>());
-        assert_ne!(epoch(0), epoch(1));
-        assert_eq!(batch_samples(3, 8, StepPlace { seed: 7, step: 5 }).len(), 8);
     }
 }

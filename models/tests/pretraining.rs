@@ -61,6 +61,7 @@ fn options(recipe: Recipe, folder: &Path) -> PretrainOptions {
         folder: folder.to_path_buf(),
         seed: 3,
         threads: 2,
+        decode_threads: 2,
         micro_batch: 5,
         checkpoint_every: Duration::from_secs(3600),
         resume: false,

@@ -37,6 +37,8 @@ mod schedule;
 mod statistics;
 mod thermal;
 mod time;
+#[cfg(feature = "camera")]
+mod video;
 mod vitals;
 mod watchdog;
 #[cfg(feature = "wire")]
@@ -88,6 +90,8 @@ pub use schedule::{ScheduleReport, lock_memory, schedule};
 pub use statistics::{LatencyHistogram, LoopStatistics};
 pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
 pub use time::{Clock, Stamp};
+#[cfg(feature = "camera")]
+pub use video::VideoFile;
 pub use vitals::{VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
 pub use watchdog::{Watchdog, WatchdogSummary, Watched, WatchedActuator};
 #[cfg(feature = "wire")]

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_models::{FrameStore, PretrainOptions, RECIPES, Recipe, pretrain, recipe_cost};
+use foresee_models::{PretrainOptions, RECIPES, Recipe, pretrain, recipe_cost};
 
 use crate::progress::bar;
 use crate::words::{print, say};
-use crate::{stop, trail};
+use crate::{clips, stop, trail};
 
 /// Arguments of `foresee pretrain`.
 #[derive(Args)]
@@ -21,9 +21,8 @@ pub(crate) struct Arguments {
     /// List the recipes.
     #[arg(long)]
     list: bool,
-    /// Logs, or folders of logs, that hold the frames (see foresee record); may be given more than once.
-    #[arg(long, value_name = "DIR|FILE", required_unless_present = "list")]
-    data: Vec<PathBuf>,
+    #[arg(long, value_name = "DATA", required_unless_present = "list", help = clips::DATA_HELP)]
+    data: Vec<String>,
     /// Folder of the run: checkpoint, metrics, reconstructions.
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
     out: Option<PathBuf>,
@@ -33,6 +32,9 @@ pub(crate) struct Arguments {
     /// Shards of a batch, each on a thread of its own.
     #[arg(long, default_value_t = 2, value_name = "N")]
     threads: usize,
+    /// Threads that read and decode ahead; they change nothing but the speed.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    decode_threads: usize,
     /// Samples of a shard that go through the network at a time.
     #[arg(long, default_value_t = 32, value_name = "N")]
     micro_batch: usize,
@@ -82,16 +84,14 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let checkpoint_every = Duration::try_from_secs_f64(arguments.checkpoint_minutes * 60.0)
         .with_context(|| format!("--checkpoint-minutes {}: give a positive number", arguments.checkpoint_minutes))?;
-    let store = FrameStore::from_logs(&arguments.data, recipe.data.stored_size)?;
-    for problem in store.problems() {
-        say(&format!("skipped: {problem}"));
-    }
-    say(&format!("{}: {} frames in {} clips", recipe.name, store.num_frames(), store.clips().len()));
+    let source = clips::open(&arguments.data, &recipe)?;
+    say(&format!("{}: {}", recipe.name, source.description()));
     let options = PretrainOptions {
         recipe,
         folder: folder.clone(),
         seed: arguments.seed,
         threads: arguments.threads,
+        decode_threads: arguments.decode_threads,
         micro_batch: arguments.micro_batch,
         checkpoint_every,
         resume: arguments.resume,
@@ -109,14 +109,18 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ));
         }
     };
-    let outcome = pretrain(&options, &store, &mut observe, &stop)?;
+    let outcome = pretrain(&options, source.as_ref(), &mut observe, &stop)?;
     progress_bar.finish_and_clear();
-    trail::leave(&folder, arguments.data.iter().map(PathBuf::as_path))?;
+    trail::leave(&folder, clips::paths(&arguments.data))?;
+    for problem in &outcome.data_problems {
+        say(&format!("data: {problem}"));
+    }
     if arguments.json {
         let loss = outcome.loss;
         let json = serde_json::json!({
             "checkpoint": outcome.checkpoint, "step": outcome.step, "loss": loss,
-            "steps_skipped": outcome.num_skipped, "finished": outcome.finished, "frames": store.num_frames(),
+            "steps_skipped": outcome.num_skipped, "finished": outcome.finished,
+            "data": source.description(), "data_problems": outcome.data_problems,
         });
         print(&serde_json::to_string_pretty(&json)?);
     } else {

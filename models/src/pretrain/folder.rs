@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 
 use foresee_runtime::write_atomically;
 
-use super::PretrainProgress;
-use crate::checkpoint::Checkpoint;
+use super::{PretrainProgress, RunFacts};
 use crate::error::ModelsError;
-use crate::frames::FrameStore;
 
 /// The folder of one run.
 pub(super) struct RunFolder {
@@ -31,19 +29,10 @@ impl RunFolder {
     }
 
     /// Writes `run.json`.
-    pub(super) fn describe(&self, checkpoint: &Checkpoint, store: &FrameStore) -> Result<(), ModelsError> {
-        let place = checkpoint.place;
-        let facts = serde_json::json!({
-            "recipe": checkpoint.recipe,
-            "seed": place.seed,
-            "threads": place.threads,
-            "micro_batch": place.micro_batch,
-            "num_frames": store.num_frames(),
-            "num_clips": store.clips().len(),
-            "data_problems": store.problems(),
-            "num_trainable": checkpoint.parameters.num_trainable(),
-        });
-        Ok(write_atomically(&self.path.join("run.json"), format!("{facts:#}\n").as_bytes())?)
+    pub(super) fn describe(&self, facts: &RunFacts) -> Result<(), ModelsError> {
+        let mut text = serde_json::to_vec_pretty(facts).map_err(|error| ModelsError::Training(error.to_string()))?;
+        text.push(b'\n');
+        Ok(write_atomically(&self.path.join("run.json"), &text)?)
     }
 
     /// Opens `metrics.jsonl` after the line of step `step`: what a killed run wrote past its checkpoint goes.

@@ -1,4 +1,4 @@
-//! What the model makes of some frames, for people: input, what it saw, what it predicted.
+//! What the model makes of some samples, for people: what it got, what it saw, what it predicted.
 
 use std::path::Path;
 
@@ -8,118 +8,193 @@ use image::{ImageFormat, RgbImage};
 
 use super::components::component_colours;
 use crate::checkpoint::Checkpoint;
+use crate::clips::ClipSource;
 use crate::error::ModelsError;
-use crate::frames::FrameStore;
+use crate::loader::{Sampler, Unreadable};
 use crate::mask::Mask;
-use crate::method::{Draws, encode, read_values, run_method};
-use crate::random::{Stream, generator};
-use crate::recipe::{Recipe, TokensRecipe};
-use crate::step::{draw, to_views};
-use crate::views::ViewMaker;
+use crate::method::{Draws, LatentDraw, encode, read_values, run_method};
+use crate::random::{Stream, generator, uniforms};
+use crate::recipe::{MemoryRecipe, Recipe, TermRecipe, TokensRecipe, ViewsKind};
+use crate::step::{draw, to_batches, to_views};
 use crate::weights::Weights;
 
-/// Frames in the picture, evenly spread over the data.
+/// Samples in the picture, evenly spread over the data.
 const NUM_SAMPLES: usize = 12;
+/// Futures sampled from the prior, and from the posterior.
+const NUM_FUTURES: usize = 2;
 /// Pixels around each tile.
 const MARGIN: usize = 2;
 /// Grey of a hidden patch.
 const HIDDEN_GREY: f32 = 0.5;
 
-/// Writes a PNG with a column a sample. Rows: each view, what the masked encoding saw of the first term's target, the prediction
-/// (with the target's own patch means and deviations, since it predicts normalised pixels; visible patches are the input's where only
-/// hidden ones count), for a method with a latent the prediction from the prior's sample, and the patch features' three strongest
-/// components as colours.
-///
-/// # Errors
-/// [`ModelsError`] when the model or the file fails.
-pub fn save_reconstructions(checkpoint: &Checkpoint, store: &FrameStore, path: &Path) -> Result<(), ModelsError> {
-    let recipe = &checkpoint.recipe;
-    let Some(term) = recipe.terms.first() else { return Ok(()) };
-    let scene = Scene::new(checkpoint, store)?;
-    let mut predictions = vec![scene.predict(false)?];
-    if recipe.latent.is_some() {
-        predictions.push(scene.predict(true)?);
-    }
-    let colours = scene.colours(term.target_view)?;
-    let masks = &scene.draws.masks;
-    let mask = recipe.masked_encoding_idx(term.target_view).and_then(|idx| masks.get(idx)).cloned().flatten();
-    let keeps_visible = term.tokens == TokensRecipe::Hidden;
-    let num_views = scene.batches.len();
-    let mut picture = Picture::new(recipe.encoder.image_size, [scene.num_samples, num_views + 2 + predictions.len()]);
-    for sample_idx in 0..scene.num_samples {
-        let tiles = |view: usize, prediction: &[f32]| {
-            let [image, predicted] = [scene.batches.get(view).map_or(&[][..], Vec::as_slice), prediction]
-                .map(|values| values.chunks_exact(scene.image_values()).nth(sample_idx).unwrap_or_default().to_vec());
-            Tiles::new(recipe, [image, predicted], (mask.as_ref(), sample_idx))
-        };
-        for view in 0..num_views {
-            picture.draw([sample_idx, view], &tiles(view, &[]).pixels(|_, value, _| value));
-        }
-        let seen = |is_hidden: bool, value, _| if is_hidden { HIDDEN_GREY } else { value };
-        picture.draw([sample_idx, num_views], &tiles(term.target_view, &[]).pixels(seen));
-        let shown = |is_hidden: bool, value, predicted| if is_hidden || !keeps_visible { predicted } else { value };
-        for (prediction_idx, prediction) in predictions.iter().enumerate() {
-            let row = num_views + 1 + prediction_idx;
-            picture.draw([sample_idx, row], &tiles(term.target_view, prediction).pixels(shown));
-        }
-        let row = num_views + 1 + predictions.len();
-        picture.draw([sample_idx, row], &scene.patch_pixels(&colours, sample_idx));
-    }
-    picture.save(path)
-}
-
-/// Some frames, the draws for them, and the model.
-struct Scene<'a> {
-    recipe: &'a Recipe,
-    weights: Weights,
-    device: Device,
+/// Some samples and the draws for them, the same throughout a run.
+pub(super) struct Preview {
     num_samples: usize,
     /// Each view's `[N, 3, S, S]`.
     batches: Vec<Vec<f32>>,
     draws: Draws,
 }
 
-impl<'a> Scene<'a> {
-    fn new(checkpoint: &'a Checkpoint, store: &FrameStore) -> Result<Self, ModelsError> {
+/// The picture of a moment: a column a sample.
+pub(super) struct Pictures {
+    /// What each row shows, from the top.
+    pub(super) rows: Vec<String>,
+    picture: Picture,
+}
+
+impl Pictures {
+    /// Writes a PNG.
+    pub(super) fn save(&self, path: &Path) -> Result<(), ModelsError> {
+        self.picture.save(path)
+    }
+}
+
+impl Preview {
+    /// Samples that can be read, evenly spread over the source.
+    pub(super) fn new(
+        checkpoint: &Checkpoint,
+        source: &dyn ClipSource,
+        unreadable: &Unreadable,
+    ) -> Result<Self, ModelsError> {
         let recipe = &checkpoint.recipe;
-        let num_samples = NUM_SAMPLES.min(store.num_frames());
-        let mut maker = ViewMaker::new(recipe)?;
-        let mut batches = vec![Vec::new(); recipe.views.kind.num_views()];
-        let mut sources = Vec::new();
-        for sample_idx in 0..num_samples {
-            let frame_idx = sample_idx * store.num_frames() / num_samples;
-            let random = |part| generator(checkpoint.place.seed, Stream::Preview, [sample_idx as u64, part]);
-            match batches.as_mut_slice() {
-                [only] => maker.whole(store, frame_idx, only)?,
-                batches => maker.make(store, (frame_idx, &mut random(0)), batches)?,
+        let count = NUM_SAMPLES.min(source.num_samples());
+        let mut sampler = Sampler::new(recipe, source, unreadable)?;
+        let mut samples = Vec::with_capacity(count);
+        let mut sources = Vec::with_capacity(count);
+        for column in 0..count {
+            let random = |part| generator(checkpoint.place.seed, Stream::Preview, [column as u64, part]);
+            let place = source.sample(column * source.num_samples() / count);
+            // What cannot be read is told when training comes to it.
+            if let Ok(sample) = sampler.preview(place, &mut random(0)) {
+                samples.push(sample);
+                sources.push(random(1));
             }
-            sources.push(random(1));
         }
+        Ok(Self { num_samples: samples.len(), batches: to_batches(&samples), draws: draw(recipe, &mut sources) })
+    }
+
+    /// Rows: each view; for each term what its masked encoding saw and the prediction (with the target's own patch means and
+    /// deviations, since it predicts normalised pixels; visible patches are the input's where only hidden ones count); for a term with a
+    /// latent, futures sampled from the posterior and from the prior; the patch features' three strongest components as colours.
+    pub(super) fn draw(&self, checkpoint: &Checkpoint) -> Result<Pictures, ModelsError> {
         let device = Device::flex();
         let weights = Weights::upload(&checkpoint.parameters, &device);
-        Ok(Self { recipe, weights, num_samples, batches, draws: draw(recipe, &mut sources), device })
+        let scene = Scene { preview: self, recipe: &checkpoint.recipe, weights, device };
+        let mut rows: Vec<(String, Vec<Vec<f32>>)> = Vec::new();
+        if self.num_samples > 0 {
+            scene.view_rows(&mut rows);
+            for (term_idx, term) in checkpoint.recipe.terms.iter().enumerate() {
+                scene.term_rows((term_idx, term), &mut rows)?;
+            }
+            let view = checkpoint.recipe.terms.first().map_or(0, |term| term.target_view);
+            rows.push(("patch features, three strongest components".to_string(), scene.component_tiles(view)?));
+        }
+        let mut picture = Picture::new(checkpoint.recipe.encoder.image_size, [self.num_samples, rows.len()]);
+        for (row_idx, (_, tiles)) in rows.iter().enumerate() {
+            for (column, tile) in tiles.iter().enumerate() {
+                picture.draw([column, row_idx], tile);
+            }
+        }
+        Ok(Pictures { rows: rows.into_iter().map(|(label, _)| label).collect(), picture })
+    }
+}
+
+/// The samples and the model. A row is a tile `[S, S, 3]` a sample.
+struct Scene<'a> {
+    preview: &'a Preview,
+    recipe: &'a Recipe,
+    weights: Weights,
+    device: Device,
+}
+
+impl Scene<'_> {
+    fn view_rows(&self, rows: &mut Vec<(String, Vec<Vec<f32>>)>) {
+        let labels: &[&str] = match self.recipe.views.kind {
+            ViewsKind::Single => &["input"],
+            ViewsKind::FramePair | ViewsKind::FramePairOwnCrops => &["earlier frame", "later frame"],
+            ViewsKind::NestedCrops => &["global crop", "local crop"],
+        };
+        for (view, label) in labels.iter().enumerate() {
+            rows.push(((*label).to_string(), self.tiles((view, None), &[], |_, value, _| value)));
+        }
+    }
+
+    fn term_rows(
+        &self,
+        (term_idx, term): (usize, &TermRecipe),
+        rows: &mut Vec<(String, Vec<Vec<f32>>)>,
+    ) -> Result<(), ModelsError> {
+        let mask = self.recipe.masked_encoding_idx(term.target_view).and_then(|idx| self.preview.draws.masks.get(idx));
+        let mask = mask.and_then(Option::as_ref).filter(|_| term.tokens == TokensRecipe::Hidden);
+        if mask.is_some() && term_idx == self.first_with_mask() {
+            let seen = |is_hidden: bool, value, _| if is_hidden { HIDDEN_GREY } else { value };
+            rows.push(("what the encoder sees".to_string(), self.tiles((term.target_view, mask), &[], seen)));
+        }
+        let shown = |is_hidden: bool, value, predicted| if is_hidden { predicted } else { value };
+        let mut push = |label: String, draws: &Draws| -> Result<(), ModelsError> {
+            let prediction = self.predict(term_idx, draws)?;
+            rows.push((label, self.tiles((term.target_view, mask), &prediction, shown)));
+            Ok(())
+        };
+        if !term.memory.iter().any(|part| matches!(part, MemoryRecipe::Latent { .. })) {
+            return push(format!("output: {}", term.name), &self.preview.draws);
+        }
+        for (from, samples_prior) in [("posterior", false), ("prior", true)] {
+            for future in 1..=NUM_FUTURES {
+                let mut draws = Draws { samples_prior, ..self.preview.draws.clone() };
+                if let LatentDraw::Uniforms(values) = &mut draws.latent {
+                    let mut random = generator(0, Stream::Preview, [u64::MAX, future as u64]);
+                    *values = uniforms(&mut random, values.len());
+                }
+                push(format!("output: {}, sample {future} from the {from}", term.name), &draws)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first term that counts hidden patches: what is hidden is shown once.
+    fn first_with_mask(&self) -> usize {
+        self.recipe.terms.iter().position(|term| term.tokens == TokensRecipe::Hidden).unwrap_or(0)
     }
 
     fn image_values(&self) -> usize {
         3 * self.recipe.encoder.image_size * self.recipe.encoder.image_size
     }
 
-    /// The first term's prediction `[N, L, 3pp]`, from the posterior's or the prior's sample.
-    fn predict(&self, samples_prior: bool) -> Result<Vec<f32>, ModelsError> {
-        let views = to_views(self.batches.clone(), self.recipe, &self.device);
-        let draws = Draws { samples_prior, ..self.draws.clone() };
-        let outcome = run_method(self.recipe, &self.weights, (&views, &draws))?;
-        outcome.predictions.into_iter().next().map_or(Ok(Vec::new()), |prediction| read_values(prediction.into_data()))
+    fn tiles(
+        &self,
+        (view, mask): (usize, Option<&Mask>),
+        prediction: &[f32],
+        choose: impl Fn(bool, f32, f32) -> f32 + Copy,
+    ) -> Vec<Vec<f32>> {
+        let batch = self.preview.batches.get(view).map_or(&[][..], Vec::as_slice);
+        let of_sample = |values: &[f32], sample_idx: usize| {
+            values.chunks_exact(self.image_values()).nth(sample_idx).unwrap_or_default().to_vec()
+        };
+        let tile = |sample_idx| {
+            let parts = [of_sample(batch, sample_idx), of_sample(prediction, sample_idx)];
+            Tiles::new(self.recipe, parts, (mask, sample_idx)).pixels(choose)
+        };
+        (0..self.preview.num_samples).map(tile).collect()
     }
 
-    /// A colour for each patch of each sample.
-    fn colours(&self, view: usize) -> Result<Vec<[f32; 3]>, ModelsError> {
+    /// A term's prediction `[N, L, 3pp]`.
+    fn predict(&self, term_idx: usize, draws: &Draws) -> Result<Vec<f32>, ModelsError> {
+        let views = to_views(self.preview.batches.clone(), self.recipe, &self.device);
+        let outcome = run_method(self.recipe, &self.weights, (&views, draws))?;
+        let prediction = outcome.predictions.into_iter().nth(term_idx);
+        prediction.map_or(Ok(Vec::new()), |prediction| read_values(prediction.into_data()))
+    }
+
+    /// Each patch in the colour of its features.
+    fn component_tiles(&self, view: usize) -> Result<Vec<Vec<f32>>, ModelsError> {
         let encoder = &self.recipe.encoder;
-        let views = to_views(self.batches.clone(), self.recipe, &self.device);
+        let views = to_views(self.preview.batches.clone(), self.recipe, &self.device);
         let Some(image) = views.into_iter().nth(view) else { return Ok(Vec::new()) };
         let encoded = encode(encoder, &self.weights, image, None)?;
         let tokens = encoded.tokens.narrow(1, encoder.num_class_tokens(), encoder.num_patches());
-        Ok(component_colours(&read_values(tokens.into_data())?, encoder.dim))
+        let colours = component_colours(&read_values(tokens.into_data())?, encoder.dim);
+        Ok((0..self.preview.num_samples).map(|sample_idx| self.patch_pixels(&colours, sample_idx)).collect())
     }
 
     /// `[S, S, 3]` with each patch in its colour.

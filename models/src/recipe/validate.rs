@@ -191,6 +191,9 @@ impl Recipe {
         if !(8..=4096).contains(&data.stored_size) {
             return Err(format!("data.stored_size is {}; it must lie in 8..=4096", data.stored_size));
         }
+        if !(1..=64).contains(&data.repeated_sampling) {
+            return Err(format!("data.repeated_sampling is {}; it must lie in 1..=64", data.repeated_sampling));
+        }
         if data.std.iter().any(|std| !(std.is_finite() && *std > 0.0)) || data.mean.iter().any(|mean| !mean.is_finite())
         {
             return Err("data.mean must be finite and data.std positive".to_string());
