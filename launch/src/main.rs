@@ -33,6 +33,8 @@ mod table;
     allow(dead_code, reason = "a robot's build names its command and leaves no trail of folders")
 )]
 mod trail;
+#[cfg(feature = "train")]
+mod training_report;
 mod words;
 
 use std::process::ExitCode;

@@ -85,6 +85,74 @@ pub(crate) fn histogram(x_label: &str, bars: &[(f64, f64, u64)], most: f64) -> a
     Ok(svg)
 }
 
+/// A line of (x, y) points with a name.
+#[cfg(feature = "train")]
+pub(crate) struct Curve<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) colour: RGBColor,
+    pub(crate) points: &'a [(f64, f64)],
+}
+
+/// Curves over steps; y begins at 0 or at the lowest value, whichever is lower.
+///
+/// # Errors
+/// When the drawing library refuses.
+#[cfg(feature = "train")]
+pub(crate) fn curves(y_label: &str, curves: &[Curve<'_>]) -> anyhow::Result<String> {
+    let points = || curves.iter().flat_map(|curve| curve.points);
+    let last = points().fold(1.0_f64, |last, point| last.max(point.0));
+    let low = points().fold(0.0_f64, |low, point| low.min(point.1));
+    let top = points().fold(f64::MIN_POSITIVE, |top, point| top.max(point.1)) * 1.05;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(36)
+            .y_label_area_size(62)
+            .build_cartesian_2d(0.0..last, low..top)
+            .map_err(drawing)?;
+        let mut mesh = chart.configure_mesh();
+        mesh.light_line_style(TRANSPARENT).x_desc("step").y_desc(y_label);
+        let y_number = |y: &f64| axis_number(*y, top);
+        mesh.x_label_formatter(&|x| format!("{x:.0}")).y_label_formatter(&y_number);
+        mesh.draw().map_err(drawing)?;
+        for Curve { name, colour, points } in curves {
+            let colour = *colour;
+            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+            let drawn = chart.draw_series(line).map_err(drawing)?;
+            if curves.len() > 1 {
+                drawn
+                    .label(*name)
+                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+            }
+        }
+        if curves.len() > 1 {
+            let mut legend = chart.configure_series_labels();
+            legend.background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2));
+            legend.position(SeriesLabelPosition::UpperRight).draw().map_err(drawing)?;
+        }
+        area.present().map_err(drawing)?;
+    }
+    Ok(svg)
+}
+
+/// As many digits as an axis up to `top` needs.
+#[cfg(feature = "train")]
+fn axis_number(value: f64, top: f64) -> String {
+    if top < 0.01 {
+        return format!("{value:.1e}");
+    }
+    let digits = if top < 0.1 {
+        3
+    } else if top < 10.0 {
+        2
+    } else {
+        0
+    };
+    format!("{value:.digits$}")
+}
+
 fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("plot: {error}")
 }

@@ -1,9 +1,14 @@
 //! Transformer blocks: the encoder's, and the four that the published decoders are made of.
 
-use burn::tensor::Tensor;
+use std::cell::Cell;
+
+use burn::tensor::{Tensor, TensorData};
+use rand::RngCore;
 
 use crate::error::ModelsError;
+use crate::fused::gelu;
 use crate::positions::Rotation;
+use crate::random::{Stream, generator};
 use crate::recipe::BlockKind;
 use crate::weights::{Rows, Weights, attend};
 
@@ -15,6 +20,33 @@ pub(crate) struct StackShape {
     pub(crate) mlp_dim: usize,
     /// Of the tokens and of the memory, with rotary positions.
     pub(crate) rotations: Option<[Rotation; 2]>,
+    /// In training, if the method has any.
+    pub(crate) dropout: Option<Dropout>,
+}
+
+/// Sets a share of the values to 0 and scales the rest up, drawn on the host so that a resumed run drops the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Dropout {
+    share: f64,
+    seed: u64,
+    /// Calls so far.
+    place: Cell<u64>,
+}
+
+impl Dropout {
+    pub(crate) fn new(share: f64, seed: u64) -> Self {
+        Self { share, seed, place: Cell::new(0) }
+    }
+
+    pub(crate) fn drop<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let mut random = generator(self.seed, Stream::Dropout, [self.place.replace(self.place.get() + 1), 0]);
+        let kept = (1.0 / (1.0 - self.share)) as f32;
+        let least = (self.share * 2_f64.powi(32)) as u32;
+        let factors = (0..x.dims().iter().product()).map(|_| if random.next_u32() < least { 0.0 } else { kept });
+        let factors = TensorData::new(factors.collect::<Vec<f32>>(), x.dims());
+        let factors = Tensor::from_data(factors, &x.device().inner());
+        x * factors
+    }
 }
 
 /// Runs `<name>_blocks` or `blocks` over `x` `[N, T, C]`; `memory` `[N, S, C]` is the same for every block.
@@ -61,11 +93,14 @@ impl Block<'_> {
     }
 
     fn cross_mlp_self_post(&self, x: Tensor<3>, memory: &Tensor<3>) -> Result<Tensor<3>, ModelsError> {
-        let x = self.norm("norm2", x.clone() + self.torch_attention("multihead_attn", x, memory.clone())?)?;
+        let looked = self.torch_attention("multihead_attn", x.clone(), memory.clone())?;
+        let x = self.norm("norm2", x + self.drop(looked))?;
         let [inner, outer] = ["linear1", "linear2"].map(|layer| format!("{}.{layer}", self.name));
-        let hidden = self.weights.mlp([&inner, &outer], self.shape.mlp_dim, x.clone())?;
-        let x = self.norm("norm3", x + hidden)?;
-        self.norm("norm1", x.clone() + self.torch_attention("self_attn", x.clone(), x)?)
+        let hidden = self.drop(gelu(self.weights.linear(&inner, self.shape.mlp_dim, x.clone())?));
+        let hidden = self.weights.linear(&outer, x.dims()[2], hidden)?;
+        let x = self.norm("norm3", x + self.drop(hidden))?;
+        let mixed = self.torch_attention("self_attn", x.clone(), x.clone())?;
+        self.norm("norm1", x + self.drop(mixed))
     }
 
     fn self_cross(&self, x: Tensor<3>, memory: &Tensor<3>) -> Result<Tensor<3>, ModelsError> {
@@ -80,7 +115,7 @@ impl Block<'_> {
         let [_, _, dim] = x.dims();
         let names = [format!("{}.attn.qkv.weight", self.name), format!("{}.attn.qkv.bias", self.name)];
         let part = |part_idx| self.rows(&names, [3, part_idx], x.clone());
-        let mixed = attend([part(0)?, part(1)?, part(2)?], self.shape.heads, self.turns([0, 0]));
+        let mixed = attend([part(0)?, part(1)?, part(2)?], self.shape.heads, (self.turns([0, 0]), None));
         self.weights.linear(&format!("{}.attn.proj", self.name), dim, mixed)
     }
 
@@ -90,7 +125,7 @@ impl Block<'_> {
         let q = self.weights.linear(&format!("{}.cattn.q", self.name), dim, x)?;
         let names = [format!("{}.cattn.kv.weight", self.name), format!("{}.cattn.kv.bias", self.name)];
         let part = |part_idx| self.rows(&names, [2, part_idx], memory.clone());
-        let mixed = attend([q, part(0)?, part(1)?], self.shape.heads, self.turns([0, 1]));
+        let mixed = attend([q, part(0)?, part(1)?], self.shape.heads, (self.turns([0, 1]), None));
         self.weights.linear(&format!("{}.cattn.proj", self.name), dim, mixed)
     }
 
@@ -101,7 +136,7 @@ impl Block<'_> {
         let q = self.rows(&names, [3, 0], x)?;
         let k = self.rows(&names, [3, 1], memory.clone())?;
         let v = self.rows(&names, [3, 2], memory)?;
-        let mixed = attend([q, k, v], self.shape.heads, None);
+        let mixed = attend([q, k, v], self.shape.heads, (None, self.shape.dropout.as_ref()));
         self.weights.linear(&format!("{}.{layer}.out_proj", self.name), dim, mixed)
     }
 
@@ -110,8 +145,15 @@ impl Block<'_> {
         let [_, _, dim] = x.dims();
         let layer = |layer: &str, x| self.weights.linear(&format!("{}.cross_attn.{layer}", self.name), dim, x);
         let parts = [layer("projq", x)?, layer("projk", memory.clone())?, layer("projv", memory)?];
-        let mixed = attend(parts, self.shape.heads, self.turns([0, 1]));
+        let mixed = attend(parts, self.shape.heads, (self.turns([0, 1]), None));
         layer("proj", mixed)
+    }
+
+    fn drop<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match &self.shape.dropout {
+            Some(dropout) => dropout.drop(x),
+            None => x,
+        }
     }
 
     fn turns(&self, [of_queries, of_keys]: [usize; 2]) -> Option<[&Rotation; 2]> {

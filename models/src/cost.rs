@@ -25,7 +25,7 @@ pub struct RecipeCost {
 pub fn recipe_cost(recipe: &Recipe) -> RecipeCost {
     let mut forward = 0.0;
     for encoding in &recipe.encodings {
-        forward += encoder_macs(recipe, visible(recipe, encoding.mask_ratio));
+        forward += encoder_macs(recipe, encoding.num_visible(&recipe.encoder));
     }
     let dim = recipe.encoder.dim as f64;
     let mut latent_values = 0.0;
@@ -52,11 +52,6 @@ pub fn recipe_cost(recipe: &Recipe) -> RecipeCost {
     }
 }
 
-/// Patches that an encoding sees.
-fn visible(recipe: &Recipe, mask_ratio: f64) -> usize {
-    (recipe.encoder.num_patches() as f64 * (1.0 - mask_ratio)) as usize
-}
-
 fn encoder_macs(recipe: &Recipe, num_patches: usize) -> f64 {
     let encoder = &recipe.encoder;
     let [dim, mlp_dim, num_patches] = [encoder.dim, encoder.mlp_dim, num_patches].map(|size| size as f64);
@@ -71,7 +66,7 @@ fn term_macs(recipe: &Recipe, (term, decoder): (&TermRecipe, &DecoderRecipe), la
     let num_queries = encoder.num_patches() as f64 + num_class_tokens;
     let seen = |name: &str| {
         let encoding = recipe.encodings.iter().find(|encoding| encoding.name == name);
-        encoding.map_or(0.0, |encoding| visible(recipe, encoding.mask_ratio) as f64 + num_class_tokens)
+        encoding.map_or(0.0, |encoding| encoding.num_visible(encoder) as f64 + num_class_tokens)
     };
     let [dim, mlp_dim, encoder_dim] = [decoder.dim, decoder.mlp_dim, encoder.dim].map(|size| size as f64);
     let mut embeds = match &term.queries {

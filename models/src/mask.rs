@@ -5,6 +5,9 @@ use crate::recipe::MaskRule;
 /// Marks a hidden patch in [`Mask::places`].
 pub(crate) const HIDDEN: usize = usize::MAX;
 
+/// Widths in patches of the two blurs whose difference is green noise.
+const GREEN_DEVIATIONS: [f32; 2] = [0.6, 1.5];
+
 /// The masks of one batch; every sample shows the same number of patches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mask {
@@ -26,12 +29,8 @@ impl Mask {
         let mut num_visible = 0;
         for draw in draws.chunks_exact(num_patches) {
             let shown = match rule {
-                MaskRule::Shuffled => {
-                    let num_kept = (num_patches as f64 * (1.0 - ratio)) as usize;
-                    let mut order = argsort(draw);
-                    order.truncate(num_kept);
-                    order
-                }
+                MaskRule::Shuffled | MaskRule::Tube => first_kept(argsort(draw), ratio),
+                MaskRule::Green => first_kept(argsort(&green_noise(draw)), ratio),
                 MaskRule::RowMajor => {
                     let num_hidden = (ratio * num_patches as f64) as usize;
                     let order = argsort(draw);
@@ -51,6 +50,25 @@ impl Mask {
         Self { num_patches, num_visible, visible, places }
     }
 
+    /// The same patches in each of `num_slices` slices of a clip.
+    pub(crate) fn tubes(&self, num_slices: usize) -> Self {
+        let (num_patches, num_visible) = (num_slices * self.num_patches, num_slices * self.num_visible);
+        let mut tubes = Self { num_patches, num_visible, visible: Vec::new(), places: Vec::new() };
+        for (visible, places) in
+            self.visible.chunks_exact(self.num_visible).zip(self.places.chunks_exact(self.num_patches))
+        {
+            for slice_idx in 0..num_slices {
+                tubes.visible.extend(visible.iter().map(|patch| slice_idx * self.num_patches + patch));
+                let place = |place: &usize| match *place {
+                    HIDDEN => HIDDEN,
+                    place => slice_idx * self.num_visible + place,
+                };
+                tubes.places.extend(places.iter().map(place));
+            }
+        }
+        tubes
+    }
+
     /// N.
     pub(crate) fn num_samples(&self) -> usize {
         self.places.len() / self.num_patches.max(1)
@@ -60,6 +78,37 @@ impl Mask {
     pub(crate) fn hidden(&self) -> Vec<f32> {
         self.places.iter().map(|&place| if place == HIDDEN { 1.0 } else { 0.0 }).collect()
     }
+}
+
+/// The patches that stay, in order.
+fn first_kept(mut order: Vec<usize>, ratio: f64) -> Vec<usize> {
+    order.truncate((order.len() as f64 * (1.0 - ratio)) as usize);
+    order
+}
+
+/// Uniform draws over a square grid, band-passed by the difference of two Gaussian blurs that wrap around, with the sign turned so that
+/// the highest values come first (ColorMAE, "green"; its released code has the filtered noise but not the widths).
+fn green_noise(draws: &[f32]) -> Vec<f32> {
+    let fine = blur(draws, GREEN_DEVIATIONS[0]);
+    let coarse = blur(draws, GREEN_DEVIATIONS[1]);
+    fine.iter().zip(coarse).map(|(fine, coarse)| coarse - fine).collect()
+}
+
+/// A Gaussian blur of a square grid that wraps around, rows first.
+fn blur(values: &[f32], deviation: f32) -> Vec<f32> {
+    let side = values.len().isqrt();
+    let half = side / 2;
+    let taps: Vec<f32> = (0..side).map(|tap| (-0.5 * ((tap as f32 - half as f32) / deviation).powi(2)).exp()).collect();
+    let total: f32 = taps.iter().sum();
+    // One pass along the rows that leaves the grid transposed; two passes bring it back.
+    let pass = |values: &[f32]| -> Vec<f32> {
+        let at = |row: usize, column: usize| values.get(row * side + column % side).copied().unwrap_or(0.0);
+        let sum = |row, column| {
+            taps.iter().enumerate().map(|(tap, weight)| weight * at(row, column + side + tap - half)).sum::<f32>()
+        };
+        (0..side * side).map(|place| sum(place % side, place / side) / total).collect()
+    };
+    pass(&pass(values))
 }
 
 /// Indices in ascending order of value; equal values keep their order.
@@ -86,6 +135,42 @@ mod tests {
         // argsort is [1, 3, 2, 0]; hidden where it is below 2: patches 0 and 3.
         let row_major = Mask::from_draws(&draws, 4, (0.5, MaskRule::RowMajor));
         assert_eq!(row_major.visible, [1, 2]);
+    }
+
+    #[test]
+    fn tubes_hide_the_same_patches_in_every_slice() {
+        let mask = Mask::from_draws(&[0.4, 0.1, 0.3, 0.2, 0.1, 0.2, 0.3, 0.4], 4, (0.5, MaskRule::Tube)).tubes(3);
+        assert_eq!((mask.num_patches, mask.num_visible, mask.num_samples()), (12, 6, 2));
+        assert_eq!(mask.visible, [1, 3, 5, 7, 9, 11, 0, 1, 4, 5, 8, 9]);
+        assert_eq!(mask.places[..12], [HIDDEN, 0, HIDDEN, 1, HIDDEN, 2, HIDDEN, 3, HIDDEN, 4, HIDDEN, 5]);
+        for (rank, &patch) in mask.visible.iter().enumerate() {
+            assert_eq!(mask.places[rank / 6 * 12 + patch], rank % 6);
+        }
+    }
+
+    #[test]
+    fn green_masks_are_strongest_at_middle_frequencies() {
+        use crate::random::{Stream, generator, uniforms};
+        // Power of the mask along the rows at one frequency, over many masks of a 14 x 14 grid.
+        let power = |rule, frequency: usize| {
+            let mut sum = 0.0;
+            for seed in 0..60 {
+                let draws = uniforms(&mut generator(seed, Stream::Draws, [0, 0]), 196);
+                let hidden = Mask::from_draws(&draws, 196, (0.75, rule)).hidden();
+                for row in hidden.chunks_exact(14) {
+                    let angle = |column: usize| std::f64::consts::TAU * (frequency * column) as f64 / 14.0;
+                    let wave = |of: fn(f64) -> f64| {
+                        row.iter().enumerate().map(|(c, value)| f64::from(*value) * of(angle(c))).sum::<f64>()
+                    };
+                    sum += wave(f64::cos).powi(2) + wave(f64::sin).powi(2);
+                }
+            }
+            sum
+        };
+        let [low, middle, high] = [1, 3, 7].map(|frequency| power(MaskRule::Green, frequency));
+        assert!(middle > 1.3 * low && middle > 2.0 * high, "{low} {middle} {high}");
+        let [low, middle, high] = [1, 3, 7].map(|frequency| power(MaskRule::Shuffled, frequency));
+        assert!((middle / low - 1.0).abs() < 0.2 && (middle / high - 1.0).abs() < 0.2, "{low} {middle} {high}");
     }
 
     #[test]

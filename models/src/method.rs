@@ -27,6 +27,8 @@ pub(crate) struct Draws {
     pub(crate) noises: Vec<Option<Vec<f32>>>,
     /// How the latent is sampled, if there is one.
     pub(crate) latent: LatentDraw,
+    /// Seed of what decoders drop; none in evaluation.
+    pub(crate) dropout: Option<u64>,
     /// Whether the latent comes from the prior: what the method predicts without having seen the future.
     pub(crate) samples_prior: bool,
 }
@@ -71,7 +73,7 @@ impl Encoded {
     }
 }
 
-/// The losses of `views` (each `[N, 3, S, S]`, normalised) under `draws`.
+/// The losses of `views` (each `[N, 3T, S, S]`, normalised) under `draws`.
 pub(crate) fn run_method(
     recipe: &Recipe,
     weights: &Weights,
@@ -98,7 +100,7 @@ pub(crate) fn run_method(
     let mut terms = Vec::new();
     let mut predictions = Vec::new();
     for term in &recipe.terms {
-        let (loss, prediction) = run_term((recipe, term), weights, (&encodings, latent.as_ref()), views)?;
+        let (loss, prediction) = run_term((recipe, term), weights, (&encodings, latent.as_ref(), draws), views)?;
         add(loss.clone().mul_scalar(term.weight));
         terms.push((term.name.clone(), loss));
         predictions.push(prediction);
@@ -121,7 +123,7 @@ pub(crate) fn encode(
     let [num_samples, ..] = image.dims();
     let [dim, num_patches] = [encoder.dim, encoder.num_patches()];
     let num_class_tokens = encoder.num_class_tokens();
-    let mut patches = patches_in_filter_order(image, encoder.patch_size);
+    let mut patches = by_slices(image, encoder, patches_in_filter_order);
     let mut positions = match encoder.positions {
         Positions::SinCos => {
             let table = weights.get("pos_embed", [num_patches + num_class_tokens, dim])?;
@@ -153,7 +155,8 @@ pub(crate) fn encode(
         rotation_of(encoder, visible, head_dim, weights.device())
     });
     let rotations = rotation.map(|rotation| [rotation.clone(), rotation]);
-    let shape = StackShape { depth: encoder.depth, heads: encoder.heads, mlp_dim: encoder.mlp_dim, rotations };
+    let shape =
+        StackShape { depth: encoder.depth, heads: encoder.heads, mlp_dim: encoder.mlp_dim, rotations, dropout: None };
     let x = run_blocks(weights, ("blocks", BlockKind::SelfOnly, shape), x, None)?;
     Ok(Encoded { tokens: weights.norm("norm", x)?, mask })
 }
@@ -184,6 +187,19 @@ pub(crate) fn patchify(image: Tensor<4>, patch: usize) -> Tensor<3> {
     let [rows, columns] = [height / patch, width / patch];
     let grid = image.reshape([num_samples, channels, rows, patch, columns, patch]);
     grid.permute([0, 2, 4, 3, 5, 1]).reshape([num_samples, rows * columns, patch * patch * channels])
+}
+
+/// Cuts each slice of `[N, 3T, S, S]` into patches: `[N, L, 3tpp]`, slice after slice.
+fn by_slices(clip: Tensor<4>, encoder: &EncoderRecipe, cut: fn(Tensor<4>, usize) -> Tensor<3>) -> Tensor<3> {
+    if encoder.num_slices() == 1 {
+        return cut(clip, encoder.patch_size);
+    }
+    let [num_samples, channels, height, width] = clip.dims();
+    let num_slices = encoder.num_slices();
+    let slices = clip.reshape([num_samples * num_slices, channels / num_slices, height, width]);
+    let patches = cut(slices, encoder.patch_size);
+    let [_, per_slice, values] = patches.dims();
+    patches.reshape([num_samples, num_slices * per_slice, values])
 }
 
 /// Patches normalised one by one with the unbiased variance: `(x - mean) / sqrt(var + 1e-6)`.

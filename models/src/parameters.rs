@@ -194,7 +194,9 @@ pub(crate) fn encoder_specs(recipe: &Recipe) -> Vec<ParameterSpec> {
         push(&mut specs, "pos_embed", &[1, num_tokens, dim], Start::SinCos);
     }
     let patch = encoder.patch_size;
-    push(&mut specs, "patch_embed.proj.weight", &[dim, 3, patch, patch], Start::Xavier);
+    let filter =
+        if encoder.frames == 1 { vec![dim, 3, patch, patch] } else { vec![dim, 3, encoder.tubelet, patch, patch] };
+    push(&mut specs, "patch_embed.proj.weight", &filter, Start::Xavier);
     // PyTorch's own start of a convolution's bias, which the official initialisation leaves alone.
     let bound = 1.0 / (encoder.patch_values() as f64).sqrt();
     push(&mut specs, "patch_embed.proj.bias", &[dim], Start::Uniform(bound));
@@ -329,9 +331,8 @@ fn start_values(recipe: &Recipe, spec: &ParameterSpec, random: &mut StdRng) -> V
         Start::Normal(deviation) => normals(random, count).iter().map(|value| value * deviation as f32).collect(),
         Start::Uniform(bound) => uniform_values(random, count, bound),
         Start::SinCos => {
-            let grid = recipe.encoder.image_size / recipe.encoder.patch_size;
             let dim = spec.shape.last().copied().unwrap_or(0);
-            sin_cos_table([grid, grid], dim, recipe.encoder.num_class_tokens())
+            sin_cos_table(recipe.encoder.grid(), dim, recipe.encoder.num_class_tokens())
         }
     }
 }

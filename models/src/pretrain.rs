@@ -293,12 +293,12 @@ fn check_source(recipe: &Recipe, source: &dyn ClipSource) -> Result<(), ModelsEr
     }
     let needs_motion = match recipe.views.kind {
         ViewsKind::Single | ViewsKind::NestedCrops => false,
-        ViewsKind::FramePair | ViewsKind::FramePairOwnCrops => true,
+        ViewsKind::FramePair | ViewsKind::FramePairOwnCrops | ViewsKind::Clip => true,
     };
     if needs_motion && source.is_still() {
         let name = &recipe.name;
         let problem =
-            format!("{name} learns from pairs of frames, and the data are stills; give clips, or mae or crop-mae");
+            format!("{name} learns from what moves, and the data are stills; give clips, or take mae or crop-mae");
         return Err(ModelsError::Training(problem));
     }
     Ok(())

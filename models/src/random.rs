@@ -17,6 +17,8 @@ pub(crate) enum Stream {
     Draws,
     /// Pictures for people.
     Preview,
+    /// What decoders drop.
+    Dropout,
     /// Which clip stands in for one that cannot be read.
     OtherClips,
 }

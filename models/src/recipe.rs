@@ -21,6 +21,8 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("crop-mae", include_str!("../recipes/crop-mae.toml")),
     ("croco", include_str!("../recipes/croco.toml")),
     ("tobo", include_str!("../recipes/tobo.toml")),
+    ("color-mae", include_str!("../recipes/color-mae.toml")),
+    ("videomae", include_str!("../recipes/videomae.toml")),
 ];
 
 /// A pretraining method and its sizes.
@@ -74,6 +76,12 @@ pub struct EncoderRecipe {
     /// How tokens know their place.
     #[serde(default)]
     pub positions: Positions,
+    /// Frames of one input; 1 for images.
+    #[serde(default = "one")]
+    pub frames: usize,
+    /// Frames that one patch spans; divides `frames`.
+    #[serde(default = "one")]
+    pub tubelet: usize,
 }
 
 /// How tokens know their place.
@@ -119,13 +127,15 @@ pub enum ViewsKind {
     NestedCrops,
     /// Views 0 and 1: an earlier and a later frame, each with its own crop (CroCo).
     FramePairOwnCrops,
+    /// View 0: `encoder.frames` frames, `gap[0]` apart, one crop box and one flip for all (VideoMAE).
+    Clip,
 }
 
 impl ViewsKind {
     /// Images in one sample.
     pub fn num_views(self) -> usize {
         match self {
-            Self::Single => 1,
+            Self::Single | Self::Clip => 1,
             Self::FramePair | Self::NestedCrops | Self::FramePairOwnCrops => 2,
         }
     }
@@ -157,6 +167,11 @@ pub enum MaskRule {
     /// MAE: patches in order of their draw, the first `int(L (1 - ratio))` stay, in that order.
     #[default]
     Shuffled,
+    /// ColorMAE: as MAE, with draws that were filtered to middle frequencies over the grid, so that what is hidden lies in blobs; the
+    /// highest stay.
+    Green,
+    /// VideoMAE: as MAE for the first slice of a clip, and the same patches in every other slice.
+    Tube,
     /// CroCo: patch `i` is hidden where `argsort(draw)[i] < int(ratio L)`; the rest stay in row-major order.
     RowMajor,
 }
@@ -182,7 +197,7 @@ pub struct LatentRecipe {
 }
 
 /// A transformer that predicts patches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecoderRecipe {
     /// Width.
@@ -195,6 +210,9 @@ pub struct DecoderRecipe {
     pub mlp_dim: usize,
     /// What a block does.
     pub block: BlockKind,
+    /// Share of the values that is dropped in training: of attention's weights, of each branch, inside the MLP (`cross_mlp_self_post` blocks only).
+    #[serde(default)]
+    pub dropout: f64,
 }
 
 /// What a decoder block does, in order.
@@ -315,7 +333,7 @@ pub struct DataRecipe {
     /// Frames of logs are kept in memory, and simulated ones rendered, as this many pixels squared, 8 bits a channel.
     pub stored_size: usize,
     /// Independent samples of each clip that is read; a step then has this many times `optimiser.batch_size` samples.
-    #[serde(default = "once")]
+    #[serde(default = "one")]
     pub repeated_sampling: usize,
     /// Subtracted from red, green, blue in 0..1.
     pub mean: [f32; 3],
@@ -377,16 +395,49 @@ impl Recipe {
     }
 }
 
+impl EncodingRecipe {
+    /// Patches that the encoder sees.
+    pub fn num_visible(&self, encoder: &EncoderRecipe) -> usize {
+        let shown = |num_patches: usize| (num_patches as f64 * (1.0 - self.mask_ratio)) as usize;
+        match self.mask_rule {
+            MaskRule::Tube => encoder.num_slices() * shown(encoder.patches_per_slice()),
+            MaskRule::RowMajor => encoder.num_patches() - (self.mask_ratio * encoder.num_patches() as f64) as usize,
+            MaskRule::Shuffled | MaskRule::Green => shown(encoder.num_patches()),
+        }
+    }
+}
+
 impl EncoderRecipe {
-    /// L: patches of one image.
+    /// L: patches of one input, slice after slice of a clip.
     pub fn num_patches(&self) -> usize {
+        self.num_slices() * self.patches_per_slice()
+    }
+
+    /// Values of one patch: `3 t p p`.
+    pub fn patch_values(&self) -> usize {
+        3 * self.tubelet * self.patch_size * self.patch_size
+    }
+
+    /// Values of one input: `3 T S S`, slices of `3 t` planes, inside a slice colour by colour.
+    pub fn input_values(&self) -> usize {
+        3 * self.frames * self.image_size * self.image_size
+    }
+
+    /// Slices of a clip, `tubelet` frames each; 1 for images.
+    pub fn num_slices(&self) -> usize {
+        self.frames / self.tubelet
+    }
+
+    /// Patches of one slice.
+    pub fn patches_per_slice(&self) -> usize {
         let grid = self.image_size / self.patch_size;
         grid * grid
     }
 
-    /// Values of one patch: `3 p p`.
-    pub fn patch_values(&self) -> usize {
-        3 * self.patch_size * self.patch_size
+    /// Rows and columns of the grid of patches, the slices below each other.
+    pub fn grid(&self) -> [usize; 2] {
+        let side = self.image_size / self.patch_size;
+        [self.num_slices() * side, side]
     }
 
     /// 1 with a class token, else 0.
@@ -399,7 +450,7 @@ fn yes() -> bool {
     true
 }
 
-fn once() -> usize {
+fn one() -> usize {
     1
 }
 

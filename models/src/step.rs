@@ -3,6 +3,7 @@
 use std::thread::Scope;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rand::Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::clips::ClipSource;
@@ -13,7 +14,7 @@ use crate::method::{Draws, LatentDraw, Outcome, run_method};
 use crate::optimiser::HostGradients;
 use crate::parameters::Parameters;
 use crate::random::{Stream, generator, normals, uniforms};
-use crate::recipe::Recipe;
+use crate::recipe::{MaskRule, Recipe};
 use crate::weights::Weights;
 
 /// What a batch gave, summed over its parts: each weighs as many samples as it has.
@@ -184,35 +185,41 @@ pub(crate) fn to_batches(samples: &[SampleViews]) -> Vec<Vec<f32>> {
     (0..num_views).map(batch).collect()
 }
 
-/// Batches `[N, 3, S, S]` as constants on a device.
+/// Batches `[N, 3T, S, S]` as constants on a device.
 pub(crate) fn to_views(batches: Vec<Vec<f32>>, recipe: &Recipe, device: &Device) -> Vec<Tensor<4>> {
     let size = recipe.encoder.image_size;
     let device = device.clone().inner();
     let to_view = |values: Vec<f32>| {
-        let num_samples = values.len() / (3 * size * size);
-        Tensor::from_data(TensorData::new(values, [num_samples, 3, size, size]), &device)
+        let num_samples = values.len() / recipe.encoder.input_values();
+        let shape = [num_samples, 3 * recipe.encoder.frames, size, size];
+        Tensor::from_data(TensorData::new(values, shape), &device)
     };
     batches.into_iter().map(to_view).collect()
 }
 
 /// The draws of a batch, one generator a sample.
 pub(crate) fn draw(recipe: &Recipe, sources: &mut [rand::rngs::StdRng]) -> Draws {
-    let num_patches = recipe.encoder.num_patches();
-    let image_values = 3 * recipe.encoder.image_size * recipe.encoder.image_size;
+    let encoder = &recipe.encoder;
     let mut draws = Draws::default();
     for encoding in &recipe.encodings {
         let mask = (encoding.mask_ratio > 0.0).then(|| {
+            let is_tube = encoding.mask_rule == MaskRule::Tube;
+            let num_patches = if is_tube { encoder.patches_per_slice() } else { encoder.num_patches() };
             let values: Vec<f32> = sources.iter_mut().flat_map(|random| uniforms(random, num_patches)).collect();
-            Mask::from_draws(&values, num_patches, (encoding.mask_ratio, encoding.mask_rule))
+            let mask = Mask::from_draws(&values, num_patches, (encoding.mask_ratio, encoding.mask_rule));
+            if is_tube { mask.tubes(encoder.num_slices()) } else { mask }
         });
         let noise = (encoding.noise > 0.0)
-            .then(|| sources.iter_mut().flat_map(|random| normals(random, image_values)).collect());
+            .then(|| sources.iter_mut().flat_map(|random| normals(random, encoder.input_values())).collect());
         draws.masks.push(mask);
         draws.noises.push(noise);
     }
     if let Some(latent) = &recipe.latent {
         let values = sources.iter_mut().flat_map(|random| uniforms(random, latent.groups)).collect();
         draws.latent = LatentDraw::Uniforms(values);
+    }
+    if recipe.decoders.values().any(|decoder| decoder.dropout > 0.0) {
+        draws.dropout = sources.first_mut().map(|random| random.random());
     }
     draws
 }

@@ -21,6 +21,8 @@ pub(crate) type WantedFrames<'a> = (&'a BTreeMap<usize, Frame>, &'a [usize]);
 /// Cuts the views of samples out of frames; keeps its buffers.
 pub(crate) struct ViewMaker {
     views: ViewsRecipe,
+    num_frames: usize,
+    tubelet: usize,
     preprocessor: Preprocessor,
     input: EncoderInput,
     cut: Frame,
@@ -43,6 +45,8 @@ impl ViewMaker {
         let size = recipe.encoder.image_size;
         Ok(Self {
             views: recipe.views.clone(),
+            num_frames: recipe.encoder.frames,
+            tubelet: recipe.encoder.tubelet,
             preprocessor: Preprocessor::new(&preprocessing_card(size, recipe.data.mean, recipe.data.std))?,
             input: EncoderInput::zeros(size, size),
             cut: Frame::black(0, 0, PixelEncoding::Rgb8),
@@ -61,6 +65,7 @@ impl ViewMaker {
             ViewsKind::FramePair | ViewsKind::FramePairOwnCrops => {
                 draw_pair(num_frames, (self.views.gap, random)).to_vec()
             }
+            ViewsKind::Clip => draw_clip(num_frames, [self.num_frames, self.views.gap[0]], random),
         }
     }
 
@@ -81,7 +86,7 @@ impl ViewMaker {
                 is_flipped = self.draw_flip(random);
             }
         }
-        Ok(views)
+        Ok(if self.views.kind == ViewsKind::Clip { vec![slices(&views, self.tubelet)] } else { views })
     }
 
     /// For pictures: a view of one frame is the whole frame without crop or flip, as the encoder will see it when it serves.
@@ -185,6 +190,30 @@ fn draw_pair(num_frames: usize, (gap, random): ([usize; 2], &mut StdRng)) -> [us
     [first.min(second), first.max(second)]
 }
 
+/// `wanted` frames `gap` apart from a random start; a shorter clip gives them evenly spread, some more than once.
+fn draw_clip(num_frames: usize, [wanted, gap]: [usize; 2], random: &mut StdRng) -> Vec<usize> {
+    let span = (wanted - 1) * gap + 1;
+    if num_frames < span {
+        return (0..wanted).map(|place| place * num_frames / wanted).collect();
+    }
+    let start = random.random_range(0..=num_frames - span);
+    (0..wanted).map(|place| start + place * gap).collect()
+}
+
+/// Frames `[3, S, S]` as slices of `tubelet` frames: inside a slice colour by colour, inside a colour frame by frame.
+fn slices(frames: &[Vec<f32>], tubelet: usize) -> Vec<f32> {
+    let mut clip = Vec::with_capacity(frames.iter().map(Vec::len).sum());
+    for slice in frames.chunks(tubelet) {
+        for colour in 0..3 {
+            for frame in slice {
+                let plane = frame.len() / 3;
+                clip.extend_from_slice(frame.get(colour * plane..(colour + 1) * plane).unwrap_or_default());
+            }
+        }
+    }
+    clip
+}
+
 fn uniform(random: &mut StdRng, [least, most]: [f64; 2]) -> f64 {
     least + (most - least) * random.random::<f64>()
 }
@@ -256,6 +285,19 @@ mod tests {
         assert!(gaps[..4].iter().all(|&count| count == 0) && gaps[4..].iter().all(|&count| count > 50), "{gaps:?}");
         assert_eq!(draw_pair(2, ([4, 48], &mut random)), [0, 1]);
         assert_eq!(draw_pair(1, ([4, 48], &mut random)), [0, 0]);
+    }
+
+    #[test]
+    fn clips_are_evenly_spaced_and_lie_slice_by_slice() {
+        let mut random = generator(2, Stream::Views, [0, 0]);
+        for _ in 0..100 {
+            let frames = draw_clip(20, [4, 5], &mut random);
+            assert!(frames[3] < 20 && frames.windows(2).all(|pair| pair[1] - pair[0] == 5), "{frames:?}");
+        }
+        assert_eq!(draw_clip(3, [6, 5], &mut random), [0, 0, 1, 1, 2, 2]);
+        let frame = |value: f32| vec![value, value + 0.1, value + 0.2];
+        let clip = slices(&[frame(1.0), frame(2.0), frame(3.0), frame(4.0)], 2);
+        assert_eq!(clip, [1.0, 2.0, 1.1, 2.1, 1.2, 2.2, 3.0, 4.0, 3.1, 4.1, 3.2, 4.2]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
+use crate::blocks::Dropout;
 use crate::error::ModelsError;
 use crate::fused::{self, gelu, scaled_softmax};
 use crate::parameters::Parameters;
@@ -138,8 +139,13 @@ pub(crate) struct Rows {
 }
 
 /// `softmax(q k^T / sqrt d) v` over `heads` heads; `q` `[N, T, C]`, `k` and `v` `[N, S, C]` -> `[N, T, C]`. Rotary positions, if any,
-/// turn the queries and the keys.
-pub(crate) fn attend([q, k, v]: [Tensor<3>; 3], heads: usize, rotations: Option<[&Rotation; 2]>) -> Tensor<3> {
+/// turn the queries and the keys; dropout, if any, takes
+/// shares of attention away.
+pub(crate) fn attend(
+    [q, k, v]: [Tensor<3>; 3],
+    heads: usize,
+    (rotations, dropout): (Option<[&Rotation; 2]>, Option<&Dropout>),
+) -> Tensor<3> {
     let [num_samples, num_queries, dim] = q.dims();
     let head_dim = dim / heads;
     let split = |x: Tensor<3>| {
@@ -151,6 +157,10 @@ pub(crate) fn attend([q, k, v]: [Tensor<3>; 3], heads: usize, rotations: Option<
         None => (split(q), split(k)),
     };
     let scores = q.matmul(k.swap_dims(2, 3));
-    let mixed = scaled_softmax(scores, 1.0 / (head_dim as f32).sqrt()).matmul(split(v));
+    let mut shares = scaled_softmax(scores, 1.0 / (head_dim as f32).sqrt());
+    if let Some(dropout) = dropout {
+        shares = dropout.drop(shares);
+    }
+    let mixed = shares.matmul(split(v));
     mixed.swap_dims(1, 2).reshape([num_samples, num_queries, dim])
 }

@@ -85,11 +85,8 @@ impl VideoFile {
             if frame_idx < self.next {
                 return Err(format!("frame {frame_idx} is wanted after frame {}", self.next - 1));
             }
-            if frame_idx > self.next + SEEK_FROM
-                && self.capture.set(CAP_PROP_POS_FRAMES, frame_idx as f64).map_err(explain)?
-                && self.capture.get(CAP_PROP_POS_FRAMES).map_err(explain)? as usize == frame_idx
-            {
-                self.next = frame_idx;
+            if frame_idx > self.next + SEEK_FROM && frame_idx < self.num_frames {
+                self.seek(frame_idx).map_err(explain)?;
             }
             while self.next <= frame_idx {
                 if !self.capture.grab().map_err(explain)? {
@@ -111,6 +108,20 @@ impl VideoFile {
         frame.data.clear();
         frame.data.extend_from_slice(bytes);
         Ok(None)
+    }
+}
+
+impl VideoFile {
+    /// Goes to a frame by the container's index, or back to the start where that leads elsewhere.
+    fn seek(&mut self, frame_idx: usize) -> opencv::Result<()> {
+        self.capture.set(CAP_PROP_POS_FRAMES, frame_idx as f64)?;
+        if self.capture.get(CAP_PROP_POS_FRAMES)? as usize == frame_idx {
+            self.next = frame_idx;
+            return Ok(());
+        }
+        self.capture = VideoCapture::from_file(&self.name, CAP_ANY)?;
+        self.next = 0;
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -10,7 +10,10 @@ use foresee_models::{PretrainOptions, RECIPES, Recipe, pretrain, recipe_cost};
 
 use crate::progress::bar;
 use crate::words::{print, say};
-use crate::{clips, stop, trail};
+use crate::{clips, stop, trail, training_report};
+
+/// The report of a run that goes on is written at most this often.
+const LEAST_REPORT_TIME: Duration = Duration::from_secs(20);
 
 /// Arguments of `foresee pretrain`.
 #[derive(Args)]
@@ -96,8 +99,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         checkpoint_every,
         resume: arguments.resume,
     };
+    let mut reported = Instant::now();
     let progress_bar = bar(options.recipe.optimiser.steps as u64);
     let mut observe = |progress: &foresee_models::PretrainProgress| {
+        if reported.elapsed() >= checkpoint_every.max(LEAST_REPORT_TIME) {
+            reported = Instant::now();
+            if let Err(error) = training_report::write(&folder) {
+                say(&format!("report: {error:#}"));
+            }
+        }
         progress_bar.set_position(progress.step);
         let numbers = (progress.loss, progress.gradient_norm, progress.images_per_second);
         progress_bar
@@ -111,6 +121,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let outcome = pretrain(&options, source.as_ref(), &mut observe, &stop)?;
     progress_bar.finish_and_clear();
+    let report = training_report::write(&folder)?;
     trail::leave(&folder, clips::paths(&arguments.data))?;
     for problem in &outcome.data_problems {
         say(&format!("data: {problem}"));
@@ -118,7 +129,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         let loss = outcome.loss;
         let json = serde_json::json!({
-            "checkpoint": outcome.checkpoint, "step": outcome.step, "loss": loss,
+            "checkpoint": outcome.checkpoint, "report": report, "step": outcome.step, "loss": loss,
             "steps_skipped": outcome.num_skipped, "finished": outcome.finished,
             "data": source.description(), "data_problems": outcome.data_problems,
         });
@@ -126,6 +137,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         let state = if outcome.finished { "done" } else { "stopped; go on with --resume" };
         print(&format!("{} after {} steps: {state}", outcome.checkpoint.display(), outcome.step));
+        print(&format!("{}", report.display()));
     }
     Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
 }

@@ -3,8 +3,8 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::latent::Latent;
-use super::{Encoded, normalise_patches, patchify, rotation_of, row_indices};
-use crate::blocks::{StackShape, run_blocks};
+use super::{Draws, Encoded, by_slices, normalise_patches, patchify, rotation_of, row_indices};
+use crate::blocks::{Dropout, StackShape, run_blocks};
 use crate::error::ModelsError;
 use crate::mask::HIDDEN;
 use crate::parameters::mask_token_name;
@@ -15,7 +15,7 @@ use crate::weights::Weights;
 pub(super) fn run_term(
     (recipe, term): (&Recipe, &TermRecipe),
     weights: &Weights,
-    (encodings, latent): (&[Encoded], Option<&Latent>),
+    (encodings, latent, draws): (&[Encoded], Option<&Latent>, &Draws),
     views: &[Tensor<4>],
 ) -> Result<(Tensor<1>, Tensor<3>), ModelsError> {
     let decoder = recipe.decoders.get(&term.decoder).ok_or_else(|| missing(&term.decoder))?;
@@ -35,7 +35,8 @@ pub(super) fn run_term(
         let turn = rotation_of(&recipe.encoder, None, decoder.dim / decoder.heads, weights.device());
         [turn.clone(), turn]
     });
-    let shape = StackShape { depth: decoder.depth, heads: decoder.heads, mlp_dim: decoder.mlp_dim, rotations };
+    let dropout = draws.dropout.filter(|_| decoder.dropout > 0.0).map(|seed| Dropout::new(decoder.dropout, seed));
+    let shape = StackShape { depth: decoder.depth, heads: decoder.heads, mlp_dim: decoder.mlp_dim, rotations, dropout };
     let prefix = format!("{}_blocks", term.decoder);
     let x = run_blocks(weights, (&prefix, decoder.block, shape), queries, memory.as_ref())?;
     let x = weights.norm(&format!("{}_norm", term.decoder), x)?;
@@ -43,7 +44,7 @@ pub(super) fn run_term(
     let x = x.narrow(1, encoder.num_class_tokens(), encoder.num_patches());
     let prediction = weights.linear(&format!("{}_pred", term.decoder), encoder.patch_values(), x)?;
     let view = views.get(term.target_view).ok_or_else(|| missing(&term.name))?;
-    let target = normalise_patches(patchify(view.clone(), encoder.patch_size));
+    let target = normalise_patches(by_slices(view.clone(), encoder, patchify));
     let errors = (prediction.clone() - target).square().mean_dim(2);
     let loss = match term.tokens {
         TokensRecipe::All => errors.mean(),

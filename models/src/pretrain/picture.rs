@@ -18,8 +18,10 @@ use crate::recipe::{MemoryRecipe, Recipe, TermRecipe, TokensRecipe, ViewsKind};
 use crate::step::{draw, to_batches, to_views};
 use crate::weights::Weights;
 
-/// Samples in the picture, evenly spread over the data.
+/// Samples in the picture, evenly spread over the data; fewer of larger images.
 const NUM_SAMPLES: usize = 12;
+/// Pixels of a row of the picture, about.
+const ROW_PIXELS: usize = 1400;
 /// Futures sampled from the prior, and from the posterior.
 const NUM_FUTURES: usize = 2;
 /// Pixels around each tile.
@@ -30,7 +32,7 @@ const HIDDEN_GREY: f32 = 0.5;
 /// Some samples and the draws for them, the same throughout a run.
 pub(super) struct Preview {
     num_samples: usize,
-    /// Each view's `[N, 3, S, S]`.
+    /// Each view's `[N, 3T, S, S]`.
     batches: Vec<Vec<f32>>,
     draws: Draws,
 }
@@ -57,7 +59,7 @@ impl Preview {
         unreadable: &Unreadable,
     ) -> Result<Self, ModelsError> {
         let recipe = &checkpoint.recipe;
-        let count = NUM_SAMPLES.min(source.num_samples());
+        let count = NUM_SAMPLES.min((ROW_PIXELS / recipe.encoder.image_size).max(2)).min(source.num_samples());
         let mut sampler = Sampler::new(recipe, source, unreadable)?;
         let mut samples = Vec::with_capacity(count);
         let mut sources = Vec::with_capacity(count);
@@ -70,7 +72,8 @@ impl Preview {
                 sources.push(random(1));
             }
         }
-        Ok(Self { num_samples: samples.len(), batches: to_batches(&samples), draws: draw(recipe, &mut sources) })
+        let draws = Draws { dropout: None, ..draw(recipe, &mut sources) };
+        Ok(Self { num_samples: samples.len(), batches: to_batches(&samples), draws })
     }
 
     /// Rows: each view; for each term what its masked encoding saw and the prediction (with the target's own patch means and
@@ -110,12 +113,12 @@ struct Scene<'a> {
 impl Scene<'_> {
     fn view_rows(&self, rows: &mut Vec<(String, Vec<Vec<f32>>)>) {
         let labels: &[&str] = match self.recipe.views.kind {
-            ViewsKind::Single => &["input"],
+            ViewsKind::Single | ViewsKind::Clip => &["input"],
             ViewsKind::FramePair | ViewsKind::FramePairOwnCrops => &["earlier frame", "later frame"],
             ViewsKind::NestedCrops => &["global crop", "local crop"],
         };
         for (view, label) in labels.iter().enumerate() {
-            rows.push(((*label).to_string(), self.tiles((view, None), &[], |_, value, _| value)));
+            self.push(rows, label, |time| self.tiles((view, time), (None, &[]), |_, value, _| value));
         }
     }
 
@@ -128,12 +131,13 @@ impl Scene<'_> {
         let mask = mask.and_then(Option::as_ref).filter(|_| term.tokens == TokensRecipe::Hidden);
         if mask.is_some() && term_idx == self.first_with_mask() {
             let seen = |is_hidden: bool, value, _| if is_hidden { HIDDEN_GREY } else { value };
-            rows.push(("what the encoder sees".to_string(), self.tiles((term.target_view, mask), &[], seen)));
+            let tiles = |time| self.tiles((term.target_view, time), (mask, &[]), seen);
+            self.push(rows, "what the encoder sees", tiles);
         }
         let shown = |is_hidden: bool, value, predicted| if is_hidden { predicted } else { value };
         let mut push = |label: String, draws: &Draws| -> Result<(), ModelsError> {
             let prediction = self.predict(term_idx, draws)?;
-            rows.push((label, self.tiles((term.target_view, mask), &prediction, shown)));
+            self.push(rows, &label, |time| self.tiles((term.target_view, time), (mask, &prediction), shown));
             Ok(())
         };
         if !term.memory.iter().any(|part| matches!(part, MemoryRecipe::Latent { .. })) {
@@ -157,23 +161,30 @@ impl Scene<'_> {
         self.recipe.terms.iter().position(|term| term.tokens == TokensRecipe::Hidden).unwrap_or(0)
     }
 
-    fn image_values(&self) -> usize {
-        3 * self.recipe.encoder.image_size * self.recipe.encoder.image_size
+    /// A row, or for clips one of the first frame and one of the last.
+    fn push(&self, rows: &mut Vec<(String, Vec<Vec<f32>>)>, label: &str, tiles: impl Fn(usize) -> Vec<Vec<f32>>) {
+        let last = self.recipe.encoder.frames - 1;
+        if last == 0 {
+            return rows.push((label.to_string(), tiles(0)));
+        }
+        for time in [0, last] {
+            rows.push((format!("{label}, frame {}", time + 1), tiles(time)));
+        }
     }
 
     fn tiles(
         &self,
-        (view, mask): (usize, Option<&Mask>),
-        prediction: &[f32],
+        (view, time): (usize, usize),
+        (mask, prediction): (Option<&Mask>, &[f32]),
         choose: impl Fn(bool, f32, f32) -> f32 + Copy,
     ) -> Vec<Vec<f32>> {
         let batch = self.preview.batches.get(view).map_or(&[][..], Vec::as_slice);
         let of_sample = |values: &[f32], sample_idx: usize| {
-            values.chunks_exact(self.image_values()).nth(sample_idx).unwrap_or_default().to_vec()
+            values.chunks_exact(self.recipe.encoder.input_values()).nth(sample_idx).unwrap_or_default().to_vec()
         };
         let tile = |sample_idx| {
             let parts = [of_sample(batch, sample_idx), of_sample(prediction, sample_idx)];
-            Tiles::new(self.recipe, parts, (mask, sample_idx)).pixels(choose)
+            Tiles::new((self.recipe, time), parts, (mask, sample_idx)).pixels(choose)
         };
         (0..self.preview.num_samples).map(tile).collect()
     }
@@ -200,6 +211,7 @@ impl Scene<'_> {
     /// `[S, S, 3]` with each patch in its colour.
     fn patch_pixels(&self, colours: &[[f32; 3]], sample_idx: usize) -> Vec<f32> {
         let [size, patch] = [self.recipe.encoder.image_size, self.recipe.encoder.patch_size];
+        // Of a clip, the first slice.
         let first = sample_idx * self.recipe.encoder.num_patches();
         let places =
             (0..size).flat_map(|row| (0..size).map(move |column| row / patch * (size / patch) + column / patch));
@@ -207,42 +219,52 @@ impl Scene<'_> {
     }
 }
 
-/// One sample: its image, the prediction patch by patch, and which patches were hidden.
+/// One frame of one sample: the input that it is in, the prediction patch by patch, and which patches were hidden.
 struct Tiles<'a> {
     recipe: &'a Recipe,
+    /// The frame's slice, and its place in it.
+    slice_idx: usize,
+    offset: usize,
     image: Vec<f32>,
     predicted: Vec<f32>,
     hidden: Vec<bool>,
 }
 
 impl<'a> Tiles<'a> {
-    fn new(recipe: &'a Recipe, [image, predicted]: [Vec<f32>; 2], (mask, sample_idx): (Option<&Mask>, usize)) -> Self {
+    fn new(
+        (recipe, time): (&'a Recipe, usize),
+        [image, predicted]: [Vec<f32>; 2],
+        (mask, sample_idx): (Option<&Mask>, usize),
+    ) -> Self {
         let num_patches = recipe.encoder.num_patches();
         let all = mask.map_or_else(Vec::new, Mask::hidden);
         let hidden = all
             .chunks_exact(num_patches)
             .nth(sample_idx)
             .map_or_else(|| vec![true; num_patches], |hidden| hidden.iter().map(|value| *value > 0.5).collect());
-        Self { recipe, image, predicted, hidden }
+        let [slice_idx, offset] = [time / recipe.encoder.tubelet, time % recipe.encoder.tubelet];
+        Self { recipe, slice_idx, offset, image, predicted, hidden }
     }
 
     /// `[S, S, 3]` values in 0..1; `choose` gets whether the patch was hidden, the pixel and its prediction.
     fn pixels(&self, choose: impl Fn(bool, f32, f32) -> f32) -> Vec<f32> {
-        let [size, patch] = [self.recipe.encoder.image_size, self.recipe.encoder.patch_size];
-        let columns = size / patch;
+        let encoder = &self.recipe.encoder;
+        let [size, patch] = [encoder.image_size, encoder.patch_size];
+        let first = self.slice_idx * encoder.patches_per_slice();
         let scales = self.patch_scales();
         let mut pixels = Vec::with_capacity(3 * size * size);
         for (row, column) in (0..size).flat_map(|row| (0..size).map(move |column| (row, column))) {
-            let patch_idx = row / patch * columns + column / patch;
-            let inside = (row % patch * patch + column % patch) * 3;
-            let is_hidden = self.hidden.get(patch_idx).copied().unwrap_or(false);
-            let (mean, deviation) = scales.get(patch_idx).copied().unwrap_or((0.0, 1.0));
+            let in_slice = row / patch * (size / patch) + column / patch;
+            let inside = (row % patch * patch + column % patch) * 3 * encoder.tubelet;
+            let is_hidden = self.hidden.get(first + in_slice).copied().unwrap_or(false);
+            let (mean, deviation) = scales.get(in_slice).copied().unwrap_or((0.0, 1.0));
             for (channel, (&data_mean, &data_std)) in
                 self.recipe.data.mean.iter().zip(&self.recipe.data.std).enumerate()
             {
-                let value = self.value(channel, row * size + column);
-                let predicted = self.predicted.get(patch_idx * 3 * patch * patch + inside + channel).copied();
-                let predicted = predicted.unwrap_or(0.0) * deviation + mean;
+                let plane = channel * encoder.tubelet + self.offset;
+                let value = self.value(plane, row * size + column);
+                let predicted = self.predicted.get((first + in_slice) * encoder.patch_values() + inside + plane);
+                let predicted = predicted.copied().unwrap_or(0.0) * deviation + mean;
                 let [value, predicted] = [value, predicted].map(|value| value * data_std + data_mean);
                 pixels.push(choose(is_hidden, value, predicted));
             }
@@ -250,27 +272,30 @@ impl<'a> Tiles<'a> {
         pixels
     }
 
-    fn value(&self, channel: usize, pixel: usize) -> f32 {
-        let size = self.recipe.encoder.image_size;
-        self.image.get(channel * size * size + pixel).copied().unwrap_or(0.0)
+    /// A pixel of a plane of this frame's slice.
+    fn value(&self, plane: usize, pixel: usize) -> f32 {
+        let encoder = &self.recipe.encoder;
+        let plane = self.slice_idx * 3 * encoder.tubelet + plane;
+        self.image.get(plane * encoder.image_size * encoder.image_size + pixel).copied().unwrap_or(0.0)
     }
 
-    /// Mean and deviation of each patch, as the target's normalisation has them.
+    /// Mean and deviation of each patch of this slice, as the target's normalisation has them.
     fn patch_scales(&self) -> Vec<(f32, f32)> {
-        let [size, patch] = [self.recipe.encoder.image_size, self.recipe.encoder.patch_size];
+        let encoder = &self.recipe.encoder;
+        let [size, patch] = [encoder.image_size, encoder.patch_size];
         let columns = size / patch;
         let scale = |patch_idx: usize| {
             let [top, left] = [patch_idx / columns * patch, patch_idx % columns * patch];
-            let places = (0..3 * patch * patch).map(|idx| (idx / (patch * patch), idx % (patch * patch)));
+            let places = (0..encoder.patch_values()).map(|idx| (idx / (patch * patch), idx % (patch * patch)));
             let values: Vec<f32> = places
-                .map(|(channel, inside)| self.value(channel, (top + inside / patch) * size + left + inside % patch))
+                .map(|(plane, inside)| self.value(plane, (top + inside / patch) * size + left + inside % patch))
                 .collect();
             let count = values.len() as f32;
             let mean = values.iter().sum::<f32>() / count;
             let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / (count - 1.0);
             (mean, (variance + 1e-6).sqrt())
         };
-        (0..columns * columns).map(scale).collect()
+        (0..encoder.patches_per_slice()).map(scale).collect()
     }
 }
 

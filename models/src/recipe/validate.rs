@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     BlockKind, DecoderRecipe, EncoderRecipe, MemoryRecipe, Positions, QueriesRecipe, Recipe, TermRecipe, TokensRecipe,
+    ViewsKind,
 };
 use crate::error::ModelsError;
 
@@ -36,6 +37,10 @@ impl Recipe {
         if views.gap[0] == 0 || views.gap[0] > views.gap[1] || views.gap[1] > LARGEST {
             return Err(format!("views.gap is {:?}; it must be [least, most] with 1 <= least <= most", views.gap));
         }
+        if (views.kind == ViewsKind::Clip) != (self.encoder.frames > 1) {
+            let frames = self.encoder.frames;
+            return Err(format!("encoder.frames is {frames}; it is above 1 exactly for views.kind = \"clip\""));
+        }
         check_share("views.flip_probability", views.flip_probability)
     }
 
@@ -56,8 +61,7 @@ impl Recipe {
             if !(0.0..=10.0).contains(&encoding.noise) {
                 return Err(format!("encodings.{name}.noise is {}; it must lie in 0..=10", encoding.noise));
             }
-            let num_visible = (self.encoder.num_patches() as f64 * (1.0 - encoding.mask_ratio)) as usize;
-            if num_visible == 0 {
+            if encoding.num_visible(&self.encoder) == 0 {
                 return Err(format!("encodings.{name}.mask_ratio {} leaves no patch visible", encoding.mask_ratio));
             }
         }
@@ -70,6 +74,14 @@ impl Recipe {
             return Err(format!("decoders.{name}: a decoder's name is of a-z and _"));
         }
         check_transformer(&format!("decoders.{name}"), [decoder.dim, decoder.depth, decoder.heads, decoder.mlp_dim])?;
+        if !(0.0..1.0).contains(&decoder.dropout)
+            || (decoder.dropout > 0.0 && decoder.block != BlockKind::CrossMlpSelfPost)
+        {
+            let dropout = decoder.dropout;
+            return Err(format!(
+                "decoders.{name}.dropout is {dropout}; it must lie in 0..1, and is of cross_mlp_self_post"
+            ));
+        }
         if self.encoder.positions == Positions::Rope100 && decoder.block != BlockKind::SelfCross {
             return Err(format!("decoders.{name}.block: rotary positions need the block self_cross"));
         }
@@ -206,6 +218,10 @@ fn check_encoder(encoder: &EncoderRecipe) -> Result<(), String> {
     let [image, patch] = [encoder.image_size, encoder.patch_size];
     if patch == 0 || image == 0 || image > 4096 || image % patch != 0 {
         return Err(format!("encoder.patch_size {patch} must divide encoder.image_size {image} (at most 4096)"));
+    }
+    let [frames, tubelet] = [encoder.frames, encoder.tubelet];
+    if tubelet == 0 || frames == 0 || frames > 256 || frames % tubelet != 0 {
+        return Err(format!("encoder.tubelet {tubelet} must divide encoder.frames {frames} (at most 256)"));
     }
     check_transformer("encoder", [encoder.dim, encoder.depth, encoder.heads, encoder.mlp_dim])?;
     check_positions(encoder.positions, "encoder", [encoder.dim, encoder.heads])
