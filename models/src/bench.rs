@@ -5,9 +5,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::Frame;
-use serde::Serialize;
 
-use crate::cost::recipe_cost;
 use crate::error::ModelsError;
 use crate::frames::{FrameStore, Shrink};
 use crate::loader::Unreadable;
@@ -19,9 +17,6 @@ use crate::step::{ShardPlan, Shards};
 
 /// Frames to train on.
 const NUM_FRAMES: usize = 64;
-/// Steps before the clock starts.
-const NUM_WARM_UP: u64 = 2;
-
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
@@ -31,38 +26,13 @@ pub struct BenchOptions {
     pub threads: usize,
     /// Samples of a shard that go through the network at a time.
     pub micro_batch: usize,
-    /// Steps that count.
-    pub steps: u64,
 }
 
-/// What was measured.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct BenchReport {
-    /// The recipe's name.
-    pub recipe: String,
-    /// Samples in a step.
-    pub batch_size: usize,
-    /// Shards.
-    pub threads: usize,
-    /// Samples that go through the network at a time.
-    pub micro_batch: usize,
-    /// Steps that counted.
-    pub steps: u64,
-    /// Median time of a step.
-    pub median_seconds: f64,
-    /// Shortest time of a step.
-    pub shortest_seconds: f64,
-    /// At the median.
-    pub samples_per_second: f64,
-    /// Billions of floating-point operations of the matrix products a second, at the median.
-    pub gflops_per_second: f64,
-}
-
-/// Trains a fresh model for a few steps and times each.
+/// Trains a fresh model as long as `goes_on` says, which hears the seconds of each step (none before the first).
 ///
 /// # Errors
 /// [`ModelsError`] when a step fails.
-pub fn bench_pretrain(options: &BenchOptions) -> Result<BenchReport, ModelsError> {
+pub fn time_steps(options: &BenchOptions, goes_on: &mut dyn FnMut(Option<f64>) -> bool) -> Result<(), ModelsError> {
     let recipe = &options.recipe;
     let store = made_up_frames(recipe.data.stored_size)?;
     let unreadable = Unreadable::default();
@@ -76,34 +46,21 @@ pub fn bench_pretrain(options: &BenchOptions) -> Result<BenchReport, ModelsError
         decode_threads: options.threads,
         micro_batch: options.micro_batch,
     };
-    let mut seconds = std::thread::scope(|scope| -> Result<Vec<f64>, ModelsError> {
+    std::thread::scope(|scope| {
         let mut shards = Shards::start(scope, plan, &Device::flex().autodiff())?;
         let mut parameters = Parameters::initialise(recipe, 0);
         let mut optimiser = AdamW::default();
-        let mut seconds = Vec::new();
-        for step in 0..NUM_WARM_UP + options.steps.max(1) {
+        let mut seconds = None;
+        for step in 0.. {
+            if !goes_on(seconds) {
+                break;
+            }
             let started = Instant::now();
             let result = shards.run((recipe, &parameters), step)?;
             optimiser.update(&mut parameters, &result.gradients, (&recipe.optimiser, 1e-6))?;
-            if step >= NUM_WARM_UP {
-                seconds.push(started.elapsed().as_secs_f64());
-            }
+            seconds = Some(started.elapsed().as_secs_f64());
         }
-        Ok(seconds)
-    })?;
-    seconds.sort_by(f64::total_cmp);
-    let median_seconds = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
-    let samples_per_second = recipe.samples_per_step() as f64 / median_seconds;
-    Ok(BenchReport {
-        recipe: recipe.name.clone(),
-        batch_size: recipe.samples_per_step(),
-        threads: options.threads,
-        micro_batch: options.micro_batch,
-        steps: options.steps.max(1),
-        median_seconds,
-        shortest_seconds: seconds.first().copied().unwrap_or(f64::NAN),
-        samples_per_second,
-        gflops_per_second: recipe_cost(recipe).step_gflops * samples_per_second,
+        Ok(())
     })
 }
 

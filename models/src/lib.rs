@@ -33,7 +33,7 @@ mod step;
 mod views;
 mod weights;
 
-pub use bench::{BenchOptions, BenchReport, bench_pretrain};
+pub use bench::{BenchOptions, time_steps};
 pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tensors};
 pub use clips::{ClipReader, ClipSource, Reading, SamplePlace};
 pub use cost::{RecipeCost, recipe_cost};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use foresee_firmware_config::PixelEncoding;
 use foresee_models::{
     BenchOptions, Checkpoint, ExportOptions, FrameStore, Precision, PretrainOptions, PretrainProgress, RECIPES, Recipe,
-    Shrink, bench_pretrain, export, load_encoder, pretrain,
+    Shrink, export, load_encoder, pretrain, time_steps,
 };
 use foresee_runtime::{EncoderInput, Frame, ModelCard, Provenance};
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, Tensor, tvec};
@@ -201,7 +201,13 @@ fn every_recipe_takes_a_step_and_its_loss_is_finite() {
 }
 
 #[test]
-fn a_bench_times_whole_steps() {
-    let report = bench_pretrain(&BenchOptions { recipe: tiny(2), threads: 2, micro_batch: 8, steps: 3 }).expect("runs");
-    assert!(report.shortest_seconds > 0.0 && report.median_seconds >= report.shortest_seconds, "{report:?}");
+fn a_bench_times_whole_steps_for_as_long_as_it_is_told() {
+    let mut heard = Vec::new();
+    let mut goes_on = |seconds| {
+        heard.push(seconds);
+        heard.len() < 4
+    };
+    time_steps(&BenchOptions { recipe: tiny(2), threads: 2, micro_batch: 8 }, &mut goes_on).expect("runs");
+    assert!(heard.len() == 4 && heard[0].is_none(), "{heard:?}");
+    assert!(heard[1..].iter().all(|seconds| seconds.is_some_and(|seconds| seconds > 0.0)), "{heard:?}");
 }

@@ -61,18 +61,7 @@ pub(crate) struct Arguments {
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
-        for (name, text) in RECIPES {
-            let recipe = Recipe::parse(name, text)?;
-            let cost = recipe_cost(&recipe);
-            let size = recipe.encoder.image_size;
-            print(&format!("{name:<12} {}\n{:<12} {}", recipe.summary, "", recipe.paper));
-            let gmacs = (cost.forward_gmacs, cost.encoder_gmacs);
-            print(&format!(
-                "{:<12} {:.2} GMAC a sample forward at {size} pixels; {:.2} as it serves",
-                "", gmacs.0, gmacs.1
-            ));
-        }
-        return Ok(ExitCode::SUCCESS);
+        return list(arguments.json);
     }
     let recipe = arguments.recipe.as_deref().context("name a recipe; see --list")?;
     let folder = arguments.out.clone().context("--out DIR: name the folder of the run")?;
@@ -140,4 +129,38 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(&format!("{}", report.display()));
     }
     Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+/// The recipes with their papers and what they cost.
+fn list(is_json: bool) -> anyhow::Result<ExitCode> {
+    let mut rows = Vec::new();
+    for (name, text) in RECIPES {
+        let recipe = Recipe::parse(name, text)?;
+        let cost = recipe_cost(&recipe);
+        if is_json {
+            rows.push(serde_json::json!({
+                "name": name, "summary": recipe.summary, "paper": recipe.paper, "image_size": recipe.encoder.image_size,
+                "gflops": cost.table_gflops, "gflops_run": cost.run_gflops, "gmacs_forward": cost.forward_gmacs,
+                "gmacs_encoder": cost.encoder_gmacs, "values": cost.num_values, "values_encoder": cost.num_encoder_values,
+            }));
+            continue;
+        }
+        print(&format!("{name:<12} {}\n{:<12} {}", recipe.summary, "", recipe.paper));
+        let without = match cost.table_gflops - cost.run_gflops {
+            logged if logged > 0.0 => format!(" ({:.1} without what the reference only logs)", cost.run_gflops),
+            _ => String::new(),
+        };
+        print(&format!(
+            "{:<12} {:.1} GFLOPs a sample at {} pixels{without}; {:.2} as it serves",
+            "", cost.table_gflops, recipe.encoder.image_size, cost.encoder_gmacs
+        ));
+    }
+    if is_json {
+        print(&serde_json::to_string_pretty(&rows)?);
+    } else {
+        print(
+            "GFLOPs: multiply-adds of the forward pass over two frames (a clip of videomae), as Token Bottleneck's table 9 counts them.",
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }
