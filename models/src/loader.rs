@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, Scope};
+use std::time::{Duration, Instant};
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::Frame;
@@ -84,6 +85,7 @@ pub(crate) struct Loader {
     queues: Vec<Receiver<Result<Vec<SampleViews>, ModelsError>>>,
     next_queue: usize,
     ready: VecDeque<SampleViews>,
+    waited: Duration,
 }
 
 impl Loader {
@@ -98,7 +100,12 @@ impl Loader {
             spawned.map_err(|error| ModelsError::Training(format!("threads: {error}")))?;
             queues.push(queue);
         }
-        Ok(Self { queues, next_queue: 0, ready: VecDeque::new() })
+        Ok(Self { queues, next_queue: 0, ready: VecDeque::new(), waited: Duration::ZERO })
+    }
+
+    /// Time spent in waiting for samples since the last call.
+    pub(crate) fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
     }
 
     /// The next sample; waits for it.
@@ -109,7 +116,10 @@ impl Loader {
             }
             let lost = || ModelsError::Training("a decoding thread ended early".to_string());
             let queue = self.queues.get(self.next_queue).ok_or_else(lost)?;
-            self.ready.extend(queue.recv().map_err(|_| lost())??);
+            let started = Instant::now();
+            let samples = queue.recv();
+            self.waited += started.elapsed();
+            self.ready.extend(samples.map_err(|_| lost())??);
             self.next_queue = (self.next_queue + 1) % self.queues.len();
         }
     }

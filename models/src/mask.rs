@@ -151,26 +151,24 @@ mod tests {
     #[test]
     fn green_masks_are_strongest_at_middle_frequencies() {
         use crate::random::{Stream, generator, uniforms};
-        // Power of the mask along the rows at one frequency, over many masks of a 14 x 14 grid.
+        // Power at one frequency across a 14 x 14 grid, over many masks.
         let power = |rule, frequency: usize| {
             let mut sum = 0.0;
-            for seed in 0..60 {
+            for seed in 0..200 {
                 let draws = uniforms(&mut generator(seed, Stream::Draws, [0, 0]), 196);
                 let hidden = Mask::from_draws(&draws, 196, (0.75, rule)).hidden();
-                for row in hidden.chunks_exact(14) {
-                    let angle = |column: usize| std::f64::consts::TAU * (frequency * column) as f64 / 14.0;
-                    let wave = |of: fn(f64) -> f64| {
-                        row.iter().enumerate().map(|(c, value)| f64::from(*value) * of(angle(c))).sum::<f64>()
-                    };
-                    sum += wave(f64::cos).powi(2) + wave(f64::sin).powi(2);
-                }
+                let angle = |patch: usize| std::f64::consts::TAU * (frequency * (patch % 14)) as f64 / 14.0;
+                let wave = |of: fn(f64) -> f64| {
+                    hidden.iter().enumerate().map(|(patch, value)| f64::from(*value) * of(angle(patch))).sum::<f64>()
+                };
+                sum += wave(f64::cos).powi(2) + wave(f64::sin).powi(2);
             }
             sum
         };
-        let [low, middle, high] = [1, 3, 7].map(|frequency| power(MaskRule::Green, frequency));
-        assert!(middle > 1.3 * low && middle > 2.0 * high, "{low} {middle} {high}");
-        let [low, middle, high] = [1, 3, 7].map(|frequency| power(MaskRule::Shuffled, frequency));
-        assert!((middle / low - 1.0).abs() < 0.2 && (middle / high - 1.0).abs() < 0.2, "{low} {middle} {high}");
+        let [low, middle, high] = [1, 3, 6].map(|frequency| power(MaskRule::Green, frequency));
+        assert!(middle > 2.0 * low && middle > 2.0 * high, "{low} {middle} {high}");
+        let [low, middle, high] = [1, 3, 6].map(|frequency| power(MaskRule::Shuffled, frequency));
+        assert!((middle / low - 1.0).abs() < 0.4 && (middle / high - 1.0).abs() < 0.4, "{low} {middle} {high}");
     }
 
     #[test]

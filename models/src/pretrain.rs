@@ -68,6 +68,9 @@ pub struct PretrainProgress {
     pub gradient_norm: f64,
     /// Samples a second, averaged over the last steps of this process.
     pub images_per_second: f64,
+    /// Seconds of this step in which a shard waited for samples: above 0, decoding does not keep up.
+    #[serde(default)]
+    pub waited_seconds: f64,
     /// Until the last step, at this speed.
     pub seconds_left: f64,
     /// Steps skipped so far because something was not finite.
@@ -248,6 +251,7 @@ impl Run<'_> {
             terms: result.terms,
             learning_rate: rate,
             gradient_norm: norm,
+            waited_seconds: result.waited_seconds,
             images_per_second: samples_per_step as f64 / average.max(1e-9),
             seconds_left: average * steps.saturating_sub(step) as f64,
             num_skipped,

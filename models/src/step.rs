@@ -24,6 +24,8 @@ pub(crate) struct StepResult {
     /// In the recipe's order.
     pub(crate) terms: Vec<(String, f64)>,
     pub(crate) gradients: HostGradients,
+    /// Seconds that the slowest shard waited for samples.
+    pub(crate) waited_seconds: f64,
 }
 
 /// What the shards train on and how the work is cut up.
@@ -117,8 +119,9 @@ impl Shards {
 impl StepResult {
     fn add(&mut self, other: Self) {
         self.loss += other.loss;
+        self.waited_seconds = self.waited_seconds.max(other.waited_seconds);
         if self.terms.is_empty() {
-            *self = Self { loss: self.loss, ..other };
+            *self = Self { loss: self.loss, waited_seconds: self.waited_seconds, ..other };
             return;
         }
         for ((_, sum), (_, term)) in self.terms.iter_mut().zip(other.terms) {
@@ -156,6 +159,7 @@ impl ShardWork<'_> {
                 }
                 add_losses(&mut sum, outcome, share)?;
             }
+            sum.waited_seconds = loader.take_waited().as_secs_f64();
             Ok(sum)
         })
     }

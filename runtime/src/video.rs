@@ -5,7 +5,7 @@ use std::path::Path;
 use foresee_firmware_config::PixelEncoding;
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use opencv::videoio::{
-    CAP_ANY, CAP_PROP_FRAME_COUNT, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_WIDTH, CAP_PROP_POS_FRAMES, VideoCapture,
+    CAP_FFMPEG, CAP_PROP_FRAME_COUNT, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_WIDTH, CAP_PROP_POS_FRAMES, VideoCapture,
     VideoCaptureTrait, VideoCaptureTraitConst,
 };
 
@@ -41,7 +41,7 @@ impl VideoFile {
         if !path.is_file() {
             return Err(fail("no such file; give the path of a video".to_owned()));
         }
-        let mut capture = VideoCapture::from_file(&name, CAP_ANY).map_err(explain)?;
+        let mut capture = VideoCapture::from_file(&name, CAP_FFMPEG).map_err(explain)?;
         if !capture.is_opened().map_err(explain)? {
             return Err(fail("cannot be decoded; is it a whole video?".to_owned()));
         }
@@ -59,7 +59,7 @@ impl VideoFile {
             while capture.grab().map_err(explain)? {
                 num_frames += 1;
             }
-            capture = VideoCapture::from_file(&name, CAP_ANY).map_err(explain)?;
+            capture = VideoCapture::from_file(&name, CAP_FFMPEG).map_err(explain)?;
         }
         Ok(Self { name, capture, num_frames, next: 0, image: Mat::default() })
     }
@@ -119,7 +119,7 @@ impl VideoFile {
             self.next = frame_idx;
             return Ok(());
         }
-        self.capture = VideoCapture::from_file(&self.name, CAP_ANY)?;
+        self.capture = VideoCapture::from_file(&self.name, CAP_FFMPEG)?;
         self.next = 0;
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use foresee_firmware_config::PixelEncoding;
 use foresee_models::{ClipReader, ClipSource, ModelsError, Reading};
 use foresee_policies::{SmoothRandom, StateActor};
 use foresee_runtime::Frame;
@@ -132,6 +133,10 @@ fn advance(stage: &mut Stage, frame_idx: usize, frame: &mut Frame) -> anyhow::Re
         if transition.is_last() && num_frames <= frame_idx {
             return Ok(Reading::Ended { num_frames });
         }
+    }
+    let CameraOptions { width, height, .. } = *stage.camera.options();
+    if (frame.width, frame.height, frame.encoding) != (width, height, PixelEncoding::Rgb8) {
+        *frame = Frame::black(width, height, PixelEncoding::Rgb8);
     }
     stage.camera.render_frame(&mut stage.environment, frame)?;
     Ok(Reading::Frame)
