@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use foresee_models::{ImportOptions, ImportReport, ModelsError, NamedTensors, import, load_encoder, load_tensors};
+use foresee_models::{
+    ImportOptions, ImportReport, ModelsError, NamedTensors, import, load_encoder, load_tensors, save_tensors,
+};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -26,6 +28,7 @@ fn each_official_layout_is_read_and_its_method_known() {
     check("import/rsp_tiny.pth", "rsp", 94);
     check("import/mae_tiny_legacy.pth", "mae", 62);
     check("import/mae_tiny_encoder.pth", "encoder", 30);
+    check("import/mae_tiny_trainckpt.pth", "mae", 62);
 }
 
 #[test]
@@ -50,6 +53,21 @@ fn load_golden() -> NamedTensors {
         (view.shape().to_vec(), values.collect())
     };
     weights.map(|(name, view)| (name, read(view))).collect()
+}
+
+#[test]
+fn wrappers_prefixes_come_off() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain.safetensors");
+    read("import/mae_tiny_encoder.pth", Some(plain.clone())).expect("imports");
+    let (tensors, _) = load_tensors(&plain).expect("reads");
+    for prefix in ["module.", "backbone.", "module.backbone.", "base_encoder."] {
+        let file = folder.path().join("wrapped.safetensors");
+        let wrapped = tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect();
+        save_tensors(&file, &wrapped, &[]).expect("writes");
+        let report = import(&ImportOptions { file, heads: Some(3), ..ImportOptions::default() }).expect(prefix);
+        assert!(report.fits() && report.num_tensors == 30, "{prefix}: {report:#?}");
+    }
 }
 
 #[test]

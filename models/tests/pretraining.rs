@@ -121,6 +121,20 @@ fn a_stopped_run_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn steps_that_are_not_finite_are_skipped_and_end_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut recipe = tiny(40);
+    recipe.optimiser.base_learning_rate = 1e30;
+    let mut skipped = Vec::new();
+    let mut observer = |progress: &PretrainProgress| skipped.push(progress.num_skipped);
+    let never = AtomicBool::new(false);
+    let store = drifting_squares(50);
+    let error = pretrain(&options(recipe, folder.path()), &store, &mut observer, &never).expect_err("diverges");
+    assert!(error.to_string().contains("not finite for 20 steps in a row"), "{error}");
+    assert!(skipped.first() == Some(&0) && skipped.last() == Some(&19), "{skipped:?}");
+}
+
+#[test]
 fn the_exported_file_computes_what_was_trained() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = drifting_squares(40);

@@ -9,6 +9,7 @@ mod decoders;
 mod doctor;
 mod faults;
 mod hand_eye;
+mod pretraining;
 mod probes;
 mod tidy;
 mod zoo;
