@@ -138,7 +138,7 @@ impl TrainedEncoder {
     fn encode_grid(&self, images: Tensor<4>, grid: [usize; 2]) -> Result<Tensor<3>, ModelsError> {
         let (x, rotations) = self.embed_grid(images, grid)?;
         let EncoderRecipe { depth, heads, mlp_dim, .. } = self.encoder;
-        let shape = StackShape { depth, heads, mlp_dim, rotations };
+        let shape = StackShape { depth, heads, mlp_dim, rotations, dropout: None };
         self.weights.norm("norm", run_blocks(&self.weights, ("blocks", BlockKind::SelfOnly, shape), x, None)?)
     }
 
@@ -149,6 +149,12 @@ impl TrainedEncoder {
         [rows, columns]: [usize; 2],
     ) -> Result<(Tensor<3>, Option<[Rotation; 2]>), ModelsError> {
         let Self { encoder, weights, .. } = self;
+        if encoder.frames > 1 {
+            let frames = encoder.frames;
+            return Err(ModelsError::Training(format!(
+                "the encoder sees clips of {frames} frames; images have one each"
+            )));
+        }
         let [num_samples, ..] = images.dims();
         let [dim, num_class_tokens] = [encoder.dim, encoder.num_class_tokens()];
         let weight = weights.get("patch_embed.proj.weight", [dim, encoder.patch_values()])?;

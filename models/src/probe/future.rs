@@ -60,7 +60,7 @@ pub fn future_psnr(checkpoint: &Checkpoint, pairs: &[[Frame; 2]], seed: u64) -> 
             draw(recipe, &mut (0..part.len()).map(source).collect::<Vec<_>>())
         };
         let predict = |sample: u64, samples_prior: bool| -> Result<Vec<f32>, ModelsError> {
-            let draws = Draws { samples_prior, ..sources(sample) };
+            let draws = Draws { samples_prior, dropout: None, ..sources(sample) };
             let outcome = run_method(recipe, &weights, (&views, &draws))?;
             outcome.predictions.into_iter().next().map_or(Ok(Vec::new()), |patches| read_values(patches.into_data()))
         };

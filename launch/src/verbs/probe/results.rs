@@ -208,6 +208,7 @@ impl Run<'_> {
             folder: self.arguments.work.join(format!("train/{}-{seed}", method.name)),
             seed,
             threads: 1,
+            decode_threads: 1,
             micro_batch: MICRO_BATCH,
             checkpoint_every: Duration::from_secs(60),
             resume: true,
