@@ -279,11 +279,21 @@ impl Physics {
         model.actuator_biasprm_mut().copy_from_slice(biases);
     }
 
-    /// Computes what the compiler derives from masses; what it derives for rendering and statistics stays.
+    /// Computes what the compiler derives from masses; what it derives for welds, rendering and statistics stays.
     pub(crate) fn follow_masses(&mut self) {
         let statistics = self.model().stat().clone();
+        let equalities = self.model().eq_data().to_vec();
         self.data.set_const();
-        *self.model_mut().stat_mut() = statistics;
+        let model = self.model_mut();
+        *model.stat_mut() = statistics;
+        #[expect(
+            unsafe_code,
+            reason = "mujoco-rs marks equality data unsafe because some of it addresses other arrays"
+        )]
+        // SAFETY: these are the model's own values.
+        unsafe {
+            model.eq_data_mut().copy_from_slice(&equalities);
+        }
     }
 
     /// Says that the model's textures are no longer those that a camera has.

@@ -172,3 +172,33 @@ fn the_ends_play_through_a_faulty_camera() {
     let share = player.num_dropped() as f64 / f64::from(2 * max_steps);
     assert!((share - 0.3).abs() < 0.08, "{share}");
 }
+
+/// Meta-World's hand hangs on a weld that the task relaxes: masses times 1 must leave the episode what it is.
+#[test]
+fn masses_times_one_leave_welds_alone() {
+    let native = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/native");
+    let assets = Assets { native: &native, textures: Textures::Small };
+    let ranges = Arc::new(Randomisation::parse(Path::new("r.toml"), "[mass]\nfactor = 1").unwrap());
+    let mut plain = Environment::with_assets("metaworld/drawer-open", assets).unwrap();
+    let options = EnvironmentOptions { randomisation: Some(ranges), ..Default::default() };
+    let mut randomised = Environment::with_options("metaworld/drawer-open", assets, options).unwrap();
+    plain.reset(3).unwrap();
+    randomised.reset(3).unwrap();
+    let off = plain.observation().iter().zip(randomised.observation()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(off < 1e-6, "{off} m");
+}
+
+/// Half a tint halves what is seen, whether the colour is a geom's own or its material's.
+#[test]
+fn a_tint_scales_the_colours_that_are_seen() {
+    let mut plain = environment(None);
+    let mut tinted = environment(Some("[colour]\ntint = 0.5"));
+    plain.reset(0).unwrap();
+    tinted.reset(0).unwrap();
+    let mut camera = Camera::new(&plain, &options()).unwrap();
+    let [bright, dark] = [image(&mut camera, &mut plain), image(&mut camera, &mut tinted)];
+    // The sky has a texture and no material; everything else is half as bright, whatever its hue.
+    let ratios = bright.iter().zip(&dark).skip(3 * 48 * 12).filter(|(bright, _)| **bright > 60);
+    let furthest = ratios.map(|(bright, dark)| (f64::from(*dark) / f64::from(*bright) - 0.5).abs()).fold(0.0, f64::max);
+    assert!(furthest < 0.12, "{furthest}");
+}

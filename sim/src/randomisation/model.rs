@@ -16,6 +16,9 @@ const HEAVY: &[Knob] = &[Knob::Mass];
 /// Draws that change what textures look like.
 const TEXTURES: &[Knob] = &[Knob::TextureBrightness, Knob::TextureTint];
 
+/// The colour of geoms that name none.
+const DEFAULT_RGBA: [f32; 4] = [0.5, 0.5, 0.5, 1.0];
+
 /// The parts of a model that draws change, as the task has them.
 struct Untouched {
     light_diffuse: Vec<[f32; 3]>,
@@ -189,7 +192,11 @@ impl Draws<'_> {
             let num_materials = model.mat_rgba().len();
             let colour = match index.checked_sub(num_materials) {
                 None => &mut model.mat_rgba_mut()[index],
-                Some(geom) => &mut model.geom_rgba_mut()[geom],
+                // A colour of its own, or MuJoCo's default one, which its material's colour stands in for.
+                Some(geom) if model.geom_matid()[geom] < 0 || model.geom_rgba()[geom] != DEFAULT_RGBA => {
+                    &mut model.geom_rgba_mut()[geom]
+                }
+                Some(_) => continue,
             };
             colour.iter_mut().zip(tint).for_each(|(value, factor)| *value = (*value * factor as f32).min(1.0));
         }
