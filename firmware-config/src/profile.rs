@@ -146,6 +146,19 @@ pub enum PixelEncoding {
     Rgb8,
     /// 8-bit blue, green, red (OpenCV's order).
     Bgr8,
+    /// `Y0 U Y1 V` for each two pixels (V4L2's YUYV); even width.
+    Yuyv,
+    /// A plane of luma, then `U V` for each two by two pixels; even width and height.
+    Nv12,
+    /// A JPEG file an image (V4L2's MJPG).
+    Jpeg,
+}
+
+impl PixelEncoding {
+    /// Whether a pixel is three bytes side by side.
+    pub fn is_interleaved_rgb(self) -> bool {
+        matches!(self, Self::Rgb8 | Self::Bgr8)
+    }
 }
 
 /// One commanded joint and what the safety filter allows it. Units follow `command`.

@@ -125,6 +125,13 @@ fn change(before: &[u8], after: &[u8]) -> f64 {
 /// When the frame's data does not fit its size.
 pub(crate) fn picture(frame: &Frame) -> anyhow::Result<RgbImage> {
     let mut data = frame.data.clone();
+    if !frame.encoding.is_interleaved_rgb() {
+        bail!(
+            "frame {}: {:?} cannot be drawn; give the camera the encoding rgb8 or bgr8",
+            frame.sequence,
+            frame.encoding
+        );
+    }
     if frame.encoding == PixelEncoding::Bgr8 {
         data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
     }

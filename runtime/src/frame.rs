@@ -15,21 +15,29 @@ pub struct Frame {
     pub width: u32,
     /// Pixels.
     pub height: u32,
-    /// Channel order; three bytes a pixel.
+    /// Channel order and packing.
     pub encoding: PixelEncoding,
-    /// `height * width * 3` bytes.
+    /// [`Frame::num_bytes`] bytes; a file of any length when JPEG.
     pub data: Vec<u8>,
 }
 
 impl Frame {
-    /// A black frame of the given size in pixels.
+    /// A frame of zeros of the given size in pixels; black where a pixel is three bytes.
     pub fn black(width: u32, height: u32, encoding: PixelEncoding) -> Self {
-        let data = vec![0; width as usize * height as usize * 3];
-        Self { stamp: Stamp::default(), sequence: 0, width, height, encoding, data }
+        let mut frame = Self { stamp: Stamp::default(), sequence: 0, width, height, encoding, data: Vec::new() };
+        // Zero is black in red, green and blue.
+        frame.data.resize(frame.num_bytes(), 0);
+        frame
     }
 
-    /// Bytes that `data` must have for `width` and `height`.
+    /// Bytes that `data` must have for `width`, `height` and encoding; as many as it has when JPEG.
     pub fn num_bytes(&self) -> usize {
-        self.width as usize * self.height as usize * 3
+        let num_pixels = self.width as usize * self.height as usize;
+        match self.encoding {
+            PixelEncoding::Rgb8 | PixelEncoding::Bgr8 => 3 * num_pixels,
+            PixelEncoding::Yuyv => 2 * num_pixels,
+            PixelEncoding::Nv12 => num_pixels + num_pixels / 2,
+            PixelEncoding::Jpeg => self.data.len(),
+        }
     }
 }

@@ -160,6 +160,16 @@ fn check_frame(frame: &Frame) -> Result<(), RuntimeError> {
     if !(1..=MAX_FRAME_PIXELS).contains(&width) || !(1..=MAX_FRAME_PIXELS).contains(&height) {
         return Err(RuntimeError::Frame(format!("{width}x{height} must lie within 1..={MAX_FRAME_PIXELS} pixels")));
     }
+    let is_even = match encoding {
+        PixelEncoding::Yuyv => width.is_multiple_of(2),
+        PixelEncoding::Nv12 => width.is_multiple_of(2) && height.is_multiple_of(2),
+        _ => true,
+    };
+    if !is_even {
+        return Err(RuntimeError::Frame(format!(
+            "{encoding:?} has chroma for two pixels at a time; {width}x{height} is odd"
+        )));
+    }
     if frame.data.len() != frame.num_bytes() {
         let (given, wanted) = (frame.data.len(), frame.num_bytes());
         return Err(RuntimeError::Frame(format!("{width}x{height} in {encoding:?} needs {wanted} bytes, not {given}")));
@@ -203,23 +213,46 @@ mod tests {
         input.data
     }
 
-    /// The definition, in f64 and two dimensions at once.
-    fn by_definition(frame: &Frame, card: &PreprocessingCard) -> Vec<f32> {
-        let kernel = |source: usize, target: usize, scale: f64| {
-            (1.0 - ((source as f64 + 0.5) / scale - (target as f64 + 0.5)).abs() * scale / scale.max(1.0)).max(0.0)
+    /// The kernels of [`Resize`] as functions of the distance in target pixels, and how many source pixels far they reach.
+    fn kernel(resize: Resize, distance: f64, scale: f64) -> f64 {
+        let wide = scale.max(1.0);
+        let cubic = |x: f64, a: f64| match x.abs() {
+            x if x < 1.0 => (a + 2.0) * x.powi(3) - (a + 3.0) * x.powi(2) + 1.0,
+            x if x < 2.0 => a * x.powi(3) - 5.0 * a * x.powi(2) + 8.0 * a * x - 4.0 * a,
+            _ => 0.0,
         };
-        let (frame_width, frame_height) = (frame.width as usize, frame.height as usize);
-        let (scale_x, scale_y) = (frame_width as f64 / card.width as f64, frame_height as f64 / card.height as f64);
+        // `distance` is between centres, in source pixels.
+        match resize {
+            Resize::BilinearAntialias => (1.0 - distance.abs() / wide).max(0.0),
+            Resize::BicubicAntialias => cubic(distance / wide, -0.5),
+            Resize::Bilinear => (1.0 - distance.abs()).max(0.0),
+            Resize::Bicubic => cubic(distance, -0.75),
+            Resize::Area => ((scale + 1.0) / 2.0 - distance.abs()).clamp(0.0, scale.min(1.0)),
+        }
+    }
+
+    /// The definition, in f64 and two dimensions at once. Without antialias the edge pixels stand for those beyond.
+    fn by_definition(frame: &Frame, card: &PreprocessingCard) -> Vec<f32> {
+        let [columns, rows] = extents(card, (frame.width, frame.height)).unwrap();
+        let is_cut = matches!(card.resize, Resize::BilinearAntialias | Resize::BicubicAntialias | Resize::Area);
+        let margin = if is_cut { 0 } else { 4 };
+        let axis = |extent: Extent, num_target: usize, target: usize| -> Vec<(usize, f64)> {
+            let scale = extent.length / num_target as f64;
+            let centre = extent.start + scale * (target as f64 + 0.5);
+            let weight = |source: i64| kernel(card.resize, source as f64 + 0.5 - centre, scale);
+            let last = extent.num_source as i64 - 1;
+            (-margin..=last + margin).map(|source| (source.clamp(0, last) as usize, weight(source))).collect()
+        };
         let mut values = Vec::new();
         for channel in 0..3 {
             let byte = if frame.encoding == PixelEncoding::Bgr8 { 2 - channel } else { channel };
             for y in 0..card.height {
                 for x in 0..card.width {
                     let (mut sum, mut total) = (0.0, 0.0);
-                    for v in 0..frame_height {
-                        for u in 0..frame_width {
-                            let weight = kernel(u, x, scale_x) * kernel(v, y, scale_y);
-                            sum += weight * f64::from(frame.data[(v * frame_width + u) * 3 + byte]);
+                    for (v, weight_v) in axis(rows, card.height, y) {
+                        for (u, weight_u) in axis(columns, card.width, x) {
+                            let weight = weight_u * weight_v;
+                            sum += weight * f64::from(frame.data[(v * frame.width as usize + u) * 3 + byte]);
                             total += weight;
                         }
                     }
@@ -229,6 +262,35 @@ mod tests {
             }
         }
         values
+    }
+
+    #[test]
+    fn every_kernel_and_crop_follows_the_definition() {
+        let crops =
+            [None, Some(Crop::Centre { fraction: 0.875 }), Some(Crop::Region { x: 3, y: 2, width: 17, height: 11 })];
+        for resize in
+            [Resize::BilinearAntialias, Resize::BicubicAntialias, Resize::Area, Resize::Bilinear, Resize::Bicubic]
+        {
+            for crop in crops {
+                for (width, height) in [(7, 5), (9, 9), (40, 20)] {
+                    let card = PreprocessingCard { resize, crop, ..card(width, height) }.with_hash();
+                    let frame = noise(33, 19, PixelEncoding::Bgr8);
+                    let values = run(&mut Preprocessor::new(&card).unwrap(), &frame);
+                    let expected = by_definition(&frame, &card);
+                    let worst = values.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(worst < 4e-6, "{resize:?} {crop:?} to {width}x{height}: off by {worst}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_crop_beyond_the_frame_is_a_named_error() {
+        let crop = Some(Crop::Region { x: 30, y: 0, width: 8, height: 4 });
+        let card = PreprocessingCard { crop, ..card(4, 4) }.with_hash();
+        let frame = Frame::black(33, 19, PixelEncoding::Rgb8);
+        let problem = Preprocessor::new(&card).unwrap().run(&frame, &mut EncoderInput::zeros(4, 4)).unwrap_err();
+        assert!(problem.to_string().contains("reaches beyond the frame of 33x19"), "{problem}");
     }
 
     fn check((source_width, source_height): (u32, u32), (width, height): (usize, usize), encoding: PixelEncoding) {

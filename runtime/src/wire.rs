@@ -82,18 +82,32 @@ pub(crate) struct NamedCommand {
 
 /// Everything of a `sensor_msgs/Image` but its pixels, which follow directly.
 pub(crate) fn encode_image_prefix(frame: &Frame, bytes: &mut Vec<u8>) {
+    // ROS 2's `sensor_msgs/image_encodings` where it has a name.
     let encoding = match frame.encoding {
         PixelEncoding::Rgb8 => "rgb8",
         PixelEncoding::Bgr8 => "bgr8",
+        PixelEncoding::Yuyv => "yuv422_yuy2",
+        PixelEncoding::Nv12 => "nv12",
+        PixelEncoding::Jpeg => "jpeg",
     };
     encode(frame.stamp, bytes, |writer| {
         writer.write_u32(frame.height);
         writer.write_u32(frame.width);
         writer.write_string(encoding);
         writer.write_u8(0);
-        writer.write_u32(3 * frame.width);
+        writer.write_u32(row_bytes(frame.encoding) * frame.width);
         writer.write_sequence_length(frame.data.len());
     });
+}
+
+/// Bytes of a row for each pixel of it (of the first plane, when there are planes); 0 when there are no rows.
+fn row_bytes(encoding: PixelEncoding) -> u32 {
+    match encoding {
+        PixelEncoding::Rgb8 | PixelEncoding::Bgr8 => 3,
+        PixelEncoding::Yuyv => 2,
+        PixelEncoding::Nv12 => 1,
+        PixelEncoding::Jpeg => 0,
+    }
 }
 
 /// `sensor_msgs/Image`.
@@ -137,7 +151,7 @@ pub(crate) fn encode_episode(stamp: Stamp, phase: EpisodePhase, episode: &Episod
     });
 }
 
-/// Reads a `sensor_msgs/Image` of three 8-bit channels; the frame's sequence is left alone, it travels beside the message.
+/// Reads a `sensor_msgs/Image` of an encoding that preprocessing takes; the frame's sequence is left alone, it travels beside the message.
 pub(crate) fn decode_image(bytes: &[u8], frame: &mut Frame) -> Result<(), String> {
     let mut reader = decode(bytes)?;
     frame.stamp = reader.stamp()?;
@@ -145,19 +159,31 @@ pub(crate) fn decode_image(bytes: &[u8], frame: &mut Frame) -> Result<(), String
     let encoding = match reader.text()? {
         "rgb8" => PixelEncoding::Rgb8,
         "bgr8" => PixelEncoding::Bgr8,
-        other => return Err(format!("encoding {other:?} where rgb8 or bgr8 is understood")),
+        "yuv422_yuy2" => PixelEncoding::Yuyv,
+        "nv12" => PixelEncoding::Nv12,
+        "jpeg" => PixelEncoding::Jpeg,
+        other => {
+            return Err(format!("encoding {other:?} where rgb8, bgr8, yuv422_yuy2, nv12 or jpeg is understood"));
+        }
     };
     if !(1..=MAX_FRAME_PIXELS).contains(&width) || !(1..=MAX_FRAME_PIXELS).contains(&height) {
         return Err(format!("{width}x{height} must lie within 1..={MAX_FRAME_PIXELS} pixels"));
     }
     let (_is_bigendian, step) = (reader.u8()?, reader.u32()?);
-    if step != 3 * width {
-        return Err(format!("step {step} where rows of {width} pixels without padding have {}", 3 * width));
+    let wanted = row_bytes(encoding) * width;
+    if step != wanted {
+        return Err(format!("step {step} where rows of {width} pixels without padding have {wanted}"));
     }
     let pixels = reader.0.read_byte_sequence().map_err(|error| error.to_string())?;
-    let wanted = step as usize * height as usize;
-    if pixels.len() != wanted {
-        return Err(format!("{} bytes of pixels where {width}x{height} in 3 channels needs {wanted}", pixels.len()));
+    let num_pixels = width as usize * height as usize;
+    let wanted = match encoding {
+        PixelEncoding::Rgb8 | PixelEncoding::Bgr8 => Some(3 * num_pixels),
+        PixelEncoding::Yuyv => Some(2 * num_pixels),
+        PixelEncoding::Nv12 => Some(num_pixels + num_pixels / 2),
+        PixelEncoding::Jpeg => None,
+    };
+    if let Some(wanted) = wanted.filter(|wanted| pixels.len() != *wanted) {
+        return Err(format!("{} bytes of pixels where {width}x{height} of {encoding:?} needs {wanted}", pixels.len()));
     }
     (frame.width, frame.height, frame.encoding) = (width, height, encoding);
     frame.data.clear();

@@ -3,6 +3,7 @@
 mod control_loop;
 #[cfg(feature = "train")]
 mod pretraining;
+mod serving;
 #[cfg(feature = "sim")]
 mod stepping;
 
@@ -21,6 +22,8 @@ pub(crate) struct Arguments {
 enum What {
     /// What the loop adds to the models alone, in one process and across two.
     Loop(control_loop::Arguments),
+    /// Serving an encoder: beside the bare session, quantised, on tract, in Python; a loop of 30 Hz.
+    Serve(serving::Arguments),
     /// Environment steps against raw MuJoCo steps, and rendering.
     #[cfg(feature = "sim")]
     Sim(stepping::Arguments),
@@ -36,6 +39,7 @@ enum What {
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.what {
         What::Loop(arguments) => control_loop::act(arguments),
+        What::Serve(arguments) => serving::act(arguments),
         #[cfg(feature = "sim")]
         What::Sim(arguments) => stepping::act(arguments),
         #[cfg(feature = "train")]
