@@ -1,15 +1,19 @@
 //! Which models run, and on what: the arguments that several verbs share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use foresee_firmware_config::{DeviceProfile, Provider};
 use foresee_runtime::{
-    Encoder, EngineOptions, EngineReport, Policy, ProviderChoice, Trust, VerifyingKey, open_encoder, open_policy,
+    Encoder, EngineOptions, EngineReport, ModelPair, Policy, ProviderChoice, RuntimeError, SwapNews, Trust,
+    VerifyingKey, open_encoder, open_policy, swappable, watch_models,
 };
 
 use crate::places;
+use crate::words::say;
 
 /// The engine to run models with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +52,9 @@ pub(crate) struct EngineArguments {
     /// Let a provider that takes only a part of a model leave the rest to the CPU; otherwise that is an error.
     #[arg(long)]
     pub(crate) allow_partial: bool,
+    /// Folder of the engines that TensorRT builds [default: foresee/engines in the user's cache]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) engine_cache: Option<PathBuf>,
     /// Serve only models signed by this key (64 hex digits, or a .pub file); several may be given.
     #[arg(long, value_name = "KEY")]
     pub(crate) trust: Vec<String>,
@@ -99,6 +106,7 @@ impl EngineArguments {
             intra_threads: self.threads.unwrap_or(profile.inference.intra_threads),
             library: places::onnxruntime(self.onnxruntime.as_deref()),
             allow_partial: self.allow_partial,
+            engine_cache: Some(places::engine_cache(self.engine_cache.as_deref())),
             trust: Trust { keys: self.trust.iter().map(|key| VerifyingKey::parse(key)).collect::<Result<_, _>>()? },
         })
     }
@@ -163,4 +171,32 @@ fn must_exist(path: &Path, argument: &str) -> anyhow::Result<()> {
     std::fs::metadata(path)
         .with_context(|| format!("{}: no such model; give one with {argument} FILE.onnx", path.display()))
         .map(|_| ())
+}
+
+/// Opens encoder and policy; when they are to be watched, a thread takes up their files again whenever these change, until `stop`.
+///
+/// # Errors
+/// As [`ModelArguments::open`].
+pub(crate) fn open_watched(
+    arguments: &ModelArguments,
+    profile: &DeviceProfile,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<ModelPair> {
+    let (encoder, policy) = arguments.open(profile)?;
+    let (pair, handle) = swappable(ModelPair { encoder, policy });
+    let files = vec![arguments.encoder.path(), arguments.policy_path()];
+    let (again, profile) = (arguments.clone(), profile.clone());
+    let open = move || {
+        let opened = again.open(&profile).map(|(encoder, policy)| ModelPair { encoder, policy });
+        opened.map_err(|error| RuntimeError::End { name: "models".to_owned(), problem: format!("{error:#}") })
+    };
+    let tell = |news: SwapNews| match news {
+        SwapNews::Switched(sha256) => say(&format!("models: switched to encoder {sha256}")),
+        SwapNews::Kept => say("models: the new ones are kept"),
+        SwapNews::Back(reason) => say(&format!("models: back to the old ones: {reason}")),
+        SwapNews::Refused(problem) => say(&format!("models: the new ones are refused: {problem}")),
+    };
+    // The thread looks at `stop` twice a second and holds nothing that must be given back.
+    drop(watch_models(handle, files, (open, tell), Arc::clone(stop))?);
+    Ok(pair)
 }

@@ -26,6 +26,16 @@ pub(crate) fn onnxruntime(given: Option<&Path>) -> Option<PathBuf> {
     Some(native().join("onnxruntime/lib/libonnxruntime.so")).filter(|path| path.exists())
 }
 
+/// The folder of TensorRT's engines: the one given, else `foresee/engines` in `XDG_CACHE_HOME` or `~/.cache`.
+pub(crate) fn engine_cache(given: Option<&Path>) -> PathBuf {
+    if let Some(path) = given {
+        return path.to_owned();
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    cache.unwrap_or_else(std::env::temp_dir).join("foresee/engines")
+}
+
 /// The committed models: `FORESEE_ZOO`, else `models/zoo`.
 pub(crate) fn zoo() -> PathBuf {
     std::env::var_os("FORESEE_ZOO").map_or_else(|| PathBuf::from("models/zoo"), PathBuf::from)

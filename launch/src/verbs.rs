@@ -6,6 +6,7 @@ mod camera;
 mod card;
 mod config;
 mod doctor;
+mod engine;
 #[cfg(feature = "sim")]
 mod eval;
 #[cfg(feature = "train")]
@@ -45,6 +46,8 @@ pub(crate) enum Verb {
     /// List, try and calibrate cameras.
     #[cfg(feature = "camera")]
     Camera(camera::Arguments),
+    /// Build TensorRT's engines ahead of time.
+    Engine(engine::Arguments),
     /// Be a simulated robot: publish camera and joints over zenoh, obey joint commands.
     #[cfg(feature = "sim")]
     Sim(sim::Arguments),
@@ -114,6 +117,7 @@ impl Verb {
             #[cfg(feature = "train")]
             Self::Import(arguments) => import::act(&arguments),
             Self::Stop(arguments) => stop::act(&arguments),
+            Self::Engine(arguments) => engine::act(&arguments),
             Self::Faults(arguments) => faults::act(&arguments),
             Self::Bench(arguments) => bench::act(&arguments),
         }

@@ -7,6 +7,7 @@ mod adapters;
 mod admit;
 #[cfg(feature = "ort")]
 mod assignment;
+mod engine_cache;
 mod measure;
 #[cfg(feature = "ort")]
 mod onnxruntime;
@@ -21,6 +22,7 @@ use foresee_firmware_config::Provider;
 
 use self::adapters::{OnnxEncoder, OnnxPolicy};
 pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder};
+pub use self::engine_cache::{CacheState, EngineBuild, EngineCache, EngineKey};
 pub use self::measure::{MeasureOptions, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
 use crate::card::{ElementType, ModelCard, ModelKind, TensorCard, TensorData, Trust};
@@ -40,6 +42,8 @@ pub struct EngineOptions {
     pub library: Option<PathBuf>,
     /// Whether a provider that takes only a part of the graph may leave the rest to the CPU; otherwise that is an error.
     pub allow_partial: bool,
+    /// Where engines that TensorRT built are kept; without it they are built anew each time.
+    pub engine_cache: Option<PathBuf>,
     /// Who must have signed the models.
     pub trust: Trust,
 }
@@ -52,6 +56,7 @@ impl EngineOptions {
             intra_threads: 1,
             library: None,
             allow_partial: false,
+            engine_cache: None,
             trust: Trust::default(),
         }
     }
@@ -159,6 +164,10 @@ struct Loaded {
     engine: String,
     /// Nodes by what runs them.
     nodes: BTreeMap<String, usize>,
+    /// What there is to say of the engine cache.
+    note: Option<String>,
+    /// An engine that goes into the cache once it has proved itself.
+    build: Option<EngineBuild>,
 }
 
 /// A tensor of a graph with values, as f32.
@@ -213,12 +222,12 @@ fn opened(
     model: &Model<'_>,
     options: &EngineOptions,
     provider: Provider,
-    (Loaded { session, engine, nodes }, reason): (Loaded, String),
+    (Loaded { session, engine, nodes, note, .. }, reason): (Loaded, String),
 ) -> OpenedSession {
     let report = EngineReport {
         provider,
         engine,
-        reason,
+        reason: note.map_or(reason.clone(), |note| format!("{reason}; {note}")),
         intra_threads: if provider == Provider::Tract { 1 } else { options.intra_threads },
         precision: model.summary.precision().to_owned(),
         nodes,
@@ -233,6 +242,9 @@ fn open_one(model: &Model<'_>, provider: Provider, options: &EngineOptions) -> R
     let mut loaded = load(model, provider, options)?;
     prove(model.card, loaded.session.as_mut())
         .map_err(|problem| Refusal::Model(format!("on {} ({}) {problem}", provider.name(), loaded.engine)))?;
+    if let Some(build) = loaded.build.take() {
+        build.seal().map_err(|error| Refusal::Provider(error.to_string()))?;
+    }
     Ok(loaded)
 }
 

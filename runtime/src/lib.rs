@@ -35,6 +35,7 @@ mod run;
 mod safety;
 mod schedule;
 mod statistics;
+mod swap;
 mod thermal;
 mod time;
 #[cfg(feature = "camera")]
@@ -62,8 +63,9 @@ pub use control_loop::{ControlLoop, SharedFilter, Stage, TickReport};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 pub use engine::{
-    AdmitOptions, Admitted, ClassTokenChoice, EngineOptions, MeasureOptions, ProviderChoice, ProviderProbe,
-    ServingMeasure, admit_encoder, measure_serving, open_encoder, open_policy, probe_providers,
+    AdmitOptions, Admitted, CacheState, ClassTokenChoice, EngineBuild, EngineCache, EngineKey, EngineOptions,
+    MeasureOptions, ProviderChoice, ProviderProbe, ServingMeasure, admit_encoder, measure_serving, open_encoder,
+    open_policy, probe_providers,
 };
 pub use error::RuntimeError;
 pub use faults::{FaultRow, run_faults};
@@ -88,6 +90,7 @@ pub use run::{Ends, LoopEvent, RunEnd, run};
 pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
 pub use schedule::{ScheduleReport, lock_memory, schedule};
 pub use statistics::{LatencyHistogram, LoopStatistics};
+pub use swap::{ModelPair, SwapHandle, SwapNews, swappable, watch_models};
 pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
 pub use time::{Clock, Stamp};
 #[cfg(feature = "camera")]

@@ -63,6 +63,9 @@ pub(crate) struct Arguments {
     /// Loopback address of /healthz, /readyz and /metrics, such as 127.0.0.1:9464 [default: the profile's]
     #[arg(long, value_name = "ADDRESS")]
     health: Option<SocketAddr>,
+    /// Take up encoder and policy anew whenever their files change, while the loop runs.
+    #[arg(long)]
+    watch_models: bool,
     /// Do not write log.mcap.
     #[arg(long)]
     no_log: bool,
@@ -88,7 +91,12 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(misfit) = Machine::here().misfits(&profile).into_iter().next() {
         anyhow::bail!(misfit);
     }
-    let (encoder, policy) = arguments.models.open(&profile)?;
+    let (encoder, policy) = if arguments.watch_models {
+        let pair = models::open_watched(&arguments.models, &profile, &stop)?;
+        (pair.encoder, pair.policy)
+    } else {
+        arguments.models.open(&profile)?
+    };
     let engines = Engines { encoder: encoder.report().clone(), policy: policy.report().cloned() };
     let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
     let self_test = control_loop.prove_budget(profile.budget.as_ref())?;

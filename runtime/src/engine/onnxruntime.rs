@@ -1,5 +1,7 @@
 //! ONNX Runtime, loaded from its shared library once a process: CPU, CUDA and TensorRT.
 
+mod tensorrt;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,8 +81,15 @@ fn engine_of(path: &Path, build_info: &str) -> String {
 /// Loads a model on this provider and no other, unless the options allow it to take a part.
 pub(super) fn open(model: &Model<'_>, provider: Provider, options: &EngineOptions) -> Result<Loaded, Refusal> {
     let library = load_library(options.library.as_deref()).map_err(Refusal::Provider)?;
-    let what = BuilderOptions { provider, intra_threads: options.intra_threads, may_be_partial: options.allow_partial };
-    let build = |what: &BuilderOptions| {
+    let (intra_threads, may_be_partial) = (options.intra_threads, options.allow_partial);
+    let bare = BuilderOptions { provider, intra_threads, may_be_partial, engine: None };
+    let place = match (provider, &options.engine_cache) {
+        (Provider::Tensorrt, Some(root)) => Some(tensorrt::place(&library, model, &bare, root)?),
+        _ => None,
+    };
+    let engine = place.as_ref().map(|place| (place.folder(), model.summary.precision()));
+    let what = BuilderOptions { engine, ..bare };
+    let build = |what: &BuilderOptions<'_>| {
         let builder = session_builder(&library, what).map_err(Refusal::Provider)?;
         let builder = with_model(builder, model).map_err(|error| Refusal::Model(one_line(&error)))?;
         commit(builder, model).map_err(Refusal::Model)
@@ -99,7 +108,8 @@ pub(super) fn open(model: &Model<'_>, provider: Provider, options: &EngineOption
     let assignment = Assignment::of(&session).map_err(|error| Refusal::Model(one_line(&error)))?;
     let nodes = assignment.num_nodes();
     let session = OrtSession::new(session, model, provider).map_err(Refusal::Model)?;
-    Ok(Loaded { session: Box::new(session), engine: library.engine, nodes })
+    let (note, build) = place.map(tensorrt::Place::into_parts).unzip();
+    Ok(Loaded { session: Box::new(session), engine: library.engine, nodes, note, build: build.flatten() })
 }
 
 /// Runs a graph once on inputs of these shapes; gives every floating output, in graph order.
@@ -109,7 +119,12 @@ pub(super) fn explore(
     options: &EngineOptions,
 ) -> Result<Vec<NamedTensor>, Refusal> {
     let library = load_library(options.library.as_deref()).map_err(Refusal::Provider)?;
-    let what = BuilderOptions { provider: Provider::Cpu, intra_threads: options.intra_threads, may_be_partial: false };
+    let what = BuilderOptions {
+        provider: Provider::Cpu,
+        intra_threads: options.intra_threads,
+        may_be_partial: false,
+        engine: None,
+    };
     let builder = session_builder(&library, &what).map_err(Refusal::Provider)?;
     let builder = with_model(builder, model).map_err(|error| Refusal::Model(one_line(&error)))?;
     let mut session = commit(builder, model).map_err(Refusal::Model)?;
@@ -139,20 +154,22 @@ pub(super) fn explore(
 
 /// What a session is built for.
 #[derive(Clone, Copy)]
-pub(super) struct BuilderOptions {
+pub(super) struct BuilderOptions<'a> {
     pub(super) provider: Provider,
     pub(super) intra_threads: usize,
     /// Whether nodes that the provider does not take may run on the CPU.
     pub(super) may_be_partial: bool,
+    /// Where TensorRT keeps its engine, and the model's precision.
+    pub(super) engine: Option<(&'a Path, &'a str)>,
 }
 
 /// A builder on which the provider has come up, without a way back to the CPU unless that is allowed.
-pub(super) fn session_builder(library: &Library, options: &BuilderOptions) -> Result<SessionBuilder, String> {
+pub(super) fn session_builder(library: &Library, options: &BuilderOptions<'_>) -> Result<SessionBuilder, String> {
     let build = || -> ort::Result<SessionBuilder> {
         let builder = Session::builder(&library.environment)?.with_intra_threads(options.intra_threads)?;
         // A spinning thread pool takes the cores from the rest of the loop.
         let builder = builder.with_intra_op_spinning(false)?.with_config_entry(RECORD_ENTRY, "1")?;
-        let Some(provider) = execution_provider(options.provider) else { return Ok(builder) };
+        let Some(provider) = execution_provider(options) else { return Ok(builder) };
         let builder = builder.with_execution_providers([provider])?;
         Ok(if options.may_be_partial { builder } else { builder.with_disable_cpu_fallback()? })
     };
@@ -166,10 +183,20 @@ pub(super) fn session_builder(library: &Library, options: &BuilderOptions) -> Re
     })
 }
 
-fn execution_provider(provider: Provider) -> Option<ExecutionProviderDispatch> {
-    match provider {
+fn execution_provider(options: &BuilderOptions<'_>) -> Option<ExecutionProviderDispatch> {
+    match options.provider {
         Provider::Cuda => Some(ep::CUDA::default().build().error_on_failure()),
-        Provider::Tensorrt => Some(ep::TensorRT::default().build().error_on_failure()),
+        Provider::Tensorrt => {
+            let mut provider = ep::TensorRT::default();
+            if let Some((folder, precision)) = options.engine {
+                let folder = folder.display().to_string();
+                provider = provider.with_engine_cache(true).with_engine_cache_path(&folder);
+                provider = provider.with_timing_cache(true).with_timing_cache_path(&folder);
+                // The graph's own types say where; these flags allow it.
+                provider = provider.with_fp16(precision == "f16").with_int8(precision == "int8");
+            }
+            Some(provider.build().error_on_failure())
+        }
         Provider::Cpu | Provider::Tract => None,
     }
 }

@@ -58,10 +58,11 @@ fn probe_onnxruntime(provider: Provider, library: Option<&Path>) -> ProviderProb
             return ProviderProbe { provider, is_ready: false, engine: String::new(), library: None, detail };
         }
     };
-    let built = session_builder(&library, &BuilderOptions { provider, intra_threads: 1, may_be_partial: false })
-        .and_then(|mut builder| {
-            builder.commit_from_memory(&tiny_model()).map(|_| ()).map_err(|error| super::one_line(&error))
-        });
+    let built =
+        session_builder(&library, &BuilderOptions { provider, intra_threads: 1, may_be_partial: false, engine: None })
+            .and_then(|mut builder| {
+                builder.commit_from_memory(&tiny_model()).map(|_| ()).map_err(|error| super::one_line(&error))
+            });
     let (is_ready, detail) = match built {
         Ok(()) => (true, "a session was built on it".to_owned()),
         Err(problem) => (false, problem),

@@ -24,7 +24,7 @@ pub(super) fn open(model: &Model<'_>) -> Result<Loaded, Refusal> {
     let card = model.card;
     let session = unpanicking(|| load(model, &card.inputs, Some(&card.outputs)))?;
     let nodes = std::collections::BTreeMap::from([("tract".to_owned(), session.state.model().nodes().len())]);
-    Ok(Loaded { session: Box::new(session), engine: ENGINE.to_owned(), nodes })
+    Ok(Loaded { session: Box::new(session), engine: ENGINE.to_owned(), nodes, note: None, build: None })
 }
 
 /// Runs a graph once on inputs of these shapes; gives every floating output, in graph order.

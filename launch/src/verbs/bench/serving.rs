@@ -22,7 +22,7 @@ use serde::Serialize;
 use self::held_loop::{HeldLoop, Load};
 use self::python::{Python, PythonWay};
 use super::median;
-use crate::models::EncoderArguments;
+use crate::models::{EncoderArguments, EngineArguments, ProviderArgument};
 use crate::words::{print, say};
 use crate::{machine, stop};
 
@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// What the quantised model is, for the result.
     #[arg(long, default_value = "int8", value_name = "KIND", requires = "quantised")]
     kind: String,
+    /// Measure this provider as well, beside --provider, on the same frames.
+    #[arg(long, value_enum, value_name = "PROVIDER")]
+    against: Option<ProviderArgument>,
     /// Minutes of a 30 Hz loop; 0 leaves it out.
     #[arg(long, default_value_t = 0.0, value_name = "MINUTES")]
     minutes: f64,
@@ -67,6 +70,8 @@ struct Measured {
     /// `None`: no --python was given.
     python: Option<PythonWay>,
     tract: Option<Tract>,
+    /// `None`: no --against was given.
+    against: Option<Against>,
     /// `None`: --minutes 0.
     #[serde(rename = "loop")]
     held_loop: Option<HeldLoop>,
@@ -111,6 +116,16 @@ struct Tract {
 }
 
 #[derive(Serialize)]
+struct Against {
+    engine: EngineReport,
+    micros: f64,
+    /// How many times faster than --provider.
+    speedup: f64,
+    /// Smallest over tokens and class token.
+    cosine: f64,
+}
+
+#[derive(Serialize)]
 struct Robot {
     binary_bytes: u64,
     /// Load, check and prove the encoder.
@@ -147,6 +162,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let quantised = quantised(arguments, &model, (&frame, &engine, scratch.path()), python.as_mut())?;
     say("tract beside ONNX Runtime, one thread");
     let tract = tract(&model, &frame, &engine, arguments.rounds)?;
+    let against = against(arguments, &model, (&frame, &engine))?;
     let held_loop = match arguments.minutes {
         minutes if minutes > 0.0 => {
             say(&format!("a loop of 30 Hz for {minutes} minutes"));
@@ -166,6 +182,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         preprocess: Preprocess::of(&served, &card, ways.as_ref()),
         python: ways,
         tract,
+        against,
         held_loop,
         robot: Robot {
             binary_bytes: std::env::current_exe().and_then(std::fs::metadata).map_or(0, |binary| binary.len()),
@@ -273,6 +290,11 @@ impl Served {
         Ok(Self { encoder, preprocessor, input, features: Features::zeros(0, 0) })
     }
 
+    /// Of the last features; the smaller of tokens and class token.
+    fn cosine(&self, other: &Self) -> f64 {
+        cosine(&self.features.tokens, &other.features.tokens).min(cosine(&self.features.cls, &other.features.cls))
+    }
+
     /// Frame -> features, in microseconds.
     fn micros(&mut self, frame: &Frame) -> anyhow::Result<f64> {
         let started = Instant::now();
@@ -316,14 +338,28 @@ fn quantised(
     };
     let (mut plain, mut quantised) = (Served::open(model, engine)?, Served::open(&path, engine)?);
     let [_, micros, speedup_over_f32] = beside([&mut plain, &mut quantised], frame, arguments.rounds)?;
-    let cosine = cosine(&plain.features.tokens, &quantised.features.tokens)
-        .min(cosine(&plain.features.cls, &quantised.features.cls));
+    let cosine = plain.cosine(&quantised);
     Ok(Some(Quantised { kind, speedup_over_f32, cosine, micros }))
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     if a.len() == b.len() { dot(a, b) / (dot(a, a) * dot(b, b)).sqrt() } else { f64::NAN }
+}
+
+fn against(
+    arguments: &Arguments,
+    model: &Path,
+    (frame, engine): (&Frame, &EngineOptions),
+) -> anyhow::Result<Option<Against>> {
+    let Some(provider) = arguments.against else { return Ok(None) };
+    say(&format!("{} on the same frames", provider.name()));
+    let profile = foresee_firmware_config::load("desktop-sim")?;
+    let other = EngineArguments { provider, ..arguments.encoder.engine.clone() }.options(&profile)?;
+    let (mut ours, mut theirs) = (Served::open(model, engine)?, Served::open(model, &other)?);
+    let [_, micros, speedup] = beside([&mut ours, &mut theirs], frame, arguments.rounds)?;
+    let cosine = ours.cosine(&theirs);
+    Ok(Some(Against { engine: theirs.encoder.report().clone(), micros, speedup, cosine }))
 }
 
 /// `None` where tract does not run the model; the reason is said.
