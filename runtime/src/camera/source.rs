@@ -150,6 +150,9 @@ impl CameraSource {
                 camera.width, camera.height
             ));
         }
+        if !camera.encoding.is_interleaved_rgb() {
+            return Err(format!("OpenCV hands out BGR, and the profile says {:?}; give rgb8 or bgr8", camera.encoding));
+        }
         let bytes = self.image.data_bytes().map_err(words)?;
         (frame.width, frame.height, frame.encoding) = (width, height, camera.encoding);
         if bytes.len() != frame.num_bytes() {
