@@ -1,5 +1,6 @@
 //! ONNX Runtime, loaded from its shared library once a process: CPU, CUDA and TensorRT.
 
+mod tensor;
 mod tensorrt;
 
 use std::path::{Path, PathBuf};
@@ -12,8 +13,9 @@ use ort::environment::Environment;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session};
-use ort::value::{DynValue, DynValueRef, Outlet, Tensor, TensorElementType, ValueType};
+use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 
+use self::tensor::BoundTensor;
 use super::assignment::{Assignment, RECORD_ENTRY};
 use super::{
     EngineOptions, GraphTensor, InferenceSession, Loaded, Model, NamedTensor, Refusal, check_tensors, explain_operator,
@@ -242,67 +244,6 @@ fn commit(mut builder: SessionBuilder, model: &Model<'_>) -> Result<Session, Str
     builder.commit_from_memory(model.bytes).map_err(|error| {
         format!("onnxruntime cannot run this graph: {}{}", one_line(&error), explain_operator(&error.to_string()))
     })
-}
-
-/// A tensor that belongs to a session, filled and read as f32.
-enum BoundTensor {
-    F32(Tensor<f32>),
-    F16(Tensor<f16>),
-}
-
-impl BoundTensor {
-    /// All zero.
-    fn new(session: &Session, card: &TensorCard) -> ort::Result<Self> {
-        Ok(match card.element {
-            ElementType::F32 => {
-                let mut tensor = Tensor::<f32>::new(session.allocator(), card.shape.as_slice())?;
-                tensor.extract_tensor_mut().1.fill(0.0);
-                Self::F32(tensor)
-            }
-            ElementType::F16 => {
-                let mut tensor = Tensor::<f16>::new(session.allocator(), card.shape.as_slice())?;
-                tensor.extract_tensor_mut().1.fill(f16::ZERO);
-                Self::F16(tensor)
-            }
-        })
-    }
-
-    fn num_values(&self) -> usize {
-        match self {
-            Self::F32(tensor) => tensor.extract_tensor().1.len(),
-            Self::F16(tensor) => tensor.extract_tensor().1.len(),
-        }
-    }
-
-    /// As many values as it has.
-    fn fill(&mut self, values: &[f32]) {
-        match self {
-            Self::F32(tensor) => tensor.extract_tensor_mut().1.copy_from_slice(values),
-            Self::F16(tensor) => tensor.extract_tensor_mut().1.convert_from_f32_slice(values),
-        }
-    }
-
-    /// As many values as it has.
-    fn read(&self, values: &mut [f32]) {
-        match self {
-            Self::F32(tensor) => values.copy_from_slice(tensor.extract_tensor().1),
-            Self::F16(tensor) => tensor.extract_tensor().1.convert_to_f32_slice(values),
-        }
-    }
-
-    fn view(&self) -> DynValueRef<'_> {
-        match self {
-            Self::F32(tensor) => tensor.view().into_dyn(),
-            Self::F16(tensor) => tensor.view().into_dyn(),
-        }
-    }
-
-    fn into_value(self) -> DynValue {
-        match self {
-            Self::F32(tensor) => tensor.into_dyn(),
-            Self::F16(tensor) => tensor.into_dyn(),
-        }
-    }
 }
 
 struct OrtSession {

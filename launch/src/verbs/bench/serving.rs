@@ -2,6 +2,7 @@
 //! 30 Hz loop keeps its time. Medians of interleaved rounds.
 
 mod held_loop;
+mod model;
 mod python;
 
 use std::path::{Path, PathBuf};
@@ -13,13 +14,13 @@ use anyhow::Context;
 use clap::Args;
 use foresee_firmware_config::{PixelEncoding, Provider};
 use foresee_runtime::{
-    AdmitOptions, ClassTokenChoice, Encoder, EncoderInput, EngineOptions, EngineReport, Features, Frame,
-    MeasureOptions, ModelCard, PreprocessingCard, Preprocessor, Provenance, ProviderChoice, Resize, ServingMeasure,
-    admit_encoder, measure_serving, open_encoder,
+    Encoder, EncoderInput, EngineOptions, EngineReport, Features, Frame, MeasureOptions, ModelCard, Preprocessor,
+    ProviderChoice, ServingMeasure, measure_serving, open_encoder,
 };
 use serde::Serialize;
 
 use self::held_loop::{HeldLoop, Load};
+use self::model::{admit, vit_small};
 use self::python::{Python, PythonWay};
 use super::median;
 use crate::models::{EncoderArguments, EngineArguments, ProviderArgument};
@@ -226,48 +227,6 @@ fn test_frame() -> Frame {
         *byte = (state >> 24) as u8;
     }
     frame
-}
-
-/// ViT-S/16 at 224 with random weights, written by our own exporter, with its card.
-#[cfg(feature = "train")]
-fn vit_small(folder: &Path, engine: &EngineOptions) -> anyhow::Result<PathBuf> {
-    use foresee_models::{Parameters, Recipe, encoder_graph};
-
-    let recipe = Recipe::load("mae")?;
-    let graph = encoder_graph(&recipe.encoder, &Parameters::initialise(&recipe, 0), "vit-s16-224")?;
-    let path = folder.join("vit-s16-224.onnx");
-    foresee_runtime::write_model(&path, &graph.to_bytes())?;
-    admit(&path, recipe.encoder.image_size, engine)?;
-    Ok(path)
-}
-
-#[cfg(not(feature = "train"))]
-fn vit_small(_folder: &Path, _engine: &EngineOptions) -> anyhow::Result<PathBuf> {
-    anyhow::bail!("this build has no exporter to make a ViT-S/16 with; give --encoder FILE.onnx")
-}
-
-/// Writes the card of an encoder of square images.
-fn admit(model: &Path, side: usize, engine: &EngineOptions) -> anyhow::Result<()> {
-    let preprocessing = PreprocessingCard {
-        width: side,
-        height: side,
-        resize: Resize::BilinearAntialias,
-        crop: None,
-        mean: [0.485, 0.456, 0.406],
-        std: [0.229, 0.224, 0.225],
-        hash: String::new(),
-    };
-    let options = AdmitOptions {
-        name: model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        preprocessing: preprocessing.with_hash(),
-        layout: None,
-        tokens: None,
-        num_prefix_tokens: Some(0),
-        cls: ClassTokenChoice::Found,
-        tolerance: None,
-        provenance: Provenance::default(),
-    };
-    admit_encoder(model, &options, engine).map(drop).map_err(Into::into)
 }
 
 /// An encoder with all that it needs for a frame.

@@ -131,29 +131,8 @@ pub(super) fn interface_of(
         })?,
         _ => 0,
     };
-    let pooled = |name: Option<&str>| {
-        found.outputs.iter().map(|output| &output.card).find(|card| {
-            card.shape == [1, dim] && card.name != tokens.name && name.is_none_or(|name| card.name == name)
-        })
-    };
-    let cls = match (&options.cls, pooled(None)) {
-        (ClassTokenChoice::Output(name), _) => match pooled(Some(name)) {
-            Some(card) => ClassToken::Output(card.name.clone()),
-            None => {
-                return Err(format!(
-                    "has no output `{name}` of shape [1, {dim}] for the class token; outputs: {}",
-                    found.describe()
-                ));
-            }
-        },
-        (ClassTokenChoice::First, _) => ClassToken::Row(0),
-        (ClassTokenChoice::Mean, _) => ClassToken::Mean,
-        (ClassTokenChoice::Found, Some(card)) => ClassToken::Output(card.name.clone()),
-        (ClassTokenChoice::Found, None) if num_prefix_tokens > 0 || token_layout == TokenLayout::Pooled => {
-            ClassToken::Row(0)
-        }
-        (ClassTokenChoice::Found, None) => ClassToken::Mean,
-    };
+    let is_first = num_prefix_tokens > 0 || token_layout == TokenLayout::Pooled;
+    let cls = class_token(found, &options.cls, (tokens, dim), is_first)?;
     notes.push(format!(
         "tokens: output `{}` {shape:?}, {} of {dim} behind {num_prefix_tokens} that are no patches",
         tokens.name,
@@ -166,6 +145,36 @@ pub(super) fn interface_of(
     });
     let (image, tokens) = (image.name.clone(), tokens.name.clone());
     Ok(EncoderInterface { image, layout, tokens, token_layout, num_prefix_tokens, cls })
+}
+
+/// Where the class token is; `is_first` when the first row is none of the patches'.
+fn class_token(
+    found: &Exploration,
+    choice: &ClassTokenChoice,
+    (tokens, dim): (&TensorCard, usize),
+    is_first: bool,
+) -> Result<ClassToken, String> {
+    let pooled = |name: Option<&str>| {
+        found.outputs.iter().map(|output| &output.card).find(|card| {
+            card.shape == [1, dim] && card.name != tokens.name && name.is_none_or(|name| card.name == name)
+        })
+    };
+    Ok(match (choice, pooled(None)) {
+        (ClassTokenChoice::Output(name), _) => match pooled(Some(name)) {
+            Some(card) => ClassToken::Output(card.name.clone()),
+            None => {
+                return Err(format!(
+                    "has no output `{name}` of shape [1, {dim}] for the class token; outputs: {}",
+                    found.describe()
+                ));
+            }
+        },
+        (ClassTokenChoice::First, _) => ClassToken::Row(0),
+        (ClassTokenChoice::Mean, _) => ClassToken::Mean,
+        (ClassTokenChoice::Found, Some(card)) => ClassToken::Output(card.name.clone()),
+        (ClassTokenChoice::Found, None) if is_first => ClassToken::Row(0),
+        (ClassTokenChoice::Found, None) => ClassToken::Mean,
+    })
 }
 
 impl Exploration {
