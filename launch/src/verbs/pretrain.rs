@@ -1,12 +1,12 @@
 //! `foresee pretrain`: an encoder out of frames, by a recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_models::{PretrainOptions, RECIPES, Recipe, pretrain, recipe_cost};
+use foresee_models::{PretrainOptions, PretrainOutcome, RECIPES, Recipe, pretrain, recipe_cost};
 
 use crate::progress::bar;
 use crate::words::{print, say};
@@ -112,15 +112,21 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     progress_bar.finish_and_clear();
     let report = training_report::write(&folder)?;
     trail::leave(&folder, clips::paths(&arguments.data))?;
+    tell(&outcome, (&report, &source.description()), arguments.json)?;
+    Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+/// What a run gave.
+fn tell(outcome: &PretrainOutcome, (report, description): (&Path, &str), is_json: bool) -> anyhow::Result<()> {
     for problem in &outcome.data_problems {
         say(&format!("data: {problem}"));
     }
-    if arguments.json {
+    if is_json {
         let loss = outcome.loss;
         let json = serde_json::json!({
             "checkpoint": outcome.checkpoint, "report": report, "step": outcome.step, "loss": loss,
             "steps_skipped": outcome.num_skipped, "finished": outcome.finished,
-            "data": source.description(), "data_problems": outcome.data_problems,
+            "data": description, "data_problems": outcome.data_problems,
         });
         print(&serde_json::to_string_pretty(&json)?);
     } else {
@@ -128,7 +134,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(&format!("{} after {} steps: {state}", outcome.checkpoint.display(), outcome.step));
         print(&format!("{}", report.display()));
     }
-    Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
+    Ok(())
 }
 
 /// The recipes with their papers and what they cost.
