@@ -23,8 +23,8 @@ const HEADER_RECORD: &str = "foresee";
 const RECORDER_RECORD: &str = "foresee_recorder";
 /// A chunk is closed when it holds this much, uncompressed.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Larger records are refused on reading; a frame of the largest camera fits.
-const MAX_RECORD_BYTES: usize = 1 << 30;
+/// Larger records and chunks are refused on reading, whatever length they claim; the largest frame that is decoded fits.
+const MAX_RECORD_BYTES: usize = 256 << 20;
 
 /// What a log was made with; an MCAP metadata record at its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
