@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::PixelEncoding;
-use mcap::records::Record;
+use mcap::records::{Record, op};
 use mcap::sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions};
 
 use super::{CommandTopic, HEADER_RECORD, LogHeader, MAX_RECORD_BYTES, RECORDER_RECORD, Topic};
@@ -154,6 +154,15 @@ impl LogReader {
             }
             LinearReadEvent::Record { opcode, data } => (opcode, data),
         };
+        let is_ours = match opcode {
+            op::CHANNEL => are_lengths_honest(data, 4, 2),
+            op::METADATA => are_lengths_honest(data, 0, 1),
+            op::MESSAGE | op::DATA_END => true,
+            _ => return Ok(None),
+        };
+        if !is_ours {
+            return Err(Stop::Cut("a record claims a text that is longer than itself".to_owned()));
+        }
         match mcap::parse_record(opcode, data).map_err(|error| Stop::Cut(error.to_string()))? {
             Record::Channel(channel) => {
                 let ends_with = |topic: &Topic| channel.topic.trim_start_matches('/').ends_with(topic.name());
@@ -200,6 +209,23 @@ impl std::fmt::Debug for LogReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("LogReader").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Whether every text of a record (after `num_fixed` bytes: `num_texts` texts, then a map of texts) lies within it. The parser
+/// reserves what a length claims before it looks.
+fn are_lengths_honest(data: &[u8], num_fixed: usize, num_texts: usize) -> bool {
+    let Some(mut rest) = data.get(num_fixed..) else { return false };
+    let mut num_seen = 0;
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > after.len() {
+            return false;
+        }
+        // The map's own length stands before its texts.
+        rest = if num_seen == num_texts { after } else { after.get(length..).unwrap_or_default() };
+        num_seen += 1;
+    }
+    true
 }
 
 enum Stop {
