@@ -221,8 +221,9 @@ fn are_lengths_honest(data: &[u8], num_fixed: usize, num_texts: usize) -> bool {
         if length > after.len() {
             return false;
         }
-        // The map's own length stands before its texts.
-        rest = if num_seen == num_texts { after } else { after.get(length..).unwrap_or_default() };
+        let (inside, behind) = after.split_at(length);
+        // The map's own length stands before its texts; what a later version appends behind it is not looked at.
+        rest = if num_seen == num_texts { inside } else { behind };
         num_seen += 1;
     }
     true
