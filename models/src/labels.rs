@@ -1,10 +1,14 @@
 //! Label propagation: labels of a first frame carried through a video by the likeness of patch features, in both published protocols.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::probe::{dot, unit_rows};
+use crate::probe::unit_rows;
+
+/// Queries that are compared with all sources at a time: bounds the memory that likenesses take.
+const QUERIES_AT_A_TIME: usize = 128;
 
 /// The settings of one protocol.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,33 +64,38 @@ pub fn propagate_labels(
     recipe: PropagationRecipe,
 ) -> Vec<PropagatedFrame> {
     let num_patches = features.rows * features.columns;
-    let frames: Vec<Vec<f32>> = features
-        .values
-        .chunks_exact((num_patches * features.dim).max(1))
-        .map(|frame| unit_rows(frame, features.dim))
-        .collect();
+    let unit_frame = |frame: &[f32]| {
+        let values = TensorData::new(unit_rows(frame, features.dim), [num_patches, features.dim]);
+        Tensor::<2>::from_data(values, &Device::flex())
+    };
+    let frames: Vec<Tensor<2>> =
+        features.values.chunks_exact((num_patches * features.dim).max(1)).map(unit_frame).collect();
     let mut results: Vec<PropagatedFrame> = Vec::with_capacity(frames.len());
     let mut recent: VecDeque<usize> = match recipe.protocol {
         Protocol::SquareWindow => VecDeque::new(),
         Protocol::Disc => (0..recipe.num_last_frames).map(|_| 0).collect(),
     };
-    for (frame_idx, frame) in frames.iter().enumerate() {
+    for frame_idx in 0..frames.len() {
         let sources: Vec<usize> = std::iter::once(0).chain(recent.iter().copied()).collect();
         let asks = frame_idx > 0 || recipe.protocol == Protocol::Disc;
         let mut result = PropagatedFrame::default();
         if asks {
-            let step = Step { features, recipe, frames: &frames, sources: &sources };
             let labels_of = |source: usize| results.get(source).map_or(first, |result| result.labels.as_slice());
-            let ask = |query: usize| {
-                let nearest = step.nearest(frame, query);
-                let labels = step.mix(&nearest, (labels_of, num_classes));
-                (labels, nearest.into_iter().map(|near| near.weight).collect())
-            };
-            // Each query by itself, gathered in order: the threads do not change a bit.
-            let answers: Vec<(Vec<f32>, Vec<f32>)> = (0..num_patches).into_par_iter().map(ask).collect();
-            for (labels, weights) in answers {
-                result.labels.extend(labels);
-                result.weights.push(weights);
+            for start in (0..num_patches).step_by(QUERIES_AT_A_TIME) {
+                let queries = start..(start + QUERIES_AT_A_TIME).min(num_patches);
+                let likenesses = likenesses(&frames, (frame_idx, queries.clone()), &sources);
+                let step = Step { features, recipe, likenesses: &likenesses, sources: &sources };
+                let ask = |query: usize| {
+                    let nearest = step.nearest(query, query - start);
+                    let labels = step.mix(&nearest, (labels_of, num_classes));
+                    (labels, nearest.into_iter().map(|near| near.weight).collect())
+                };
+                // Each query by itself, gathered in order: the threads do not change a bit.
+                let answers: Vec<(Vec<f32>, Vec<f32>)> = queries.into_par_iter().map(ask).collect();
+                for (labels, weights) in answers {
+                    result.labels.extend(labels);
+                    result.weights.push(weights);
+                }
             }
         }
         if frame_idx == 0 {
@@ -112,25 +121,44 @@ struct Near {
     weight: f32,
 }
 
+/// For each source frame the cosines of its patches with some patches of a frame, `[queries, patches]`.
+fn likenesses(
+    frames: &[Tensor<2>],
+    (frame_idx, queries): (usize, std::ops::Range<usize>),
+    sources: &[usize],
+) -> BTreeMap<usize, Vec<f32>> {
+    let mut likenesses = BTreeMap::new();
+    let Some(frame) = frames.get(frame_idx) else { return likenesses };
+    let asked = frame.clone().slice([queries]);
+    for &source in sources {
+        let Some(frame) = frames.get(source) else { continue };
+        likenesses.entry(source).or_insert_with(|| {
+            let cosines = asked.clone().matmul(frame.clone().swap_dims(0, 1));
+            cosines.into_data().try_into_vec().unwrap_or_default()
+        });
+    }
+    likenesses
+}
+
 struct Step<'a> {
     features: VideoFeatures<'a>,
     recipe: PropagationRecipe,
-    frames: &'a [Vec<f32>],
+    /// Of the queries at hand.
+    likenesses: &'a BTreeMap<usize, Vec<f32>>,
     sources: &'a [usize],
 }
 
 impl Step<'_> {
-    /// The nearest sources of a patch with their normalised weights, strongest first.
-    fn nearest(&self, frame: &[f32], query: usize) -> Vec<Near> {
-        let dim = self.features.dim;
-        let query_row = frame.get(query * dim..(query + 1) * dim).unwrap_or_default();
+    /// The nearest sources of a patch, row `row` of the likenesses, with their normalised weights, strongest first.
+    fn nearest(&self, query: usize, row: usize) -> Vec<Near> {
+        let num_patches = self.features.rows * self.features.columns;
         let mut all = Vec::new();
         for (slot, &source) in self.sources.iter().enumerate() {
-            let Some(source_frame) = self.frames.get(source) else { continue };
-            for (patch, row) in source_frame.chunks_exact(dim).enumerate() {
-                let is_free = self.recipe.protocol == Protocol::Disc && slot == 0;
+            let cosines = self.likenesses.get(&source).and_then(|cosines| cosines.chunks_exact(num_patches).nth(row));
+            let is_free = self.recipe.protocol == Protocol::Disc && slot == 0;
+            for (patch, cosine) in cosines.unwrap_or_default().iter().enumerate() {
                 if is_free || self.is_inside(query, patch) {
-                    all.push(Near { source, patch, weight: dot(row, query_row) / self.recipe.temperature });
+                    all.push(Near { source, patch, weight: cosine / self.recipe.temperature });
                 }
             }
         }

@@ -55,7 +55,7 @@ pub(crate) fn unit_rows(values: &[f32], dim: usize) -> Vec<f32> {
 }
 
 /// Inner product in eight sums, which the compiler keeps in one register.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 16;
     let (a_parts, a_rest) = a.as_chunks::<LANES>();
     let (b_parts, b_rest) = b.as_chunks::<LANES>();

@@ -10,7 +10,7 @@ use foresee_runtime::{Frame, JointState};
 use foresee_sim::{Camera, CameraOptions, Environment, Quality, Segment};
 
 /// Simulated seconds between frames: 25 a second, as published videos have them.
-const FRAME_SECONDS: f64 = 0.04;
+pub(crate) const FRAME_SECONDS: f64 = 0.04;
 /// Control steps that are played before the first frame, so that clips do not all begin at rest.
 const LEAD_IN_STEPS: usize = 10;
 

@@ -1,7 +1,7 @@
 //! The methods that are compared, each as its recipe brought to one small size: 64 x 64 pixels, the same encoder, the same decoder.
 
 use anyhow::bail;
-use foresee_models::{MemoryRecipe, Recipe, ViewsKind, recipe_cost};
+use foresee_models::{MemoryRecipe, Recipe, recipe_cost};
 
 /// One row of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +45,9 @@ const fn trained(name: &'static str, recipe: &'static str) -> Method {
     Method { name, source: Source::Trained { recipe, latent: Latent::AsPublished } }
 }
 
-/// Frames between the two of a pair: 0.08 to 0.64 simulated seconds, the same for every method that takes pairs.
-const GAP: [usize; 2] = [2, 16];
 /// The same for every method.
 const PEAK_LEARNING_RATE: f64 = 1e-3;
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 8;
 
 impl Method {
     /// The small recipe whose steps take this much compute.
@@ -89,17 +87,13 @@ pub(crate) fn small_recipe(name: &str, tflop: f64) -> anyhow::Result<Recipe> {
     for decoder in recipe.decoders.values_mut() {
         (decoder.dim, decoder.depth, decoder.heads, decoder.mlp_dim) = (64, 2, 4, 256);
     }
-    if recipe.views.kind != ViewsKind::Single {
-        recipe.views.gap = GAP;
-    }
     for encoding in &mut recipe.encodings {
         // Of 64 patches at least one must stay: 1.5 % of them is less.
         encoding.mask_ratio = encoding.mask_ratio.min(0.98);
     }
-    if let Some(latent) = &mut recipe.latent {
-        (latent.groups, latent.classes) = (8, 16);
-    }
     recipe.data.stored_size = 96;
+    // It saves decoding, and these frames lie in memory: every method takes as many samples a step.
+    recipe.data.repeated_sampling = 1;
     recipe.optimiser.batch_size = BATCH;
     recipe.optimiser.base_learning_rate = PEAK_LEARNING_RATE * 256.0 / BATCH as f64;
     set_steps(&mut recipe, tflop)?;
@@ -107,7 +101,7 @@ pub(crate) fn small_recipe(name: &str, tflop: f64) -> anyhow::Result<Recipe> {
 }
 
 fn set_steps(recipe: &mut Recipe, tflop: f64) -> anyhow::Result<()> {
-    let step_tflop = recipe_cost(recipe).step_gflops * recipe.optimiser.batch_size as f64 / 1000.0;
+    let step_tflop = recipe_cost(recipe).step_gflops * recipe.samples_per_step() as f64 / 1000.0;
     let steps = (tflop / step_tflop).round() as usize;
     if steps < 10 {
         bail!(
@@ -146,6 +140,7 @@ mod tests {
             let text = toml::to_string(&recipe).unwrap();
             Recipe::parse(method.name, &text).unwrap();
             assert_eq!(recipe.encoder, encoder, "{}", method.name);
+            assert_eq!(recipe.samples_per_step(), BATCH, "{}", method.name);
             let tflop = recipe_cost(&recipe).step_gflops * (recipe.optimiser.steps * BATCH) as f64 / 1000.0;
             assert!((tflop - 1.0).abs() < 0.01, "{}: {tflop}", method.name);
             num_trained += 1;

@@ -39,6 +39,8 @@ pub(crate) struct Unit {
     /// Of the process that finished it.
     pub(crate) train_seconds: f64,
     pub(crate) loss: Option<f64>,
+    /// Between posterior and prior, mean over the last steps; nothing where there is no latent.
+    pub(crate) kl_nats: Option<f64>,
     pub(crate) scores: BTreeMap<String, f64>,
     pub(crate) future: Option<FuturePsnr>,
     pub(crate) git_revision: String,

@@ -19,7 +19,7 @@ use foresee_runtime::{Frame, write_atomically};
 use super::clips::{Clip, ClipOptions, Labels, render_clips};
 use super::methods::{METHODS, Method, Source, small_recipe};
 use super::plan::{Plan, Unit, keep_plan, read_units};
-use super::scores::Gathered;
+use super::scores::{Gathered, Score};
 use super::simulated::{JointClips, joint_positions, propagate, propagated};
 use super::table;
 use crate::words::{print, say};
@@ -38,13 +38,13 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 3, value_name = "N")]
     seeds: u64,
     /// Training compute of each method and seed, in TFLOP: forward and backward matrix products, as foresee pretrain --list counts them.
-    #[arg(long, default_value_t = 1.5, value_name = "TFLOP")]
+    #[arg(long, default_value_t = 3.0, value_name = "TFLOP")]
     compute: f64,
     /// Episodes of each task that are trained on.
-    #[arg(long, default_value_t = 40, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_name = "N")]
     episodes: u64,
     /// Videos of each task and seed that are probed on.
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 10, value_name = "N")]
     videos: u64,
     /// Write the table of the units that are there; train and probe nothing.
     #[arg(long)]
@@ -60,6 +60,8 @@ const JOINT_SEEDS: u64 = 7_000_000;
 /// Patches of a probed frame's side: twice what was trained on, as published protocols probe on larger frames.
 const PROPAGATION_GRID: [usize; 2] = [16, 16];
 const TRAINED_GRID: [usize; 2] = [8, 8];
+/// Steps at the end of a training whose divergence is kept.
+const LAST_STEPS: u64 = 50;
 /// Samples of a shard that go through the network at a time.
 const MICRO_BATCH: usize = 16;
 
@@ -109,13 +111,13 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
         tasks: TASKS.map(str::to_owned).to_vec(),
         compute_tflop: arguments.compute,
         train_episodes: arguments.episodes,
-        train_frames: 50,
+        train_frames: 100,
         videos: arguments.videos,
         video_frames: 24,
         render_size: 128,
-        joint_clips: [16, 8],
+        joint_clips: [32, 16],
         joint_frames: 25,
-        future_gap: 6,
+        future_gap: 12,
     })
 }
 
@@ -217,7 +219,12 @@ impl Run<'_> {
         let Some(store) = &self.store else { bail!("no training frame was rendered") };
         let started = Instant::now();
         let mut told = Instant::now();
+        let mut last_divergences = Vec::new();
         let mut observe = |progress: &foresee_models::PretrainProgress| {
+            if progress.step + LAST_STEPS > progress.steps {
+                let divergence = progress.terms.iter().find(|(name, _)| name == "kl");
+                last_divergences.extend(divergence.map(|(_, nats)| *nats));
+            }
             if told.elapsed() > Duration::from_secs(20) {
                 told = Instant::now();
                 let numbers = (progress.step, progress.steps, progress.loss, progress.seconds_left);
@@ -230,6 +237,7 @@ impl Run<'_> {
         let outcome = pretrain(&options, store, &mut observe, self.stop)?;
         unit.train_seconds = started.elapsed().as_secs_f64();
         unit.loss = outcome.loss;
+        unit.kl_nats = Some(Score::of(&last_divergences).mean).filter(|_| !last_divergences.is_empty());
         Ok(outcome.finished)
     }
 
@@ -324,7 +332,7 @@ fn all_clips(options: &ClipOptions<'_>) -> anyhow::Result<Vec<Clip>> {
 
 /// Steps, samples and TFLOP of a training.
 fn compute_of(recipe: &Recipe) -> (u64, u64, f64) {
-    let samples = (recipe.optimiser.steps * recipe.optimiser.batch_size) as u64;
+    let samples = (recipe.optimiser.steps * recipe.samples_per_step()) as u64;
     let gflops = foresee_models::recipe_cost(recipe).step_gflops;
     (recipe.optimiser.steps as u64, samples, samples as f64 * gflops / 1000.0)
 }

@@ -7,7 +7,8 @@ use foresee_models::FuturePsnr;
 use foresee_runtime::mean_and_half_width;
 use foresee_runtime::write_atomically;
 
-use super::methods::METHODS;
+use super::clips::FRAME_SECONDS;
+use super::methods::{BATCH, METHODS};
 use super::plan::{Plan, Unit};
 use super::scores::{INTERVAL, Score};
 use crate::machine;
@@ -66,7 +67,7 @@ pub(crate) fn write(path: &Path, facts: &Facts<'_>) -> anyhow::Result<()> {
     picture(&mut page, path);
     baselines(&mut page, facts.units);
     orders(&mut page, facts.units);
-    futures(&mut page, facts.units);
+    futures(&mut page, facts);
     write_atomically(path, page.as_bytes()).map_err(Into::into)
 }
 
@@ -86,7 +87,7 @@ fn conditions(page: &mut String, facts: &Facts<'_>) {
         trained row takes the same compute, **{} TFLOP**, counted as six floating-point operations for each multiply-add of the matrix \
         products in a sample's forward pass (attention's included, nothing else; forward once, backward twice), so that a cheap step is \
         made more often. Same frames ({} episodes of each task, {} frames each, 25 frames a second, smooth random actions), same peak \
-        learning rate, batch 16; pairs are 2 to 16 frames apart. Masks, crops, noise, losses and weights are each recipe's own, but for \
+        learning rate, batch {}. Gaps between frames, masks, crops, noise, latent, losses and weights are each recipe's own, but for \
         CropMAE's ratio (0.98 in place of 0.985: one of 64 patches must stay).\n\n\
         Tasks: {tasks}. Probed on {} other videos of each, of {} frames at 128 x 128 (a grid of 16 x 16 patches, positions stretched as \
         DINO does): bodies of the first frame that move are followed by RSP's DAVIS command (7 nearest, first and last 30 frames, radius 30, \
@@ -100,6 +101,7 @@ fn conditions(page: &mut String, facts: &Facts<'_>) {
         plan.compute_tflop,
         plan.train_episodes,
         plan.train_frames,
+        BATCH,
         plan.videos,
         plan.video_frames,
         plan.joint_clips[0],
@@ -205,9 +207,11 @@ fn orders(page: &mut String, units: &[Unit]) {
     }
 }
 
-fn futures(page: &mut String, units: &[Unit]) {
-    page.push_str(
-        "\n## RSP's future frame\n\nPSNR in decibels of the frame 0.24 s later, on the probed videos. Predictions are of normalised patches and get \
+fn futures(page: &mut String, Facts { plan, units, .. }: &Facts<'_>) {
+    let seconds = plan.future_gap as f64 * FRAME_SECONDS;
+    let _ = write!(
+        page,
+        "\n## RSP's future frame\n\nPSNR in decibels of the frame {seconds:.2} s later, on the probed videos. Predictions are of normalised patches and get \
         the target's own patch means and deviations back, all rows alike (so do the copied ones).\n\n| prediction | PSNR |\n|---|---|\n",
     );
     type Pick = fn(&FuturePsnr) -> Option<f64>;
@@ -226,7 +230,13 @@ fn futures(page: &mut String, units: &[Unit]) {
         let values: Vec<f64> = picked(method, pick).into_iter().map(|(_, value)| value).collect();
         let _ = writeln!(page, "| {name} | {} |", Score::of(&values).text(2));
     }
-    page.push_str("\nExpected: posterior > prior > deterministic.\n\n");
+    let nats: Vec<f64> = units.iter().filter_map(|unit| unit.kl_nats).collect();
+    let _ = write!(
+        page,
+        "\nThe latent carries {} nats at the end of training (balanced divergence; below 0.1 it costs nothing).\n\n\
+        Expected: posterior > prior > deterministic.\n\n",
+        Score::of(&nats).text(3)
+    );
     let compared =
         [("posterior - prior", 0, 1), ("prior - deterministic", 1, 3), ("mean of priors - deterministic", 2, 3)];
     for (name, better, worse) in compared {
