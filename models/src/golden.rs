@@ -47,12 +47,15 @@ pub struct GoldenReport {
 pub struct GoldenCheck {
     /// `<kind>_<set>/<what>`.
     pub name: String,
-    /// The largest error; infinite when shapes differ or a value is not finite.
+    /// The largest error; infinite (in JSON null) when shapes differ or a value is not finite.
     pub worst: f64,
     /// The largest allowed.
     pub tolerance: f64,
     /// Whether `worst <= tolerance`.
     pub passed: bool,
+    /// Why a file could not be compared to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl GoldenReport {
@@ -63,7 +66,12 @@ impl GoldenReport {
 
     pub(crate) fn add(&mut self, name: String, worst: f64, tolerance: f64) {
         let worst = if worst.is_nan() { f64::INFINITY } else { worst };
-        self.checks.push(GoldenCheck { name, worst, tolerance, passed: worst <= tolerance });
+        self.checks.push(GoldenCheck { name, worst, tolerance, passed: worst <= tolerance, problem: None });
+    }
+
+    fn add_problem(&mut self, name: String, error: &ModelsError) {
+        let problem = Some(error.to_string());
+        self.checks.push(GoldenCheck { name, worst: f64::INFINITY, tolerance: 0.0, passed: false, problem });
     }
 }
 
@@ -88,10 +96,11 @@ impl Subject<'_> {
     }
 }
 
-/// Compares with every golden file of a folder.
+/// Compares with every golden file of a folder. A difference is no error, nor is a file that cannot be read or lacks what its kind
+/// needs: the report says it (check `<file>/readable`), and the other files are compared.
 ///
 /// # Errors
-/// [`ModelsError`] when there is none, or one cannot be read or lacks what its kind needs. A difference is no error: the report says it.
+/// [`ModelsError`] when the folder cannot be read or holds no golden file.
 pub fn verify_golden(folder: &Path) -> Result<GoldenReport, ModelsError> {
     let mut report = GoldenReport::default();
     for (path, stem) in golden_files(folder)? {
@@ -100,8 +109,11 @@ pub fn verify_golden(folder: &Path) -> Result<GoldenReport, ModelsError> {
         else {
             continue;
         };
-        let subject = Subject { kind, stem, file: GoldenFile::read(&path)?, folder };
-        verify(&subject, &mut report)?;
+        let name = format!("{stem}/readable");
+        let compare = |file| verify(&Subject { kind, stem, file, folder }, &mut report);
+        if let Err(error) = GoldenFile::read(&path).and_then(compare) {
+            report.add_problem(name, &error);
+        }
     }
     if report.checks.is_empty() {
         let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();

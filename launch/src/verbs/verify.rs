@@ -5,6 +5,7 @@ mod experts;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 
 use crate::places;
@@ -82,6 +83,10 @@ fn golden(folder: &Folder) -> anyhow::Result<ExitCode> {
                 check.name, check.worst, check.tolerance
             ));
         }
+    }
+    let problems: Vec<&str> = report.checks.iter().filter_map(|check| check.problem.as_deref()).collect();
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
     }
     Ok(ExitCode::from(u8::from(!report.passed())))
 }

@@ -4,6 +4,9 @@ use super::file::GoldenFile;
 use crate::error::ModelsError;
 use crate::recipe::{Positions, Recipe};
 
+/// In place of a term: the first one when the latent is the prior's.
+pub(super) const PRIOR: &str = "prior";
+
 /// Names in one kind of golden file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
@@ -15,12 +18,14 @@ pub(super) struct Layout {
     pub(super) views: &'static [&'static str],
     /// Whether inputs, draws and losses have a step number after their names.
     pub(super) is_stepped: bool,
-    /// Our term (empty: the total) and the file's.
+    /// Our term (empty: the total; `kl_loss`: the divergence with its free nats; [`PRIOR`]) and the file's.
     pub(super) losses: &'static [(&'static str, &'static str)],
     /// The file's predictions, in the order of the recipe's terms.
     pub(super) predictions: &'static [&'static str],
     /// The file's weight names and ours, where they differ (prefixes).
     pub(super) renames: &'static [(&'static str, &'static str)],
+    /// Our terms and the file's facts that weigh them.
+    pub(super) weighing: &'static [(&'static str, &'static str)],
 }
 
 const WAVE_ONE: Layout = Layout {
@@ -31,6 +36,7 @@ const WAVE_ONE: Layout = Layout {
     losses: &[("", "loss.loss")],
     predictions: &["out.pred"],
     renames: &[],
+    weighing: &[],
 };
 
 const CROCO: Layout = Layout {
@@ -56,9 +62,7 @@ const LAYOUTS: &[(&str, Layout)] = &[
             weights: "model.",
             views: &["in.tgt"],
             is_stepped: true,
-            losses: &[("", "loss.loss")],
-            predictions: &["out.pred"],
-            renames: &[],
+            ..WAVE_ONE
         },
     ),
     (
@@ -73,9 +77,11 @@ const LAYOUTS: &[(&str, Layout)] = &[
                 ("future", "loss.loss_post"),
                 ("mae", "loss.mae_loss"),
                 ("kl", "loss.kl_value"),
+                ("kl_loss", "loss.kl_loss"),
+                (PRIOR, "loss.loss_prior"),
             ],
             predictions: &["out.tgt_pred", "out.pred_masked"],
-            renames: &[],
+            ..WAVE_ONE
         },
     ),
     ("siammae", WAVE_ONE),
@@ -87,6 +93,7 @@ const LAYOUTS: &[(&str, Layout)] = &[
             views: &["in.src", "in.tgt"],
             losses: &[("", "loss.loss"), ("mim", "loss.loss_mim"), ("bottleneck", "loss.loss_tobo")],
             predictions: &["out.pred_mim", "out.pred_tobo"],
+            weighing: &[("mim", "w_mim"), ("bottleneck", "w_tobo")],
             ..WAVE_ONE
         },
     ),
@@ -135,6 +142,16 @@ impl Layout {
         let mask_ratio: f64 = file.fact("mask_ratio")?;
         for encoding in recipe.encodings.iter_mut().filter(|encoding| encoding.mask_ratio > 0.0) {
             encoding.mask_ratio = mask_ratio;
+        }
+        for term in &mut recipe.terms {
+            if let Some((_, fact)) = self.weighing.iter().find(|(name, fact)| *name == term.name && file.has_fact(fact)) {
+                term.weight = file.fact(fact)?;
+            }
+        }
+        for (optimiser, fact) in [(&mut recipe.optimiser.weight_decay, "wd"), (&mut recipe.optimiser.epsilon, "eps")] {
+            if file.has_fact(fact) {
+                *optimiser = file.fact(fact)?;
+            }
         }
         if let Some(latent) = &mut recipe.latent {
             latent.groups = file.fact("stoch")?;

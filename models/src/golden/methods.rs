@@ -1,13 +1,15 @@
 //! A method's forward, losses, gradients and optimiser steps against its official code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Device, Tensor};
+use foresee_runtime::EncoderInput;
 
 use super::file::GoldenFile;
-use super::layouts::Layout;
+use super::layouts::{Layout, PRIOR};
 use super::{GoldenReport, Subject, worst_difference};
 use crate::checkpoint::NamedTensors;
+use crate::encoder::TrainedEncoder;
 use crate::error::ModelsError;
 use crate::mask::Mask;
 use crate::method::{Draws, LatentDraw, Outcome, encode, normalise_patches, patchify, read_values, run_method};
@@ -41,9 +43,13 @@ pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result
     let mut parameters = trial.parameters(&subject.file, layout.weights)?;
     let (outcome, gradients) = trial.run(&parameters, 0)?;
     trial.forward(&outcome, &parameters, report)?;
-    trial.losses(&outcome, 0, report)?;
+    trial.losses(&outcome, (&parameters, 0), report)?;
     trial.gradients(&gradients, report)?;
-    match subject.companion("_steps_f64")? {
+    let steps = match subject.companion("_steps_f64")? {
+        Some(steps) => Some(steps),
+        None => subject.companion("_steps_f32")?,
+    };
+    match steps {
         Some(steps) => trial.steps((&mut parameters, gradients), &steps, report),
         None => Ok(()),
     }
@@ -171,42 +177,65 @@ impl Trial<'_> {
             let golden = self.file().get("out.post_z")?;
             check("forward/out.post_z", read_values(latent.sample.clone().into_data())?, &golden.values);
             if let Some(golden) = self.file().find("out.tgt_pred_prior") {
-                let classes = self.file().get(&self.layout.stepped("draw.prior_idx", 0))?.to_indices();
-                let draws = Draws { samples_prior: true, latent: LatentDraw::Classes(classes), ..self.draws(0)? };
-                let weights = Weights::upload(parameters, &Device::flex());
-                let outcome = run_method(&self.recipe, &weights, (&self.views(0, &Device::flex())?, &draws))?;
-                let prediction = outcome.predictions.into_iter().next().map(|prediction| prediction.into_data());
+                let prediction = self.of_prior(parameters, 0)?.predictions.into_iter().next().map(|prediction| prediction.into_data());
                 check("forward/out.tgt_pred_prior", prediction.map_or(Ok(Vec::new()), read_values)?, &golden.values);
             }
         }
+        self.units(parameters, report)
+    }
+
+    /// Targets, and the encoder on clean images, of its own size and of another.
+    fn units(&self, parameters: &Parameters, report: &mut GoldenReport) -> Result<(), ModelsError> {
+        let mut check = |what: &str, ours: Vec<f32>, golden: &[f64]| {
+            report.add(self.subject.name(what), worst_difference(&ours, golden), FORWARD);
+        };
         let target_view = self.recipe.terms.first().map_or(0, |term| term.target_view);
         let device = Device::flex();
         let views = self.views(0, &device)?;
-        let target = views
-            .get(target_view)
-            .map(|view| normalise_patches(patchify(view.clone(), self.recipe.encoder.patch_size)));
+        let patches = views.get(target_view).map(|view| patchify(view.clone(), self.recipe.encoder.patch_size));
         let acts = self.subject.companion("_acts")?;
         let unit = |name: &str| acts.as_ref().and_then(|acts| acts.find(name)).or_else(|| self.file().find(name));
-        if let (Some(target), Some(golden)) = (target, unit("unit.norm_target")) {
-            check("forward/unit.norm_target", read_values(target.into_data())?, &golden.values);
+        for name in ["unit.patchify", "unit.patchify_target", "unit.norm_target"] {
+            let (Some(patches), Some(golden)) = (patches.clone(), unit(name)) else { continue };
+            let ours = if name == "unit.norm_target" { normalise_patches(patches) } else { patches };
+            check(&format!("forward/{name}"), read_values(ours.into_data())?, &golden.values);
         }
         if let (Some(view), Some(golden)) = (views.get(target_view), unit("infer.tokens")) {
             let weights = Weights::upload(parameters, &device);
             let encoded = encode(&self.recipe.encoder, &weights, view.clone(), None)?;
             check("forward/infer.tokens", read_values(encoded.tokens.into_data())?, &golden.values);
         }
+        if let (Some(image), Some(golden)) = (unit("infer_hr.image"), unit("infer_hr.tokens")) {
+            let &[1, 3, height, width] = image.shape.as_slice() else {
+                return Err(self.file().fail(format!("has infer_hr.image of shape {:?}, not [1, 3, H, W]", image.shape)));
+            };
+            let input = EncoderInput { height, width, data: image.to_f32() };
+            let features = TrainedEncoder::new(&self.recipe, parameters).grid_features(&[input])?;
+            check("forward/infer_hr.tokens", [features.cls, features.tokens].concat(), &golden.values);
+        }
         Ok(())
     }
 
-    /// Every loss term, relative to its f64 value.
-    fn losses(&self, outcome: &Outcome, step: usize, report: &mut GoldenReport) -> Result<(), ModelsError> {
+    /// Every loss term of the file, relative to its f64 value.
+    fn losses(
+        &self,
+        outcome: &Outcome,
+        (parameters, step): (&Parameters, usize),
+        report: &mut GoldenReport,
+    ) -> Result<(), ModelsError> {
         for (term, golden_name) in self.layout.losses {
             let precise = self.layout.stepped(&golden_name.replacen("loss.", "loss64.", 1), step);
-            let golden = self.file().get(&precise)?.values.first().copied().unwrap_or(f64::NAN);
-            let ours = if term.is_empty() {
-                Some(outcome.total.clone())
-            } else {
-                outcome.terms.iter().find(|(name, _)| name == term).map(|(_, loss)| loss.clone())
+            let golden = match self.file().find(&precise) {
+                Some(golden) => golden.values.first().copied().unwrap_or(f64::NAN),
+                None if term.is_empty() => return Err(self.file().fail(format!("has no tensor {precise}"))),
+                None => continue,
+            };
+            let find = |name: &str| outcome.terms.iter().find(|(term, _)| term == name).map(|(_, loss)| loss.clone());
+            let ours = match *term {
+                "" => Some(outcome.total.clone()),
+                "kl_loss" => outcome.latent.as_ref().map(|latent| latent.kl_loss.clone()),
+                PRIOR => self.of_prior(parameters, step)?.terms.into_iter().next().map(|(_, loss)| loss),
+                term => find(term),
             };
             let ours = match ours {
                 Some(loss) => read_values(loss.into_data())?.first().map_or(f64::NAN, |loss| f64::from(*loss)),
@@ -216,6 +245,14 @@ impl Trial<'_> {
             report.add(self.subject.name(&format!("{golden_name}.{step}")), error, LOSS);
         }
         Ok(())
+    }
+
+    /// The same forward with the file's sample of the prior as latent.
+    fn of_prior(&self, parameters: &Parameters, step: usize) -> Result<Outcome, ModelsError> {
+        let classes = self.file().get(&self.layout.stepped("draw.prior_idx", step))?.to_indices();
+        let draws = Draws { samples_prior: true, latent: LatentDraw::Classes(classes), ..self.draws(step)? };
+        let weights = Weights::upload(parameters, &Device::flex());
+        run_method(&self.recipe, &weights, (&self.views(step, &Device::flex())?, &draws))
     }
 
     fn gradients(&self, gradients: &HostGradients, report: &mut GoldenReport) -> Result<(), ModelsError> {
@@ -238,7 +275,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Weights after 1 and 3 AdamW updates at the constant rate of the file, and the losses between.
+    /// Weights after AdamW updates at the constant rate of the file (after those that the file has), and the losses between.
     fn steps(
         &self,
         (parameters, mut gradients): (&mut Parameters, HostGradients),
@@ -257,7 +294,7 @@ impl Trial<'_> {
             }
             if step < 3 {
                 let (outcome, next) = self.run(parameters, step)?;
-                self.losses(&outcome, step, report)?;
+                self.losses(&outcome, (parameters, step), report)?;
                 gradients = next;
             }
         }
