@@ -7,13 +7,15 @@ mod shapes;
 mod values;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use foresee_runtime::write_atomically;
 use serde::Serialize;
 
 use self::archive::Archive;
+use self::pickle::Pickle;
 use self::shapes::recipe_of;
-use self::values::{ElementType, MAX_DEPTH, Tensor, Value};
+use self::values::{ElementType, Tensor, Value};
 use crate::checkpoint::{NamedTensors, half, load_tensors, tensors_to_bytes};
 use crate::error::ModelsError;
 use crate::parameters::{Start, encoder_specs, parameter_specs};
@@ -24,6 +26,8 @@ use crate::recipe::Recipe;
 const MAX_BYTES: u64 = 16 << 30;
 /// Wrappers' prefixes, taken off as the official loaders do.
 const PREFIXES: &[&str] = &["module.", "backbone.", "base_encoder."];
+/// Dictionaries in dictionaries in which the weights are looked for.
+const MAX_DEPTH: usize = 4;
 /// Keys under which a checkpoint keeps the weights.
 const MODEL_KEYS: &[&str] = &["model", "state_dict"];
 /// Format fact of a file of imported weights.
@@ -144,32 +148,34 @@ fn read_weights(path: &Path) -> Result<NamedTensors, ModelsError> {
     let bytes = std::fs::read(path).map_err(file_fail)?;
     let archive = Archive::read(&bytes).map_err(&fail)?;
     let mut tensors = NamedTensors::new();
-    for (name, tensor) in state_dict(&archive.root).ok_or_else(|| fail("holds no tensors by name".to_string()))? {
+    for (name, tensor) in state_dict(&archive.pickle).ok_or_else(|| fail("holds no tensors by name".to_string()))? {
         let storage = archive.storage(&tensor.storage);
         let storage = storage.ok_or_else(|| fail(format!("lacks the numbers of tensor {name}")))?;
         let values =
             read_tensor(&tensor, storage).ok_or_else(|| fail(format!("tensor {name} reaches past its numbers")))?;
-        tensors.insert(name, (tensor.shape, values));
+        tensors.insert(name, (tensor.shape.clone(), values));
     }
     Ok(tensors)
 }
 
-/// The named tensors of a checkpoint: the root itself or what it keeps under a known key.
-fn state_dict(root: &Value) -> Option<Vec<(String, Tensor)>> {
-    let Value::Dict(dict) = root else { return None };
-    let dict = dict.borrow();
-    let inner = dict.iter().find_map(|(key, value)| match (key, value) {
-        (Value::Text(key), Value::Dict(_)) if MODEL_KEYS.contains(&&**key) => state_dict(value),
-        _ => None,
-    });
-    let own = || {
-        let tensors = dict.iter().filter_map(|(key, value)| match (key, value) {
-            (Value::Text(key), Value::Tensor(tensor)) => Some((key.to_string(), tensor.clone())),
+/// The named tensors of a checkpoint: the root itself or what it keeps under a known key, as deep as [`MAX_DEPTH`].
+fn state_dict(pickle: &Pickle) -> Option<Vec<(String, Rc<Tensor>)>> {
+    let mut found = None;
+    let mut inner = Some(&pickle.root);
+    for _ in 0..MAX_DEPTH {
+        let Some(Value::Dict(place)) = inner else { break };
+        let pairs = pickle.heap.pairs(*place);
+        let tensors = pairs.iter().filter_map(|pair| match pair {
+            [Value::Text(name), Value::Tensor(tensor)] => Some((name.to_string(), tensor.clone())),
             _ => None,
         });
-        Some(tensors.collect::<Vec<_>>()).filter(|tensors| !tensors.is_empty())
-    };
-    inner.or_else(own)
+        found = Some(tensors.collect::<Vec<_>>()).filter(|tensors| !tensors.is_empty()).or(found);
+        inner = pairs.iter().find_map(|pair| match pair {
+            [Value::Text(key), value @ Value::Dict(_)] if MODEL_KEYS.contains(&&**key) => Some(value),
+            _ => None,
+        });
+    }
+    found
 }
 
 /// Row-major f32 values of a strided view.
@@ -242,20 +248,4 @@ fn stretch_tables(recipe: &Recipe, tensors: &mut NamedTensors) -> Result<Vec<Str
         stretched.push(name.clone());
     }
     Ok(stretched)
-}
-
-/// Calls `see` with every value in a value; containers that go round in circles are left at a depth.
-fn visit(value: &Value, depth: usize, see: &mut dyn FnMut(&Value)) {
-    see(value);
-    if depth >= MAX_DEPTH {
-        return;
-    }
-    match value {
-        Value::List(list) => list.borrow().iter().for_each(|value| visit(value, depth + 1, see)),
-        Value::Tuple(values) => values.iter().for_each(|value| visit(value, depth + 1, see)),
-        Value::Dict(dict) => {
-            dict.borrow().iter().for_each(|(_, value)| visit(value, depth + 1, see));
-        }
-        _ => {}
-    }
 }

@@ -47,3 +47,18 @@ fn a_folder_without_golden_files_says_what_they_are_called() {
     let error = verify_golden(folder.path()).expect_err("nothing there").to_string();
     assert!(error.contains("<kind>_<set>.safetensors"), "{error}");
 }
+
+#[test]
+fn a_broken_file_is_a_failed_check_and_the_others_are_compared() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(fixtures.join("units_tiny.safetensors"), folder.path().join("units_x.safetensors")).expect("copied");
+    let bytes = std::fs::read(fixtures.join("mae_tiny.safetensors")).expect("the file");
+    std::fs::write(folder.path().join("mae_x.safetensors"), &bytes[..bytes.len() / 2]).expect("written");
+    let report = verify_golden(folder.path()).expect("reads");
+    let failed: Vec<_> = report.checks.iter().filter(|check| !check.passed).collect();
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    assert_eq!(failed[0].name, "mae_x/readable");
+    assert!(failed[0].problem.as_ref().is_some_and(|problem| problem.contains("mae_x.safetensors")), "{failed:#?}");
+    assert!(report.checks.iter().any(|check| check.name.starts_with("units_x/kl") && check.passed));
+}

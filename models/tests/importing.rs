@@ -103,6 +103,17 @@ fn bad_files_are_refused_in_one_line() {
     let mut evil = legacy[..object].to_vec();
     evil.extend_from_slice(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.");
     check(&evil, "os.system");
+    let with_object = |object_bytes: &[u8]| [&legacy[..object], object_bytes].concat();
+    // The same through the instruction of old classes.
+    check(&with_object(b"\x80\x02(X\x04\x00\x00\x00trueios\nsystem\n."), "os.system");
+    let keys = b"\x80\x02]q\x00.".as_slice();
+    // A dictionary that holds itself as its model.
+    check(&with_object(&[b"\x80\x02}q\x01X\x05\x00\x00\x00modelh\x01s.", keys].concat()), "no tensors");
+    // Tuples in tuples, a million deep.
+    check(&with_object(&[b"\x80\x02)", b"\x85".repeat(1_000_000).as_slice(), b".", keys].concat()), "no tensors");
+    // Two dictionaries that take each other's pairs in turn: 2^60 of them.
+    let start = b"\x80\x02}q\x00X\x01\x00\x00\x00aK\x01s0}q\x01X\x01\x00\x00\x00bK\x01s0";
+    check(&with_object(&[start.as_slice(), b"h\x00h\x01b0h\x01h\x00b0".repeat(60).as_slice()].concat()), "values");
     // Every prefix is refused without a panic.
     for end in (0..zip.len()).step_by(7919) {
         let file = folder.path().join("cut.pth");

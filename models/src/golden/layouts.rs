@@ -55,16 +55,7 @@ const CROCO: Layout = Layout {
 };
 
 const LAYOUTS: &[(&str, Layout)] = &[
-    (
-        "mae",
-        Layout {
-            recipe: "mae",
-            weights: "model.",
-            views: &["in.tgt"],
-            is_stepped: true,
-            ..WAVE_ONE
-        },
-    ),
+    ("mae", Layout { recipe: "mae", weights: "model.", views: &["in.tgt"], is_stepped: true, ..WAVE_ONE }),
     (
         "rsp",
         Layout {
@@ -144,7 +135,8 @@ impl Layout {
             encoding.mask_ratio = mask_ratio;
         }
         for term in &mut recipe.terms {
-            if let Some((_, fact)) = self.weighing.iter().find(|(name, fact)| *name == term.name && file.has_fact(fact)) {
+            if let Some((_, fact)) = self.weighing.iter().find(|(name, fact)| *name == term.name && file.has_fact(fact))
+            {
                 term.weight = file.fact(fact)?;
             }
         }

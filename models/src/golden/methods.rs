@@ -177,7 +177,12 @@ impl Trial<'_> {
             let golden = self.file().get("out.post_z")?;
             check("forward/out.post_z", read_values(latent.sample.clone().into_data())?, &golden.values);
             if let Some(golden) = self.file().find("out.tgt_pred_prior") {
-                let prediction = self.of_prior(parameters, 0)?.predictions.into_iter().next().map(|prediction| prediction.into_data());
+                let prediction = self
+                    .of_prior(parameters, 0)?
+                    .predictions
+                    .into_iter()
+                    .next()
+                    .map(|prediction| prediction.into_data());
                 check("forward/out.tgt_pred_prior", prediction.map_or(Ok(Vec::new()), read_values)?, &golden.values);
             }
         }
@@ -207,7 +212,9 @@ impl Trial<'_> {
         }
         if let (Some(image), Some(golden)) = (unit("infer_hr.image"), unit("infer_hr.tokens")) {
             let &[1, 3, height, width] = image.shape.as_slice() else {
-                return Err(self.file().fail(format!("has infer_hr.image of shape {:?}, not [1, 3, H, W]", image.shape)));
+                return Err(self
+                    .file()
+                    .fail(format!("has infer_hr.image of shape {:?}, not [1, 3, H, W]", image.shape)));
             };
             let input = EncoderInput { height, width, data: image.to_f32() };
             let features = TrainedEncoder::new(&self.recipe, parameters).grid_features(&[input])?;
@@ -283,16 +290,16 @@ impl Trial<'_> {
         report: &mut GoldenReport,
     ) -> Result<(), ModelsError> {
         let learning_rate: f64 = self.file().fact("lr")?;
-        let mut recipe = self.recipe.optimiser.clone();
-        recipe.weight_decay = self.file().fact("wd")?;
-        recipe.epsilon = self.file().fact("eps")?;
         let mut optimiser = AdamW::default();
-        for step in 1..=3 {
-            optimiser.update(parameters, &gradients, (&recipe, learning_rate))?;
-            if steps.with_prefix(&format!("step{step}.")).next().is_some() {
+        let number = |(name, _): (&str, _)| name.split('.').next()?.parse::<usize>().ok();
+        let compared: BTreeSet<usize> = steps.with_prefix("step").filter_map(number).collect();
+        let last = compared.last().copied().unwrap_or(0);
+        for step in 1..=last {
+            optimiser.update(parameters, &gradients, (&self.recipe.optimiser, learning_rate))?;
+            if compared.contains(&step) {
                 self.compare_weights(parameters, (steps, step, learning_rate), report)?;
             }
-            if step < 3 {
+            if step < last {
                 let (outcome, next) = self.run(parameters, step)?;
                 self.losses(&outcome, (parameters, step), report)?;
                 gradients = next;

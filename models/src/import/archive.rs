@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::pickle::read_pickle;
+use super::pickle::{Pickle, read_pickle};
 use super::values::{ElementType, Storage, Value};
 
 /// Storages with other keys than these are not there.
 pub(super) struct Archive<'a> {
     bytes: &'a [u8],
     /// What was saved.
-    pub(super) root: Value,
+    pub(super) pickle: Pickle,
     storages: HashMap<String, Range<usize>>,
 }
 
@@ -34,10 +34,10 @@ impl<'a> Archive<'a> {
         let name = files.keys().find(|name| name.ends_with("/data.pkl") || *name == "data.pkl").cloned();
         let name = name.ok_or("the zip holds no data.pkl; is it a checkpoint of torch.save?")?;
         let pickle = files.get(&name).and_then(|range| bytes.get(range.clone())).unwrap_or_default();
-        let (root, _) = read_pickle(pickle)?;
+        let pickle = read_pickle(pickle)?;
         let folder = format!("{}data/", name.trim_end_matches("data.pkl"));
         let storages = files.drain().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?.to_string(), range)));
-        Ok(Self { bytes, root, storages: storages.collect() })
+        Ok(Self { bytes, pickle, storages: storages.collect() })
     }
 
     /// Magic number, protocol version, system, the object, the storages' keys, then each storage: its length in elements, its numbers.
@@ -48,18 +48,19 @@ impl<'a> Archive<'a> {
         }
         let mut place = 0;
         let next = |place: &mut usize| {
-            let (value, count) = read_pickle(bytes.get(*place..).unwrap_or_default())?;
-            *place += count;
-            Ok::<Value, String>(value)
+            let pickle = read_pickle(bytes.get(*place..).unwrap_or_default())?;
+            *place += pickle.num_bytes;
+            Ok::<Pickle, String>(pickle)
         };
         for _ in 0..3 {
             next(&mut place)?;
         }
-        let root = next(&mut place)?;
-        let Value::List(keys) = next(&mut place)? else { return Err("it has no list of storages".to_string()) };
-        let elements = element_types(&root);
+        let pickle = next(&mut place)?;
+        let keys = next(&mut place)?;
+        let Value::List(list) = keys.root else { return Err("it has no list of storages".to_string()) };
+        let elements = element_types(&pickle);
         let mut storages = HashMap::new();
-        for key in keys.borrow().iter() {
+        for key in keys.heap.get(list) {
             let Value::Text(key) = key else { return Err("a storage's key is no text".to_string()) };
             let length =
                 bytes.get(place..).and_then(|rest| rest.first_chunk::<8>()).ok_or("it breaks off in a storage")?;
@@ -72,22 +73,17 @@ impl<'a> Archive<'a> {
             storages.insert(key.to_string(), start..end);
             place = end;
         }
-        Ok(Self { bytes, root, storages })
+        Ok(Self { bytes, pickle, storages })
     }
 }
 
-/// The element types of all storages in a value.
-fn element_types(root: &Value) -> HashMap<String, ElementType> {
-    let mut elements = HashMap::new();
-    super::visit(root, 0, &mut |value| {
-        let storage = match value {
-            Value::Tensor(tensor) => &tensor.storage,
-            Value::Storage(storage) => storage,
-            _ => return,
-        };
-        elements.insert(storage.key.clone(), storage.element);
+/// The element types of all storages that a pickle's tensors have.
+fn element_types(pickle: &Pickle) -> HashMap<&str, ElementType> {
+    let tensors = pickle.heap.values().filter_map(|value| match value {
+        Value::Tensor(tensor) => Some(tensor),
+        _ => None,
     });
-    elements
+    tensors.map(|tensor| (tensor.storage.key.as_str(), tensor.storage.element)).collect()
 }
 
 /// Name and place of every file in a zip, from its central directory; only stored files are taken, as `torch.save` writes them.

@@ -1,24 +1,32 @@
 //! Reads the pickles of PyTorch checkpoints as plain data. Nothing in them is ever looked up or called: tensors and containers are
 //! known by name, an `argparse.Namespace` is read as a dictionary, and any other callable is refused by name.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::values::{KNOWN, Known, Storage, Tensor, Value};
+use super::values::{Heap, KNOWN, Known, Storage, Tensor, Value};
 
 /// Instructions that a pickle may have; a checkpoint of a thousand tensors needs some ten thousand.
-const MAX_STEPS: usize = 20_000_000;
+const MAX_STEPS: usize = 2_000_000;
 
-/// Reads one pickle from the front of `bytes`: its value and how many bytes it took.
+/// What a pickle holds.
+pub(super) struct Pickle {
+    pub(super) root: Value,
+    pub(super) heap: Heap,
+    /// Bytes that it took.
+    pub(super) num_bytes: usize,
+}
+
+/// Reads one pickle from the front of `bytes`.
 ///
 /// # Errors
 /// What is wrong, in one line; a callable that is not known is named.
-pub(super) fn read_pickle(bytes: &[u8]) -> Result<(Value, usize), String> {
-    let mut machine = Machine { bytes, place: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+pub(super) fn read_pickle(bytes: &[u8]) -> Result<Pickle, String> {
+    let mut machine =
+        Machine { bytes, place: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::default() };
     for _ in 0..MAX_STEPS {
-        if let Some(value) = machine.step()? {
-            return Ok((value, machine.place));
+        if let Some(root) = machine.step()? {
+            return Ok(Pickle { root, heap: machine.heap, num_bytes: machine.place });
         }
     }
     Err(format!("a pickle of more than {MAX_STEPS} instructions"))
@@ -30,6 +38,7 @@ struct Machine<'a> {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u64, Value>,
+    heap: Heap,
 }
 
 impl Machine<'_> {
@@ -65,14 +74,19 @@ impl Machine<'_> {
             b']' | b'l' | b'a' | b'e' => self.list(instruction)?,
             b'}' | b'd' | b's' | b'u' => self.dict(instruction)?,
             // Sets hold nothing that is looked at.
-            0x8f => self.stack.push(Value::List(Rc::default())),
+            0x8f => self.list(b']')?,
             0x90 => drop(self.since_mark()?),
             b'q' | b'r' | 0x94 | b'p' | b'h' | b'j' | b'g' => self.memory(instruction)?,
             b'c' | 0x93 => self.global(instruction)?,
+            b'i' => {
+                // An instance of an old class: if it is not known, it is refused by its name.
+                self.global(instruction)?;
+                return Err(unknown(instruction));
+            }
             b'R' | 0x81 => self.call()?,
             b'b' => self.build()?,
             b'Q' => self.persistent()?,
-            other => return Err(format!("a pickle instruction {other:#04x} that checkpoints do not have")),
+            other => return Err(unknown(other)),
         }
         Ok(None)
     }
@@ -133,7 +147,8 @@ impl Machine<'_> {
                 self.stack.split_off(start)
             }
         };
-        self.stack.push(Value::Tuple(values.into()));
+        let place = self.heap.add(values)?;
+        self.stack.push(Value::Tuple(place));
         Ok(())
     }
 
@@ -144,14 +159,14 @@ impl Machine<'_> {
             _ => self.since_mark()?,
         };
         if matches!(instruction, b']' | b'l') {
-            self.stack.push(Value::List(Rc::new(RefCell::new(values))));
+            let place = self.heap.add(values)?;
+            self.stack.push(Value::List(place));
             return Ok(());
         }
         match self.top()? {
-            Value::List(list) => list.borrow_mut().extend(values),
-            _ => return Err("something appended to what is no list".to_string()),
+            Value::List(place) => self.heap.extend(place, values),
+            _ => Err("something appended to what is no list".to_string()),
         }
-        Ok(())
     }
 
     fn dict(&mut self, instruction: u8) -> Result<(), String> {
@@ -163,20 +178,18 @@ impl Machine<'_> {
             }
             _ => self.since_mark()?,
         };
-        let (pairs, rest) = values.as_chunks::<2>();
-        if !rest.is_empty() {
+        if !values.len().is_multiple_of(2) {
             return Err("a dictionary with a key and no value".to_string());
         }
-        let pairs = pairs.iter().map(|[key, value]| (key.clone(), value.clone()));
         if matches!(instruction, b'}' | b'd') {
-            self.stack.push(Value::Dict(Rc::new(RefCell::new(pairs.collect()))));
+            let place = self.heap.add(values)?;
+            self.stack.push(Value::Dict(place));
             return Ok(());
         }
         match self.top()? {
-            Value::Dict(dict) => dict.borrow_mut().extend(pairs),
-            _ => return Err("a key set in what is no dictionary".to_string()),
+            Value::Dict(place) => self.heap.extend(place, values),
+            _ => Err("a key set in what is no dictionary".to_string()),
         }
-        Ok(())
     }
 
     fn memory(&mut self, instruction: u8) -> Result<(), String> {
@@ -197,7 +210,7 @@ impl Machine<'_> {
     }
 
     fn global(&mut self, instruction: u8) -> Result<(), String> {
-        let [module, name] = if instruction == b'c' {
+        let [module, name] = if matches!(instruction, b'c' | b'i') {
             [self.line()?, self.line()?]
         } else {
             let name = self.pop()?;
@@ -220,11 +233,15 @@ impl Machine<'_> {
         let (Value::Known(known), Value::Tuple(arguments)) = (callee, arguments) else {
             return Err("a call of what is no known callable".to_string());
         };
+        let heap = &mut self.heap;
         let value = match known {
-            Known::Tensor => Value::Tensor(rebuild_tensor(&arguments)?),
-            Known::Parameter => arguments.first().cloned().ok_or_else(underflow)?,
-            Known::Dict => Value::Dict(Rc::new(RefCell::new(pairs_of(arguments.first())))),
-            Known::Namespace => Value::Dict(Rc::default()),
+            Known::Tensor => Value::Tensor(Rc::new(rebuild_tensor(heap, arguments)?)),
+            Known::Parameter => heap.get(arguments).first().cloned().ok_or_else(underflow)?,
+            Known::Dict => {
+                let pairs = pairs_of(heap, arguments);
+                Value::Dict(heap.add(pairs)?)
+            }
+            Known::Namespace => Value::Dict(heap.add(Vec::new())?),
             Known::Opaque => Value::None,
             Known::StorageType(_) => return Err("a call of a storage type".to_string()),
         };
@@ -236,10 +253,11 @@ impl Machine<'_> {
     fn build(&mut self) -> Result<(), String> {
         let state = self.pop()?;
         if let (Value::Dict(object), Value::Dict(state)) = (self.top()?, state)
-            && !Rc::ptr_eq(&object, &state)
+            && object != state
         {
             // Attributes such as `_metadata` of a state dictionary are no tensors; they do no harm.
-            object.borrow_mut().extend(state.borrow().iter().cloned());
+            let pairs = self.heap.get(state).to_vec();
+            self.heap.extend(object, pairs)?;
         }
         Ok(())
     }
@@ -247,13 +265,15 @@ impl Machine<'_> {
     /// `("storage", type, key, device, number of elements, ..)`.
     fn persistent(&mut self) -> Result<(), String> {
         let Value::Tuple(parts) = self.pop()? else { return Err("a persistent id that is no tuple".to_string()) };
-        let [Value::Text(kind), Value::Known(Known::StorageType(element)), Value::Text(key), ..] = &*parts else {
+        let [Value::Text(kind), Value::Known(Known::StorageType(element)), Value::Text(key), ..] = self.heap.get(parts)
+        else {
             return Err("a persistent id that is no storage".to_string());
         };
         if &**kind != "storage" {
             return Err(format!("a persistent id of kind {kind}"));
         }
-        self.stack.push(Value::Storage(Storage { key: key.to_string(), element: *element }));
+        let storage = Storage { key: key.to_string(), element: *element };
+        self.stack.push(Value::Storage(Rc::new(storage)));
         Ok(())
     }
 
@@ -294,8 +314,9 @@ impl Machine<'_> {
 }
 
 /// `(storage, offset, shape, strides, ..)`.
-fn rebuild_tensor(arguments: &[Value]) -> Result<Tensor, String> {
-    let [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..] = arguments
+fn rebuild_tensor(heap: &Heap, arguments: usize) -> Result<Tensor, String> {
+    let [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..] =
+        heap.get(arguments)
     else {
         return Err("a tensor that is not made of a storage, an offset, a shape and strides".to_string());
     };
@@ -304,25 +325,22 @@ fn rebuild_tensor(arguments: &[Value]) -> Result<Tensor, String> {
         _ => Err("a tensor whose size is no number".to_string()),
     };
     let offset = number(&Value::Int(*offset))?;
-    let shape: Vec<usize> = shape.iter().map(number).collect::<Result<_, _>>()?;
-    let strides: Vec<usize> = strides.iter().map(number).collect::<Result<_, _>>()?;
+    let shape: Vec<usize> = heap.get(*shape).iter().map(number).collect::<Result<_, _>>()?;
+    let strides: Vec<usize> = heap.get(*strides).iter().map(number).collect::<Result<_, _>>()?;
     if shape.len() != strides.len() || shape.len() > 8 {
         return Err("a tensor whose shape and strides differ in length".to_string());
     }
-    Ok(Tensor { storage: storage.clone(), offset, shape, strides })
+    Ok(Tensor { storage: (**storage).clone(), offset, shape, strides })
 }
 
-/// Pairs out of a list of pairs.
-fn pairs_of(argument: Option<&Value>) -> Vec<(Value, Value)> {
+/// Keys and values out of a list of pairs.
+fn pairs_of(heap: &Heap, arguments: usize) -> Vec<Value> {
+    let Some(Value::List(list)) = heap.get(arguments).first() else { return Vec::new() };
     let pair = |value: &Value| match value {
-        Value::Tuple(pair) => Some((pair.first()?.clone(), pair.get(1)?.clone())),
-        Value::List(pair) => Some((pair.borrow().first()?.clone(), pair.borrow().get(1)?.clone())),
+        Value::Tuple(pair) | Value::List(pair) => heap.get(*pair).first_chunk::<2>().cloned(),
         _ => None,
     };
-    match argument {
-        Some(Value::List(list)) => list.borrow().iter().filter_map(pair).collect(),
-        _ => Vec::new(),
-    }
+    heap.get(*list).iter().filter_map(pair).flatten().collect()
 }
 
 /// A little-endian two's complement number; one that does not fit is not looked at anyway.
@@ -331,6 +349,10 @@ fn long(bytes: &[u8]) -> i64 {
     let mut wide = [sign; 8];
     wide.iter_mut().zip(bytes).for_each(|(wide, byte)| *wide = *byte);
     i64::from_le_bytes(wide)
+}
+
+fn unknown(instruction: u8) -> String {
+    format!("a pickle instruction {instruction:#04x} that checkpoints do not have")
 }
 
 fn underflow() -> String {

@@ -1,12 +1,11 @@
 //! What a pickle of a checkpoint can hold, and the few names that it may mention.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Depth of containers in containers that is looked into.
-pub(super) const MAX_DEPTH: usize = 64;
+/// Values in containers that a pickle may make; a checkpoint of a thousand tensors has some ten thousand.
+const MAX_VALUES: usize = 2_000_000;
 
-/// A value of a pickle. Containers are shared, as pickles refer back to them.
+/// A value of a pickle. Containers are places in a [`Heap`], as pickles refer back to them.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     None,
@@ -15,15 +14,57 @@ pub(super) enum Value {
     Float,
     Text(Rc<str>),
     Bytes,
-    Tuple(Rc<[Value]>),
-    List(Rc<RefCell<Vec<Value>>>),
-    /// In order; also a `Namespace`.
-    Dict(Rc<RefCell<Vec<(Value, Value)>>>),
+    Tuple(usize),
+    List(usize),
+    /// Keys and values in turn, in order; also a `Namespace`.
+    Dict(usize),
     /// A callable or class that is known, by what it makes.
     Known(Known),
     /// Where a tensor's numbers lie.
-    Storage(Storage),
-    Tensor(Tensor),
+    Storage(Rc<Storage>),
+    Tensor(Rc<Tensor>),
+}
+
+/// The containers of a pickle: however deep they lie in each other, and in circles, this is flat.
+#[derive(Debug, Default)]
+pub(super) struct Heap {
+    containers: Vec<Vec<Value>>,
+    num_values: usize,
+}
+
+impl Heap {
+    /// Place of a new container.
+    pub(super) fn add(&mut self, values: Vec<Value>) -> Result<usize, String> {
+        self.containers.push(Vec::new());
+        let place = self.containers.len() - 1;
+        self.extend(place, values)?;
+        Ok(place)
+    }
+
+    pub(super) fn extend(&mut self, place: usize, values: Vec<Value>) -> Result<(), String> {
+        self.num_values += values.len();
+        if self.num_values > MAX_VALUES {
+            return Err(format!("a pickle of more than {MAX_VALUES} values"));
+        }
+        if let Some(container) = self.containers.get_mut(place) {
+            container.extend(values);
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, place: usize) -> &[Value] {
+        self.containers.get(place).map_or(&[], Vec::as_slice)
+    }
+
+    /// Keys and values of a dictionary.
+    pub(super) fn pairs(&self, place: usize) -> &[[Value; 2]] {
+        self.get(place).as_chunks::<2>().0
+    }
+
+    /// Every value in any container.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
+        self.containers.iter().flatten()
+    }
 }
 
 /// What is known by name.
