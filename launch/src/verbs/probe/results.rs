@@ -38,13 +38,13 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 3, value_name = "N")]
     seeds: u64,
     /// Training compute of each method and seed, in TFLOP: forward and backward matrix products, as foresee pretrain --list counts them.
-    #[arg(long, default_value_t = 3.0, value_name = "TFLOP")]
+    #[arg(long, default_value_t = 2.0, value_name = "TFLOP")]
     compute: f64,
     /// Episodes of each task that are trained on.
     #[arg(long, default_value_t = 20, value_name = "N")]
     episodes: u64,
     /// Videos of each task and seed that are probed on.
-    #[arg(long, default_value_t = 10, value_name = "N")]
+    #[arg(long, default_value_t = 6, value_name = "N")]
     videos: u64,
     /// Write the table of the units that are there; train and probe nothing.
     #[arg(long)]
