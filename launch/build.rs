@@ -1,4 +1,4 @@
-//! Stamps the git revision and zenoh's version into the binary.
+//! Stamps the git revision and zenoh's version into the binary; with the feature `tch`, links it with PyTorch's libraries for CUDA.
 
 use std::process::Command;
 
@@ -13,6 +13,11 @@ fn main() {
     );
     println!("cargo::rustc-env=FORESEE_GIT_REVISION={revision}");
     println!("cargo::rustc-env=FORESEE_ZENOH_VERSION={}", locked_version("zenoh"));
+    if std::env::var_os("CARGO_FEATURE_TCH").is_some() {
+        // CUDA's own libraries are where the program runs. Nothing names a symbol of libtorch_cuda: it must be kept all the same.
+        println!("cargo::rustc-link-arg-bins=-Wl,--allow-shlib-undefined");
+        println!("cargo::rustc-link-arg-bins=-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
+    }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../Cargo.lock");
     // The reflog grows with every commit and checkout.

@@ -1,5 +1,6 @@
 //! What `foresee pretrain --data` names: logs, videos, images, folders of frames, or a simulator.
 
+#[cfg(feature = "sim")]
 mod simulated;
 #[cfg(feature = "camera")]
 mod videos;
@@ -8,8 +9,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use foresee_models::{ClipSource, FrameStore, ImageFolder, Recipe, list_files};
-
-use self::simulated::SimulatedClips;
 
 /// What counts as a video.
 const VIDEO_EXTENSIONS: &[&str] = &["mp4", "avi", "webm", "mkv", "mov"];
@@ -28,7 +27,7 @@ pub(crate) fn open(data: &[String], recipe: &Recipe) -> anyhow::Result<Box<dyn C
     let [first, others @ ..] = data else { bail!("--data: name what to train on; see foresee pretrain --help") };
     if let Some(tasks) = first.strip_prefix("sim:") {
         alone(first, others)?;
-        return Ok(Box::new(SimulatedClips::new(tasks, recipe.data.stored_size)?));
+        return rendered(tasks, recipe);
     }
     if let Some(folder) = first.strip_prefix("frames:") {
         alone(first, others)?;
@@ -84,7 +83,18 @@ fn videos(path: &Path) -> anyhow::Result<Box<dyn ClipSource>> {
     bail!("--data {}: this build reads no videos; build with the feature camera (OpenCV)", path.display())
 }
 
+#[cfg(feature = "sim")]
+fn rendered(tasks: &str, recipe: &Recipe) -> anyhow::Result<Box<dyn ClipSource>> {
+    Ok(Box::new(simulated::SimulatedClips::new(tasks, recipe.data.stored_size)?))
+}
+
+#[cfg(not(feature = "sim"))]
+fn rendered(tasks: &str, _: &Recipe) -> anyhow::Result<Box<dyn ClipSource>> {
+    bail!("--data sim:{tasks}: this build has no simulator; build with the feature sim")
+}
+
 /// The tasks of `sim:`.
+#[cfg(feature = "sim")]
 fn task_names(tasks: &str) -> anyhow::Result<Vec<String>> {
     let names: Vec<String> = tasks.split(',').map(|name| name.trim().to_owned()).collect();
     names

@@ -5,8 +5,10 @@ mod verbs;
 mod attendant;
 #[cfg(feature = "sim")]
 mod baselines;
-#[cfg(feature = "train")]
+#[cfg(feature = "pretrain")]
 mod clips;
+#[cfg(feature = "pretrain")]
+mod compute;
 mod film;
 mod fitness;
 mod guard;
@@ -16,7 +18,7 @@ mod models;
 mod places;
 mod plots;
 mod process_faults;
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", feature = "pretrain"))]
 mod progress;
 mod relay;
 mod report;
@@ -29,11 +31,11 @@ mod stop;
 mod systemd;
 mod table;
 #[cfg_attr(
-    not(feature = "train"),
+    not(feature = "pretrain"),
     allow(dead_code, reason = "a robot's build names its command and leaves no trail of folders")
 )]
 mod trail;
-#[cfg(feature = "train")]
+#[cfg(feature = "pretrain")]
 mod training_report;
 mod words;
 

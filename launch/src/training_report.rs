@@ -140,6 +140,7 @@ fn account(facts: &RunFacts) -> String {
     row("samples a step", &facts.recipe.samples_per_step().to_string());
     row("trained values", &facts.num_trainable.to_string());
     row("seed, shards, micro-batch", &format!("{}, {}, {}", facts.seed, facts.threads, facts.micro_batch));
+    row("devices, matrix products", &format!("{}, {}", facts.devices.join(" "), facts.arithmetic));
     row("revision", machine::GIT_REVISION);
     row("processor", &machine::cpu_features().join(" "));
     html.push_str("</table>");

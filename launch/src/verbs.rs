@@ -12,9 +12,9 @@ mod eval;
 #[cfg(feature = "train")]
 mod export;
 mod faults;
-#[cfg(feature = "train")]
+#[cfg(feature = "pretrain")]
 mod import;
-#[cfg(feature = "train")]
+#[cfg(feature = "pretrain")]
 mod pretrain;
 #[cfg(feature = "train")]
 mod probe;
@@ -57,7 +57,7 @@ pub(crate) enum Verb {
     #[cfg(feature = "sim")]
     Record(record::Arguments),
     /// Pretrain an encoder on recorded frames, by a recipe.
-    #[cfg(feature = "train")]
+    #[cfg(feature = "pretrain")]
     Pretrain(pretrain::Arguments),
     /// Probe frozen features: label propagation, k-NN, linear maps, beside raw pixels and a random encoder.
     #[cfg(feature = "train")]
@@ -77,7 +77,7 @@ pub(crate) enum Verb {
     #[cfg(feature = "sim")]
     Verify(verify::Arguments),
     /// Read an official checkpoint (.pth, .safetensors) as plain data.
-    #[cfg(feature = "train")]
+    #[cfg(feature = "pretrain")]
     Import(import::Arguments),
     /// Stop a running loop from elsewhere, or clear its latched fault.
     Stop(stop::Arguments),
@@ -101,7 +101,7 @@ impl Verb {
             Self::Run(arguments) => run::act(&arguments),
             #[cfg(feature = "sim")]
             Self::Record(arguments) => record::act(&arguments),
-            #[cfg(feature = "train")]
+            #[cfg(feature = "pretrain")]
             Self::Pretrain(arguments) => pretrain::act(&arguments),
             #[cfg(feature = "train")]
             Self::Probe(arguments) => probe::act(&arguments),
@@ -114,7 +114,7 @@ impl Verb {
             Self::Replay(arguments) => replay::act(&arguments),
             #[cfg(feature = "sim")]
             Self::Verify(arguments) => verify::act(&arguments),
-            #[cfg(feature = "train")]
+            #[cfg(feature = "pretrain")]
             Self::Import(arguments) => import::act(&arguments),
             Self::Stop(arguments) => stop::act(&arguments),
             Self::Engine(arguments) => engine::act(&arguments),

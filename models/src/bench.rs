@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use burn::tensor::Device;
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::Frame;
 
+use crate::device::Compute;
 use crate::error::ModelsError;
 use crate::frames::{FrameStore, Shrink};
 use crate::loader::Unreadable;
@@ -17,6 +17,7 @@ use crate::step::{ShardPlan, Shards};
 
 /// Frames to train on.
 const NUM_FRAMES: usize = 64;
+
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
@@ -26,6 +27,8 @@ pub struct BenchOptions {
     pub threads: usize,
     /// Samples of a shard that go through the network at a time.
     pub micro_batch: usize,
+    /// Where, and in which numbers.
+    pub compute: Compute,
 }
 
 /// Trains a fresh model as long as `goes_on` says, which hears the seconds of each step (none before the first).
@@ -45,9 +48,10 @@ pub fn time_steps(options: &BenchOptions, goes_on: &mut dyn FnMut(Option<f64>) -
         threads: options.threads,
         decode_threads: options.threads,
         micro_batch: options.micro_batch,
+        compute: &options.compute,
     };
     std::thread::scope(|scope| {
-        let mut shards = Shards::start(scope, plan, &Device::flex().autodiff())?;
+        let mut shards = Shards::start(scope, plan)?;
         let mut parameters = Parameters::initialise(recipe, 0);
         let mut optimiser = AdamW::default();
         let mut seconds = None;

@@ -39,6 +39,14 @@ pub enum ModelsError {
         /// What is wrong.
         problem: String,
     },
+    /// A device that this build or this machine lacks.
+    #[error("device {name}: {problem}")]
+    Device {
+        /// As it was asked for.
+        name: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// Training that cannot go on.
     #[error("training: {0}")]
     Training(String),

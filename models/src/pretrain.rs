@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use self::folder::RunFolder;
 use self::picture::Preview;
 use crate::checkpoint::{Checkpoint, RunPlace};
 use crate::clips::ClipSource;
+use crate::device::Compute;
 use crate::error::ModelsError;
 use crate::loader::Unreadable;
 use crate::optimiser::{AdamW, gradient_norm, learning_rate};
@@ -45,6 +45,8 @@ pub struct PretrainOptions {
     pub decode_threads: usize,
     /// Samples of a shard that go through the network at a time.
     pub micro_batch: usize,
+    /// Where, and in which numbers. Not the checkpoint's: a run may go on elsewhere, bit for bit on the CPU device alone.
+    pub compute: Compute,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
     /// Goes on from the folder's checkpoint, if there is one: seed, threads and micro-batch are then its own.
@@ -99,6 +101,12 @@ pub struct RunFacts {
     pub threads: usize,
     /// Samples of a shard that go through the network at a time.
     pub micro_batch: usize,
+    /// Where the shards ran, by name.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Of the matrix products: `f32` or `bf16`.
+    #[serde(default)]
+    pub arithmetic: String,
     /// Trained values.
     pub num_trainable: usize,
     /// What each row of `reconstructions.png` shows, from the top.
@@ -147,10 +155,11 @@ pub fn pretrain(
         threads: checkpoint.place.threads,
         decode_threads: options.decode_threads,
         micro_batch: checkpoint.place.micro_batch,
+        compute: &options.compute,
     };
     std::thread::scope(|scope| {
         let preview = Preview::new(&checkpoint, source, &unreadable)?;
-        let shards = Shards::start(scope, plan, &Device::flex().autodiff())?;
+        let shards = Shards::start(scope, plan)?;
         let run = Run {
             checkpoint,
             shards,
@@ -277,6 +286,8 @@ impl Run<'_> {
             seed: self.checkpoint.place.seed,
             threads: self.checkpoint.place.threads,
             micro_batch: self.checkpoint.place.micro_batch,
+            devices: self.plan.compute.devices.iter().map(ToString::to_string).collect(),
+            arithmetic: self.plan.compute.arithmetic.to_string(),
             num_trainable: self.checkpoint.parameters.num_trainable(),
             picture_rows: self.picture_rows.clone(),
         };

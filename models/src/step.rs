@@ -7,6 +7,7 @@ use rand::Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::clips::ClipSource;
+use crate::device::{Arithmetic, Compute};
 use crate::error::ModelsError;
 use crate::loader::{Loader, LoaderJob, SampleViews, Unreadable};
 use crate::mask::Mask;
@@ -42,6 +43,7 @@ pub(crate) struct ShardPlan<'a> {
     pub(crate) decode_threads: usize,
     /// Samples that go through the network at a time; fewer stay in the cache.
     pub(crate) micro_batch: usize,
+    pub(crate) compute: &'a Compute,
 }
 
 /// The threads that share a step. Each has a pool of one for the framework's own loops, so that shards do not wait for each other,
@@ -49,12 +51,13 @@ pub(crate) struct ShardPlan<'a> {
 pub(crate) struct Shards {
     shards: Vec<Shard>,
     micro_batch: usize,
-    device: Device,
+    arithmetic: Arithmetic,
     seed: u64,
 }
 
 struct Shard {
     pool: ThreadPool,
+    device: Device,
     loader: Loader,
     /// Of each batch: the first sample and how many.
     first: usize,
@@ -66,13 +69,14 @@ impl Shards {
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         plan: ShardPlan<'scope>,
-        device: &Device,
     ) -> Result<Self, ModelsError> {
+        let devices = plan.compute.open()?;
         let (batch_size, repeats) = (plan.recipe.optimiser.batch_size, plan.recipe.data.repeated_sampling);
         let threads = plan.threads.clamp(1, batch_size);
         let per_shard = batch_size.div_ceil(threads);
         let mut shards = Vec::with_capacity(threads);
-        for (shard_idx, first) in (0..batch_size).step_by(per_shard).enumerate() {
+        let firsts = (0..batch_size).step_by(per_shard);
+        for ((shard_idx, first), device) in firsts.enumerate().zip(devices.iter().cycle()) {
             let builder = ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("pretrain-{shard_idx}"));
             let pool = builder.build().map_err(|error| ModelsError::Training(format!("threads: {error}")))?;
             let count = per_shard.min(batch_size - first);
@@ -89,9 +93,10 @@ impl Shards {
                 max_waiting: (2 * plan.micro_batch.max(1)).div_ceil(repeats).min(2 * count),
             };
             let loader = Loader::start(scope, job)?;
-            shards.push(Shard { pool, loader, first: first * repeats, count: count * repeats });
+            let device = device.clone();
+            shards.push(Shard { pool, device, loader, first: first * repeats, count: count * repeats });
         }
-        Ok(Self { shards, micro_batch: plan.micro_batch.max(1), device: device.clone(), seed: plan.seed })
+        Ok(Self { shards, micro_batch: plan.micro_batch.max(1), arithmetic: plan.compute.arithmetic, seed: plan.seed })
     }
 
     /// Losses and gradients of the next batch, which must be that of `step`.
@@ -100,8 +105,8 @@ impl Shards {
         (recipe, parameters): (&Recipe, &Parameters),
         step: u64,
     ) -> Result<StepResult, ModelsError> {
-        let (micro_batch, device, seed) = (self.micro_batch, &self.device, self.seed);
-        let work = ShardWork { recipe, parameters, seed, step, device, micro_batch };
+        let (micro_batch, arithmetic, seed) = (self.micro_batch, self.arithmetic, self.seed);
+        let work = ShardWork { recipe, parameters, seed, step, arithmetic, micro_batch };
         let results: Vec<Result<StepResult, ModelsError>> = std::thread::scope(|scope| {
             let run = |shard| scope.spawn(|| work.run(shard));
             let handles: Vec<_> = self.shards.iter_mut().map(run).collect();
@@ -138,19 +143,19 @@ struct ShardWork<'a> {
     parameters: &'a Parameters,
     seed: u64,
     step: u64,
-    device: &'a Device,
+    arithmetic: Arithmetic,
     micro_batch: usize,
 }
 
 impl ShardWork<'_> {
     fn run(&self, shard: &mut Shard) -> Result<StepResult, ModelsError> {
-        let Shard { pool, loader, first, count } = shard;
+        let Shard { pool, device, loader, first, count } = shard;
         pool.install(|| {
-            let weights = Weights::upload(self.parameters, self.device);
+            let weights = Weights::upload(self.parameters, device).with_arithmetic(self.arithmetic);
             let mut sum = StepResult::default();
             for start in (0..*count).step_by(self.micro_batch) {
                 let num_samples = self.micro_batch.min(*count - start);
-                let (views, draws) = self.prepare(loader, *first + start, num_samples)?;
+                let (views, draws) = self.prepare((loader, device), *first + start, num_samples)?;
                 let share = num_samples as f64 / self.recipe.samples_per_step() as f64;
                 let outcome = run_method(self.recipe, &weights, (&views, &draws))?;
                 let mut gradients = outcome.total.clone().mul_scalar(share).backward();
@@ -167,7 +172,7 @@ impl ShardWork<'_> {
     /// Views and draws of the next samples; `first` is the place of the first in the batch.
     fn prepare(
         &self,
-        loader: &mut Loader,
+        (loader, device): (&mut Loader, &Device),
         first: usize,
         num_samples: usize,
     ) -> Result<(Vec<Tensor<4>>, Draws), ModelsError> {
@@ -177,7 +182,7 @@ impl ShardWork<'_> {
         }
         let source = |sample: usize| generator(self.seed, Stream::Draws, [self.step, (first + sample) as u64]);
         let mut sources: Vec<_> = (0..num_samples).map(source).collect();
-        let views = to_views(to_batches(&samples), self.recipe, self.device);
+        let views = to_views(to_batches(&samples), self.recipe, device);
         Ok((views, draw(self.recipe, &mut sources)))
     }
 }

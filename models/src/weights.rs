@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::activation::relu;
 use burn::tensor::module::linear;
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
 
 use crate::blocks::Dropout;
+use crate::device::Arithmetic;
 use crate::error::ModelsError;
 use crate::fused::{self, gelu, scaled_softmax};
 use crate::parameters::Parameters;
@@ -19,6 +20,7 @@ const NORM_EPSILON: f64 = 1e-6;
 pub(crate) struct Weights {
     leaves: BTreeMap<String, Tensor<1>>,
     device: Device,
+    arithmetic: Arithmetic,
 }
 
 impl Weights {
@@ -33,7 +35,12 @@ impl Weights {
                 (name.to_string(), if trains { leaf.require_grad() } else { leaf.inner() })
             })
             .collect();
-        Self { leaves, device: device.clone().inner() }
+        Self { leaves, device: device.clone().inner(), arithmetic: Arithmetic::F32 }
+    }
+
+    /// The same weights with matrix products in these numbers.
+    pub(crate) fn with_arithmetic(self, arithmetic: Arithmetic) -> Self {
+        Self { arithmetic, ..self }
     }
 
     /// Where constants belong.
@@ -60,7 +67,8 @@ impl Weights {
         Ok(leaf.clone().reshape(shape))
     }
 
-    /// `x W^T + b` with the `rows` of a weight `[_, in]` and bias that start at `rows.start`.
+    /// `x W^T + b` with the `rows` of a weight `[_, in]` and bias that start at `rows.start`, in the numbers of the product: what
+    /// [`attend`] takes.
     pub(crate) fn linear_rows<const D: usize>(
         &self,
         (weight, bias): (&str, &str),
@@ -70,20 +78,36 @@ impl Weights {
         let inputs = x.dims()[D - 1];
         let weight = self.get(weight, [rows.of, inputs])?.narrow(0, rows.start, rows.count);
         let bias = self.get(bias, [rows.of])?.narrow(0, rows.start, rows.count);
-        Ok(flat_linear(x, weight, bias))
+        Ok(self.product(x, weight, bias))
     }
 
-    /// `x W^T + b` to `outputs` values.
+    /// `x W^T + b` to `outputs` values, in f32.
     pub(crate) fn linear<const D: usize>(
         &self,
         name: &str,
         outputs: usize,
         x: Tensor<D>,
     ) -> Result<Tensor<D>, ModelsError> {
+        self.inner_linear(name, outputs, x).map(to_f32)
+    }
+
+    /// The same in the numbers of the product: what feeds the next one.
+    fn inner_linear<const D: usize>(&self, name: &str, outputs: usize, x: Tensor<D>) -> Result<Tensor<D>, ModelsError> {
         let inputs = x.dims()[D - 1];
         let weight = self.get(&format!("{name}.weight"), [outputs, inputs])?;
         let bias = self.get(&format!("{name}.bias"), [outputs])?;
-        Ok(flat_linear(x, weight, bias))
+        Ok(self.product(x, weight, bias))
+    }
+
+    /// `x W^T + b` with the factors in this model's arithmetic.
+    fn product<const D: usize>(&self, x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
+        match self.arithmetic {
+            Arithmetic::F32 => flat_linear(x, weight, bias),
+            Arithmetic::Bf16 => {
+                let (weight, bias) = (to_dtype(weight, DType::BF16), to_dtype(bias, DType::BF16));
+                flat_linear(to_dtype(x, DType::BF16), weight, bias)
+            }
+        }
     }
 
     /// Normalises over the last dimension with the biased variance.
@@ -97,7 +121,7 @@ impl Weights {
     /// `outer(GELU(inner(x)))` with the exact GELU.
     pub(crate) fn mlp(&self, [inner, outer]: [&str; 2], hidden: usize, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
         let [_, _, dim] = x.dims();
-        let hidden = gelu(self.linear(inner, hidden, x)?);
+        let hidden = gelu(self.inner_linear(inner, hidden, x)?);
         self.linear(outer, dim, hidden)
     }
 
@@ -127,6 +151,16 @@ pub(crate) fn flat_linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias:
     linear(x.reshape([num_rows, inputs]), weight.swap_dims(0, 1), Some(bias)).reshape(shape)
 }
 
+/// In f32, the numbers of all that is no matrix product.
+fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    to_dtype(x, DType::F32)
+}
+
+/// In these numbers; what is in them already is passed on.
+fn to_dtype<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if x.dtype() == dtype { x } else { x.cast(FloatDType::from(dtype)) }
+}
+
 /// Some rows of a fused weight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows {
@@ -152,15 +186,16 @@ pub(crate) fn attend(
         let [_, num_tokens, _] = x.dims();
         x.reshape([num_samples, num_tokens, heads, head_dim]).swap_dims(1, 2)
     };
+    let numbers = v.dtype();
     let (q, k) = match rotations {
-        Some([of_queries, of_keys]) => (of_queries.turn(split(q)), of_keys.turn(split(k))),
+        Some([of_queries, of_keys]) => (of_queries.turn(split(to_f32(q))), of_keys.turn(split(to_f32(k)))),
         None => (split(q), split(k)),
     };
-    let scores = q.matmul(k.swap_dims(2, 3));
-    let mut shares = scaled_softmax(scores, 1.0 / (head_dim as f32).sqrt());
+    let scores = to_dtype(q, numbers).matmul(to_dtype(k, numbers).swap_dims(2, 3));
+    let mut shares = scaled_softmax(to_f32(scores), 1.0 / (head_dim as f32).sqrt());
     if let Some(dropout) = dropout {
         shares = dropout.drop(shares);
     }
-    let mixed = shares.matmul(split(v));
+    let mixed = to_dtype(shares, numbers).matmul(split(v));
     mixed.swap_dims(1, 2).reshape([num_samples, num_queries, dim])
 }

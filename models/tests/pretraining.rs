@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_models::{
-    BenchOptions, Checkpoint, ExportOptions, FrameStore, Precision, PretrainOptions, PretrainProgress, RECIPES, Recipe,
-    Shrink, export, load_encoder, pretrain, time_steps,
+    BenchOptions, Checkpoint, Compute, ExportOptions, FrameStore, Precision, PretrainOptions, PretrainProgress,
+    RECIPES, Recipe, Shrink, export, load_encoder, pretrain, time_steps,
 };
 use foresee_runtime::{EncoderInput, Frame, ModelCard, Provenance};
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, Tensor, tvec};
@@ -63,6 +63,7 @@ fn options(recipe: Recipe, folder: &Path) -> PretrainOptions {
         threads: 2,
         decode_threads: 2,
         micro_batch: 5,
+        compute: Compute::default(),
         checkpoint_every: Duration::from_secs(3600),
         resume: false,
     }
@@ -221,7 +222,8 @@ fn a_bench_times_whole_steps_for_as_long_as_it_is_told() {
         heard.push(seconds);
         heard.len() < 4
     };
-    time_steps(&BenchOptions { recipe: tiny(2), threads: 2, micro_batch: 8 }, &mut goes_on).expect("runs");
+    let options = BenchOptions { recipe: tiny(2), threads: 2, micro_batch: 8, compute: Compute::default() };
+    time_steps(&options, &mut goes_on).expect("runs");
     assert!(heard.len() == 4 && heard[0].is_none(), "{heard:?}");
     assert!(heard[1..].iter().all(|seconds| seconds.is_some_and(|seconds| seconds > 0.0)), "{heard:?}");
 }

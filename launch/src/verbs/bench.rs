@@ -1,7 +1,9 @@
 //! `foresee bench`: speed as a ratio, side by side in one run: medians of interleaved rounds. One subcommand a file.
 
 mod control_loop;
-#[cfg(feature = "train")]
+#[cfg(feature = "pretrain")]
+mod graphics_card;
+#[cfg(feature = "pretrain")]
 mod pretraining;
 mod serving;
 #[cfg(feature = "sim")]
@@ -28,7 +30,7 @@ enum What {
     #[cfg(feature = "sim")]
     Sim(stepping::Arguments),
     /// Training steps of a recipe.
-    #[cfg(feature = "train")]
+    #[cfg(feature = "pretrain")]
     Pretrain(pretraining::Arguments),
 }
 
@@ -42,7 +44,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         What::Serve(arguments) => serving::act(arguments),
         #[cfg(feature = "sim")]
         What::Sim(arguments) => stepping::act(arguments),
-        #[cfg(feature = "train")]
+        #[cfg(feature = "pretrain")]
         What::Pretrain(arguments) => pretraining::act(arguments),
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use foresee_models::{PretrainOptions, PretrainOutcome, RECIPES, Recipe, pretrain, recipe_cost};
 
+use crate::compute::ComputeArguments;
 use crate::progress::bar;
 use crate::words::{print, say};
 use crate::{clips, stop, trail, training_report};
@@ -32,9 +33,11 @@ pub(crate) struct Arguments {
     /// Seed of every draw.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// Shards of a batch, each on a thread of its own.
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    threads: usize,
+    /// Shards of a batch, each on a thread of its own [default: 2 on flex, one a device elsewhere]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeArguments,
     /// Threads that read and decode ahead; they change nothing but the speed.
     #[arg(long, default_value_t = 2, value_name = "N")]
     decode_threads: usize,
@@ -65,6 +68,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let recipe = arguments.recipe.as_deref().context("name a recipe; see --list")?;
     let folder = arguments.out.clone().context("--out DIR: name the folder of the run")?;
+    let compute = arguments.compute.compute();
+    let threads = arguments.compute.shards(arguments.threads)?;
     let stop = stop::flag()?;
     let mut recipe = Recipe::load(recipe)?;
     if let Some(steps) = arguments.steps {
@@ -82,9 +87,10 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         recipe,
         folder: folder.clone(),
         seed: arguments.seed,
-        threads: arguments.threads,
+        threads,
         decode_threads: arguments.decode_threads,
         micro_batch: arguments.micro_batch,
+        compute,
         checkpoint_every,
         resume: arguments.resume,
     };

@@ -2,14 +2,19 @@
 //! own and takes a step when it is asked, so that rounds interleave and each has its own peak of memory.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_models::{BenchOptions, Recipe, recipe_cost, time_steps};
+use foresee_models::{Arithmetic, BenchOptions, Recipe, TrainingDevice, recipe_cost, time_steps};
+use foresee_runtime::write_atomically;
 use serde::Serialize;
 
+use super::graphics_card::GraphicsCard;
 use super::median;
+use crate::compute::ComputeArguments;
+use crate::machine;
 use crate::words::{print, say};
 
 /// The step in PyTorch.
@@ -26,21 +31,29 @@ pub(crate) struct Arguments {
     /// Samples a step.
     #[arg(long, default_value_t = 4, value_name = "N")]
     batch: usize,
-    /// Threads: here shards of a batch, in PyTorch its own.
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    threads: usize,
+    /// Threads: here shards of a batch, in PyTorch its own [default: 2; on graphics cards one shard a card]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
     /// Samples of a shard that go through the network at a time.
     #[arg(long, default_value_t = 32, value_name = "N")]
     micro_batch: usize,
     /// Rounds that count; a round is one step of each.
     #[arg(long, default_value_t = 7, value_name = "N")]
     rounds: usize,
-    /// A Python with PyTorch: its eager step of MAE and RSP runs beside ours.
+    #[command(flatten)]
+    compute: ComputeArguments,
+    /// What the device can do at most in these numbers, for the utilisation; known for some cards.
+    #[arg(long, value_name = "TFLOP/S")]
+    peak_tflops: Option<f64>,
+    /// A Python with PyTorch: its eager step of MAE and RSP runs beside ours, on the same device and in the same numbers.
     #[arg(long, value_name = "INTERPRETER")]
     python: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    /// Write the JSON here, too.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Be one of the processes: a step for each line of standard input.
     #[arg(long, hide = true)]
     on_request: bool,
@@ -58,7 +71,12 @@ struct Row {
     samples_per_second: f64,
     /// Floating-point operations of the matrix products a second.
     gflops_per_second: f64,
+    /// Of what the device can do at most; none where that is not known.
+    utilisation: Option<f64>,
+    /// The process's largest resident size.
     peak_mib: f64,
+    /// What it holds on the graphics card after its first steps; neither side gives memory back.
+    card_mib: Option<f64>,
 }
 
 /// Two rows of one recipe.
@@ -67,7 +85,7 @@ struct Comparison {
     recipe: String,
     /// Our time over PyTorch's.
     time_ratio: f64,
-    /// Our peak of memory over PyTorch's.
+    /// Our peak of memory over PyTorch's, the card's where there is one.
     memory_ratio: f64,
 }
 
@@ -88,36 +106,71 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let [(_, recipe)] = recipes.as_slice() else { bail!("--on-request: one recipe") };
         return serve(arguments, recipe);
     }
+    let place = Place::of(arguments)?;
     let mut runners = Vec::new();
     for (name, recipe) in &recipes {
-        runners.push(ours(arguments, name, recipe)?);
+        runners.push(place.warm_up(|| ours(arguments, name, recipe))?);
         if let Some(python) = &arguments.python {
             match settings(arguments, recipe) {
-                Some(settings) => runners.push(theirs(python, recipe, &settings)?),
+                Some(settings) => runners.push(place.warm_up(|| theirs(python, recipe, &settings))?),
                 None => say(&format!("{name}: the step in PyTorch is of MAE and RSP alone; no comparison")),
             }
         }
     }
-    for round in 0..NUM_WARM_UP + arguments.rounds.max(1) {
+    for _ in 0..arguments.rounds.max(1) {
         for runner in &mut runners {
             let seconds = runner.step()?;
-            if round >= NUM_WARM_UP {
-                runner.seconds.push(seconds);
-            }
+            runner.seconds.push(seconds);
         }
     }
-    let rows: Vec<Row> = runners.iter_mut().map(|runner| runner.row(arguments.batch)).collect::<anyhow::Result<_>>()?;
-    report(arguments, &rows)?;
+    let to_row = |runner: &mut Runner| runner.row(arguments.batch, place.peak_tflops);
+    let rows: Vec<Row> = runners.iter_mut().map(to_row).collect::<anyhow::Result<_>>()?;
+    report(arguments, &place, &rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
+/// The device of the comparison.
+struct Place {
+    card: Option<GraphicsCard>,
+    peak_tflops: Option<f64>,
+}
+
+impl Place {
+    fn of(arguments: &Arguments) -> anyhow::Result<Self> {
+        let compute = arguments.compute.compute();
+        let [device] = compute.devices.as_slice() else {
+            bail!("--device: the bench takes one device; PyTorch's step runs on one, too")
+        };
+        let card = match device {
+            TrainingDevice::Tch(idx) | TrainingDevice::Vulkan(idx) => GraphicsCard::find(*idx),
+            TrainingDevice::Flex | TrainingDevice::TchCpu => None,
+        };
+        let known = card.as_ref().and_then(|card| card.peak_tflops(compute.arithmetic == Arithmetic::Bf16));
+        Ok(Self { card, peak_tflops: arguments.peak_tflops.or(known) })
+    }
+
+    /// Starts one, takes the steps that do not count, and reads what it then holds on the card.
+    fn warm_up(&self, start: impl FnOnce() -> anyhow::Result<Runner>) -> anyhow::Result<Runner> {
+        let before = self.card.as_ref().and_then(GraphicsCard::used_mib);
+        let mut runner = start()?;
+        for _ in 0..NUM_WARM_UP {
+            runner.step()?;
+        }
+        let after = self.card.as_ref().and_then(GraphicsCard::used_mib);
+        runner.card_mib = after.zip(before).map(|(after, before)| after - before);
+        Ok(runner)
+    }
+}
+
+fn report(arguments: &Arguments, place: &Place, rows: &[Row]) -> anyhow::Result<()> {
     let find = |recipe: &str, implementation: &str| {
         rows.iter().find(|row| row.recipe == recipe && row.implementation == implementation)
     };
     let pair = |row: &Row| {
         let theirs = find(&row.recipe, "pytorch").filter(|_| row.implementation == "foresee")?;
-        let [time_ratio, memory_ratio] = [row.median_seconds / theirs.median_seconds, row.peak_mib / theirs.peak_mib];
+        let time_ratio = row.median_seconds / theirs.median_seconds;
+        let of_card = row.card_mib.zip(theirs.card_mib).map(|(ours, theirs)| ours / theirs);
+        let memory_ratio = of_card.unwrap_or(row.peak_mib / theirs.peak_mib);
         Some(Comparison { recipe: row.recipe.clone(), time_ratio, memory_ratio })
     };
     let comparisons: Vec<Comparison> = rows.iter().filter_map(pair).collect();
@@ -126,24 +179,26 @@ fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
         Some(rsp? / mae?)
     };
     let [ours, theirs] = ["foresee", "pytorch"].map(ratio);
+    let json = serde_json::json!({
+        "revision": machine::GIT_REVISION, "batch": arguments.batch, "threads": arguments.num_threads()?,
+        "rounds": arguments.rounds, "device": arguments.compute.device_words(),
+        "arithmetic": arguments.compute.compute().arithmetic.to_string(),
+        "card": place.card.as_ref().map(|card| &card.name), "peak_tflops": place.peak_tflops,
+        "rows": rows, "comparisons": comparisons, "rsp_over_mae": ours, "rsp_over_mae_pytorch": theirs,
+    });
+    let text = serde_json::to_string_pretty(&json)?;
+    if let Some(path) = &arguments.out {
+        write_atomically(path, text.as_bytes())?;
+    }
     if arguments.json {
-        let json = serde_json::json!({
-            "batch": arguments.batch, "threads": arguments.threads, "rounds": arguments.rounds, "rows": rows,
-            "comparisons": comparisons, "rsp_over_mae": ours, "rsp_over_mae_pytorch": theirs,
-        });
-        print(&serde_json::to_string_pretty(&json)?);
+        print(&text);
         return Ok(());
     }
+    if let Some(card) = &place.card {
+        print(&card.name);
+    }
     for row in rows {
-        print(&format!(
-            "{:<12} {:<8} {:>7.3} s a step, {:>7.2} samples/s, {:>6.1} GFLOP/s, peak {:>6.0} MiB",
-            row.recipe,
-            row.implementation,
-            row.median_seconds,
-            row.samples_per_second,
-            row.gflops_per_second,
-            row.peak_mib
-        ));
+        print(&line_of(row));
     }
     for comparison in &comparisons {
         let Comparison { recipe, time_ratio, memory_ratio } = comparison;
@@ -157,6 +212,25 @@ fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn line_of(row: &Row) -> String {
+    let Row { recipe, implementation, median_seconds, samples_per_second, gflops_per_second, .. } = row;
+    let memory = match row.card_mib {
+        Some(card_mib) => format!("{card_mib:>6.0} MiB of the card"),
+        None => format!("peak {:>6.0} MiB", row.peak_mib),
+    };
+    let share = row.utilisation.map_or_else(String::new, |share| format!(", {:.1} % of the peak", 100.0 * share));
+    format!(
+        "{recipe:<12} {implementation:<8} {median_seconds:>7.3} s a step, {samples_per_second:>7.2} samples/s, \
+        {gflops_per_second:>6.1} GFLOP/s{share}, {memory}"
+    )
+}
+
+impl Arguments {
+    fn num_threads(&self) -> anyhow::Result<usize> {
+        self.compute.shards(self.threads)
+    }
+}
+
 /// A process that takes a step for each line it is sent.
 struct Runner {
     recipe: Recipe,
@@ -166,6 +240,7 @@ struct Runner {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     seconds: Vec<f64>,
+    card_mib: Option<f64>,
 }
 
 impl Runner {
@@ -181,6 +256,7 @@ impl Runner {
             input,
             output: BufReader::new(output),
             seconds: Vec::new(),
+            card_mib: None,
         };
         runner.version = runner.line().with_context(|| format!("{name} does not start; has it PyTorch?"))?;
         Ok(runner)
@@ -201,9 +277,10 @@ impl Runner {
         line.parse().with_context(|| format!("{}: {line} is no time", self.implementation))
     }
 
-    fn row(&mut self, batch: usize) -> anyhow::Result<Row> {
+    fn row(&mut self, batch: usize, peak_tflops: Option<f64>) -> anyhow::Result<Row> {
         let median_seconds = median(&mut self.seconds.clone());
         let samples_per_second = batch as f64 / median_seconds;
+        let gflops_per_second = recipe_cost(&self.recipe).step_gflops * samples_per_second;
         Ok(Row {
             recipe: self.recipe.name.clone(),
             implementation: self.implementation,
@@ -211,8 +288,10 @@ impl Runner {
             seconds: self.seconds.clone(),
             median_seconds,
             samples_per_second,
-            gflops_per_second: recipe_cost(&self.recipe).step_gflops * samples_per_second,
+            gflops_per_second,
+            utilisation: peak_tflops.map(|peak| gflops_per_second / (1000.0 * peak)),
             peak_mib: peak_mib(self.child.id())?,
+            card_mib: self.card_mib,
         })
     }
 }
@@ -238,11 +317,13 @@ fn peak_mib(process: u32) -> anyhow::Result<f64> {
 fn ours(arguments: &Arguments, name: &str, recipe: &Recipe) -> anyhow::Result<Runner> {
     let mut command = Command::new(std::env::current_exe().context("the running binary's path")?);
     command.args(["bench", "pretrain", name, "--on-request"]);
+    let threads = arguments.num_threads()?;
     for (flag, value) in
-        [("--batch", arguments.batch), ("--threads", arguments.threads), ("--micro-batch", arguments.micro_batch)]
+        [("--batch", arguments.batch), ("--threads", threads), ("--micro-batch", arguments.micro_batch)]
     {
         command.args([flag, &value.to_string()]);
     }
+    command.args(arguments.compute.to_words());
     Runner::start(command, (recipe, "foresee"))
 }
 
@@ -257,8 +338,13 @@ fn settings(arguments: &Arguments, recipe: &Recipe) -> Option<serde_json::Value>
     let is_known = recipe.name.starts_with("mae") || recipe.name.starts_with("rsp");
     let decoder = recipe.decoders.get("decoder").filter(|_| is_known)?;
     let mask_ratio = recipe.encodings.iter().map(|encoding| encoding.mask_ratio).fold(0.0, f64::max);
+    let compute = arguments.compute.compute();
+    let device = match compute.devices.first()? {
+        TrainingDevice::Flex | TrainingDevice::TchCpu => "cpu".to_owned(),
+        TrainingDevice::Tch(idx) | TrainingDevice::Vulkan(idx) => format!("cuda:{idx}"),
+    };
     Some(serde_json::json!({
-        "threads": arguments.threads, "batch": arguments.batch, "mask_ratio": mask_ratio,
+        "threads": arguments.num_threads().ok()?, "device": device, "bf16": compute.arithmetic == Arithmetic::Bf16, "batch": arguments.batch, "mask_ratio": mask_ratio,
         "encoder": recipe.encoder, "decoder": decoder, "latent": recipe.latent,
     }))
 }
@@ -273,7 +359,8 @@ fn serve(arguments: &Arguments, recipe: &Recipe) -> anyhow::Result<ExitCode> {
         }
         lines.next().is_some_and(|line| line.is_ok())
     };
-    let Arguments { threads, micro_batch, .. } = *arguments;
-    time_steps(&BenchOptions { recipe: recipe.clone(), threads, micro_batch }, &mut goes_on)?;
+    let (threads, compute) = (arguments.num_threads()?, arguments.compute.compute());
+    let options = BenchOptions { recipe: recipe.clone(), threads, micro_batch: arguments.micro_batch, compute };
+    time_steps(&options, &mut goes_on)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 """One training step of MAE or RSP in PyTorch eager, sizes as in the recipe: what `foresee bench pretrain --python` runs beside ours.
 
 Written from the papers' formulae, with the operations of the published code: attention as two matrix products and a softmax, AdamW,
-RSP's third decoding (from the prior, without gradient) at every step. Reads a line, runs a step, prints its seconds.
+RSP's third decoding (from the prior, without gradient) at every step; in bf16 under autocast. Reads a line, runs a step, prints its seconds.
 """
 
 import json
@@ -15,6 +15,8 @@ import torch.nn.functional as F
 settings = json.loads(sys.argv[1])
 torch.set_num_threads(settings["threads"])
 torch.manual_seed(0)
+device = torch.device(settings["device"])
+torch.set_default_device(device)
 encoder_sizes, decoder_sizes = settings["encoder"], settings["decoder"]
 batch, latent = settings["batch"], settings.get("latent")
 image, patch = encoder_sizes["image_size"], encoder_sizes["patch_size"]
@@ -159,8 +161,11 @@ views = [torch.randn(batch, 3, image, image) for _ in range(1 if latent is None 
 print(torch.__version__, flush=True)
 for _ in sys.stdin:
     started = time.perf_counter()
-    loss = mae_loss(model, *views) if latent is None else rsp_loss(model, *views)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings["bf16"]):
+        loss = mae_loss(model, *views) if latent is None else rsp_loss(model, *views)
     loss.backward()
     optimiser.step()
     optimiser.zero_grad()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     print(time.perf_counter() - started, flush=True)

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use foresee_models::{
-    Checkpoint, EncoderWeights, FrameStore, PretrainOptions, ProbeEncoder, Recipe, Shrink, future_psnr, pretrain,
-    save_propagation,
+    Checkpoint, Compute, EncoderWeights, FrameStore, PretrainOptions, ProbeEncoder, Recipe, Shrink, future_psnr,
+    pretrain, save_propagation,
 };
 use foresee_runtime::{Frame, write_atomically};
 
@@ -212,6 +212,7 @@ impl Run<'_> {
             threads: 1,
             decode_threads: 1,
             micro_batch: MICRO_BATCH,
+            compute: Compute::default(),
             checkpoint_every: Duration::from_secs(60),
             resume: true,
         };

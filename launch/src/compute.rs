@@ -1,0 +1,53 @@
+//! `--device` and `--arithmetic`: what a training step runs on.
+
+use anyhow::bail;
+use clap::Args;
+use foresee_models::{Arithmetic, Compute, TrainingDevice};
+
+/// Shards on this CPU where nobody says how many.
+const CPU_SHARDS: usize = 2;
+
+/// Arguments of what trains.
+#[derive(Args, Clone)]
+pub(crate) struct ComputeArguments {
+    /// Where it runs: flex (this CPU), tch:cpu, tch:N (CUDA card N, a build with the feature tch), vulkan:N (feature vulkan); several
+    /// with commas share each batch
+    #[arg(long, default_value = "flex", value_delimiter = ',', value_name = "DEVICE")]
+    device: Vec<TrainingDevice>,
+    /// Numbers of the matrix products: f32, or bf16 (weights, moments, norms and losses stay f32; not on flex)
+    #[arg(long, default_value = "f32", value_name = "NUMBERS")]
+    arithmetic: Arithmetic,
+}
+
+impl ComputeArguments {
+    /// As the models take it.
+    pub(crate) fn compute(&self) -> Compute {
+        Compute { devices: self.device.clone(), arithmetic: self.arithmetic }
+    }
+
+    /// How many shards a batch is cut into: as asked, else 2 where there is only this CPU, else one a device.
+    ///
+    /// # Errors
+    /// Fewer shards than devices.
+    pub(crate) fn shards(&self, asked: Option<usize>) -> anyhow::Result<usize> {
+        let num_devices = self.device.len();
+        match asked {
+            Some(shards) if shards < num_devices => {
+                bail!("--threads {shards}: there are {num_devices} devices, and each needs a shard; give {num_devices}")
+            }
+            Some(shards) => Ok(shards),
+            None if self.device.iter().all(|device| device.is_flex()) => Ok(CPU_SHARDS.max(num_devices)),
+            None => Ok(num_devices),
+        }
+    }
+
+    /// The same arguments for another process.
+    pub(crate) fn to_words(&self) -> Vec<String> {
+        vec!["--device".to_owned(), self.device_words(), "--arithmetic".to_owned(), self.arithmetic.to_string()]
+    }
+
+    /// The devices as they were asked for.
+    pub(crate) fn device_words(&self) -> String {
+        self.device.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
