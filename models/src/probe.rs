@@ -27,8 +27,8 @@ pub use self::future::{FuturePsnr, future_psnr};
 pub use self::images::{LabelledImages, labelled_images};
 pub use self::jhmdb::jhmdb;
 pub use self::linear::{LinearProbe, classify_linearly, explained_variance, linear_probe};
-pub use self::nearest::{NEAREST_TEMPERATURE, NUM_NEAREST, classify_by_nearest, predict_by_nearest};
 pub(crate) use self::nearest::unit_rows;
+pub use self::nearest::{NEAREST_TEMPERATURE, NUM_NEAREST, classify_by_nearest, predict_by_nearest};
 pub use self::picture::save_propagation;
 pub use self::propagation::{
     ClassCounts, KeyPointScores, MaskScores, key_point_scores, mask_scores, propagate_key_points, propagate_masks,

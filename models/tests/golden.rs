@@ -7,7 +7,7 @@ use std::path::Path;
 use foresee_models::verify_golden;
 
 fn check(folder: &str, wanted: &[&str]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(folder);
     let report = verify_golden(&folder).expect("reads");
     let failed: Vec<_> = report.checks.iter().filter(|check| !check.passed).collect();
     assert!(failed.is_empty(), "{failed:#?}");
@@ -50,7 +50,7 @@ fn a_folder_without_golden_files_says_what_they_are_called() {
 
 #[test]
 fn a_broken_file_is_a_failed_check_and_the_others_are_compared() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/golden");
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::copy(fixtures.join("units_tiny.safetensors"), folder.path().join("units_x.safetensors")).expect("copied");
     let bytes = std::fs::read(fixtures.join("mae_tiny.safetensors")).expect("the file");

@@ -9,7 +9,7 @@ use foresee_models::{
 };
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
 }
 
 fn read(name: &str, output: Option<PathBuf>) -> Result<ImportReport, ModelsError> {

@@ -29,12 +29,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "log", decode: log, seeds: || vec![log_bytes()] },
     Decoder { name: "checkpoint", decode: checkpoint, seeds: checkpoint_seeds },
     Decoder { name: "onnx", decode: onnx, seeds: onnx_seeds },
-    Decoder { name: "import_zip", decode: import, seeds: || files(&["models/tests/fixtures/import/rsp_tiny.pth"]) },
-    Decoder {
-        name: "import_legacy",
-        decode: import,
-        seeds: || files(&["models/tests/fixtures/import/mae_tiny_legacy.pth"]),
-    },
+    Decoder { name: "import_zip", decode: import, seeds: || files(&["tests/fixtures/import/rsp_tiny.pth"]) },
+    Decoder { name: "import_legacy", decode: import, seeds: || files(&["tests/fixtures/import/mae_tiny_legacy.pth"]) },
 ];
 
 /// Hands the bytes to the decoder of that name, as a fuzz target does.

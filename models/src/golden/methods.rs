@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::tensor::{Device, Tensor};
 use foresee_runtime::EncoderInput;
 
-use super::file::GoldenFile;
+use super::file::{GoldenFile, GoldenTensor};
 use super::layouts::{Layout, PRIOR};
 use super::{GoldenReport, Subject, worst_difference};
 use crate::checkpoint::NamedTensors;
@@ -118,26 +118,41 @@ impl Trial<'_> {
     }
 
     fn views(&self, step: usize, device: &Device) -> Result<Vec<Tensor<4>>, ModelsError> {
+        let size = self.recipe.encoder.image_size;
         let mut batches = Vec::new();
         for name in self.layout.views {
-            batches.push(self.file().get(&self.layout.stepped(name, step))?.to_f32());
+            batches.push(self.samples(name, (step, 3 * size * size))?.to_f32());
         }
         Ok(to_views(batches, &self.recipe, device))
     }
 
+    /// A tensor of a step that has so many values for each sample of the batch.
+    fn samples(&self, name: &str, (step, values): (usize, usize)) -> Result<&GoldenTensor, ModelsError> {
+        let name = self.layout.stepped(name, step);
+        let tensor = self.file().get(&name)?;
+        let first = self.layout.views.first().map_or("", |name| *name);
+        let size = self.recipe.encoder.image_size;
+        let num_samples = self.file().get(&self.layout.stepped(first, step))?.values.len() / (3 * size * size).max(1);
+        if num_samples == 0 || num_samples.checked_mul(values) != Some(tensor.values.len()) {
+            let problem = format!("{name} is {:?}, not {num_samples} samples of {values} values", tensor.shape);
+            return Err(self.file().fail(problem));
+        }
+        Ok(tensor)
+    }
+
     fn draws(&self, step: usize) -> Result<Draws, ModelsError> {
-        let num_patches = self.recipe.encoder.num_patches();
+        let [num_patches, size] = [self.recipe.encoder.num_patches(), self.recipe.encoder.image_size];
         let mut draws = Draws::default();
         for encoding in &self.recipe.encodings {
             let mask = if encoding.mask_ratio > 0.0 {
-                let noise = self.file().get(&self.layout.stepped("draw.mask_noise", step))?.to_f32();
+                let noise = self.samples("draw.mask_noise", (step, num_patches))?.to_f32();
                 Some(Mask::from_draws(&noise, num_patches, (encoding.mask_ratio, encoding.mask_rule)))
             } else {
                 None
             };
             draws.masks.push(mask);
             let noise = if encoding.noise > 0.0 {
-                Some(self.file().get(&self.layout.stepped("draw.perturb_noise", step))?.to_f32())
+                Some(self.samples("draw.perturb_noise", (step, 3 * size * size))?.to_f32())
             } else {
                 None
             };
