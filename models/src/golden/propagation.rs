@@ -190,7 +190,15 @@ fn jhmdb(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsE
 fn params<const N: usize>(file: &GoldenFile, case: &str) -> Result<[usize; N], ModelsError> {
     let params = file.get(&format!("{case}.params"))?.to_indices();
     let wrong = |params: Vec<usize>| file.fail(format!("{case}.params holds {} numbers, not {N}", params.len()));
-    params.try_into().map_err(wrong)
+    let params: [usize; N] = params.try_into().map_err(wrong)?;
+    // The first five are the sizes of the features and the number of classes.
+    let [num_frames, rows, columns, dim, num_classes] = *params.first_chunk().unwrap_or(&[0; 5]);
+    let count = [num_frames, rows, columns, dim].into_iter().try_fold(1_usize, usize::checked_mul);
+    let num_values = file.get(&format!("{case}.feats"))?.values.len();
+    if num_classes == 0 || num_values == 0 || count != Some(num_values) {
+        return Err(file.fail(format!("{case}.params {params:?} do not fit {case}.feats of {num_values} values")));
+    }
+    Ok(params)
 }
 
 fn temperature(file: &GoldenFile, case: &str) -> Result<f32, ModelsError> {
