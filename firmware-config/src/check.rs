@@ -6,13 +6,14 @@ use std::ops::RangeInclusive;
 
 use crate::control::{budget, rates, safety, threads, watchdog};
 use crate::joint::dynamics;
+use crate::lens::intrinsics;
 use crate::profile::{
-    CameraProfile, DeviceProfile, HardwareProfile, InferenceProfile, IntrinsicsProfile, JointProfile, MountProfile,
-    Pace, PowerProfile, Precision, ThermalProfile, ZenohProfile,
+    CameraProfile, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace, PowerProfile,
+    Precision, ThermalProfile, ZenohProfile,
 };
 use crate::raw::{
-    PaceKind, RawCamera, RawHardware, RawHealth, RawInference, RawIntrinsics, RawJoint, RawMount, RawPace, RawPower,
-    RawProfile, RawThermal, RawZenoh,
+    PaceKind, RawCamera, RawHardware, RawHealth, RawInference, RawJoint, RawMount, RawPace, RawPower, RawProfile,
+    RawThermal, RawZenoh,
 };
 
 const MAX_CAMERA_PIXELS: u32 = 16_384;
@@ -36,7 +37,7 @@ pub(crate) fn check(raw: RawProfile, name: &str) -> Checked<DeviceProfile> {
     key_part("robot", &robot)?;
     let hardware = raw.hardware.map(hardware).transpose()?;
     let camera = camera(raw.camera.ok_or_else(|| missing("camera", "a table with name, width, height, encoding"))?)?;
-    let intrinsics = raw.intrinsics.map(|raw| intrinsics(raw, &camera)).transpose()?;
+    let intrinsics = raw.intrinsics.map(|raw| intrinsics(&raw, &camera)).transpose()?;
     let pace =
         pace(&raw.pace.ok_or_else(|| missing("pace", "a table with kind = \"lockstep\" or \"fixed\""))?, &camera)?;
     let inference = raw.inference.ok_or_else(|| missing("inference", "a table with providers, intra_threads"))?;
@@ -88,7 +89,7 @@ pub(crate) fn within<T: PartialOrd + Display>(key: &str, found: T, range: RangeI
     Err(wrong(key, found, &format!("must lie from {} to {}", range.start(), range.end())))
 }
 
-fn finite(key: &str, values: &[f64]) -> Checked<()> {
+pub(crate) fn finite(key: &str, values: &[f64]) -> Checked<()> {
     match values.iter().find(|found| !found.is_finite()) {
         Some(found) => Err(wrong(key, found, "must be finite")),
         None => Ok(()),
@@ -144,42 +145,6 @@ fn camera(raw: RawCamera) -> Checked<CameraProfile> {
         format: format.transpose()?,
         exposure_millis: raw.exposure_millis,
         reconnect_millis,
-    })
-}
-
-fn intrinsics(raw: RawIntrinsics, camera: &CameraProfile) -> Checked<IntrinsicsProfile> {
-    let RawIntrinsics {
-        width,
-        height,
-        fx_pixels,
-        fy_pixels,
-        cx_pixels,
-        cy_pixels,
-        distortion,
-        reprojection_error_pixels,
-    } = raw;
-    for (key, found, wanted) in [("width", width, camera.width), ("height", height, camera.height)] {
-        if found != wanted {
-            let rule = format!("camera.{key} is {wanted}; calibrate at the size that the loop gets");
-            return Err(wrong(&format!("intrinsics.{key}"), found, &rule));
-        }
-    }
-    for (key, pixels) in [("fx_pixels", fx_pixels), ("fy_pixels", fy_pixels)] {
-        within(&format!("intrinsics.{key}"), pixels, 1.0..=1e6)?;
-    }
-    within("intrinsics.cx_pixels", cx_pixels, 0.0..=f64::from(width))?;
-    within("intrinsics.cy_pixels", cy_pixels, 0.0..=f64::from(height))?;
-    finite("intrinsics.distortion", &distortion)?;
-    finite("intrinsics.reprojection_error_pixels", reprojection_error_pixels.as_slice())?;
-    Ok(IntrinsicsProfile {
-        width,
-        height,
-        fx_pixels,
-        fy_pixels,
-        cx_pixels,
-        cy_pixels,
-        distortion,
-        reprojection_error_pixels,
     })
 }
 

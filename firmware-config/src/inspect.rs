@@ -89,6 +89,14 @@ pub fn notes(name_or_path: &str) -> Result<Vec<String>, ProfileError> {
                 .to_owned(),
         );
     }
+    if let Some(lens) = profile.intrinsics
+        && lens.straightening.is_none()
+        && lens.distortion.iter().any(|coefficient| *coefficient != 0.0)
+    {
+        notes.push(
+            "[intrinsics] is given, and frames are used as they come; undistort = true straightens them".to_owned(),
+        );
+    }
     Ok(notes)
 }
 

@@ -9,6 +9,7 @@ mod control;
 mod error;
 mod inspect;
 mod joint;
+mod lens;
 mod load;
 mod nearest;
 mod place;
@@ -23,9 +24,10 @@ pub use control::{
 pub use error::{Place, ProfileError};
 pub use inspect::{Difference, difference, notes, schema, show};
 pub use joint::{JointLink, PositionLimits};
+pub use lens::{IntrinsicsProfile, StraighteningProfile};
 pub use load::{BUILT_IN_PROFILES, load, parse};
 pub use profile::{
-    CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, IntrinsicsProfile, JointProfile,
-    MountProfile, Pace, PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohProfile,
+    CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace,
+    PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohProfile,
 };
 pub use render::{RenderError, UnitOptions, power_script, systemd_unit, zenoh_config, zenoh_pico_header};

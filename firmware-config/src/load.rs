@@ -267,6 +267,19 @@ mod tests {
             "[intrinsics]\nwidth = 640\nheight = 128\nfx_pixels = 1\nfy_pixels = 1\ncx_pixels = 1\ncy_pixels = 1\ndistortion = [0, 0, 0, 0, 0]",
             &["line 3", "intrinsics.width = 640", "camera.width is 128"],
         );
+        let lens = |more: &str| {
+            format!(
+                "[intrinsics]\nwidth = 128\nheight = 128\nfx_pixels = 90\nfy_pixels = 90\ncx_pixels = 64\ncy_pixels = 64\n{more}"
+            )
+        };
+        check(&lens("distortion = [0.1, 0.0, 0.0, 0.0]"), &["line 9", "intrinsics.distortion", "plumb_bob", "8"]);
+        let lens = |more: &str| lens(&format!("distortion = [0.1, 0, 0, 0, 0]\n{more}"));
+        check(&lens("projection_pixels = [90, 90, 64, 64]"), &["line 10", "projection_pixels", "undistort = true"]);
+        check(&lens("undistort = true\nprojection_pixels = [90, 0, 64, 64]"), &["line 11", "projection_pixels", "fy"]);
+        check(
+            &lens("undistort = true\nrectification = [1, 0, 0, 0, 1, 0, 0, 0, -1]"),
+            &["line 11", "intrinsics.rectification", "rotation"],
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{BudgetProfile, RatesProfile, SafetyProfile, ThreadsProfile, WatchdogProfile};
 use crate::joint::{JointLink, PositionLimits};
+use crate::lens::IntrinsicsProfile;
 
 /// A device, checked: every range holds, every required key is there.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,27 +85,6 @@ pub struct CameraProfile {
     pub exposure_millis: Option<f64>,
     /// First pause before a camera that went away is tried again.
     pub reconnect_millis: u64,
-}
-
-/// A pinhole camera with OpenCV's and ROS's `plumb_bob` distortion.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct IntrinsicsProfile {
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// Focal length along x, in pixels.
-    pub fx_pixels: f64,
-    /// Focal length along y, in pixels.
-    pub fy_pixels: f64,
-    /// Principal point, x, in pixels from the centre of the left column.
-    pub cx_pixels: f64,
-    /// Principal point, y, in pixels from the centre of the top row.
-    pub cy_pixels: f64,
-    /// k1, k2, p1, p2, k3.
-    pub distortion: [f64; 5],
-    /// Root mean square reprojection error of the calibration.
-    pub reprojection_error_pixels: Option<f64>,
 }
 
 /// Where a camera is mounted.

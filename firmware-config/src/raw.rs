@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{RawBudget, RawRates, RawSafety, RawThreads, RawWatchdog};
 use crate::joint::RawDynamics;
+use crate::lens::RawIntrinsics;
 use crate::profile::{CommandKind, PixelEncoding, Precision, Provider};
 
 /// A device profile of Foresee: what a robot's computer, camera and joints are.
@@ -86,27 +87,6 @@ pub(crate) struct RawCamera {
     pub(crate) exposure_millis: Option<f64>,
     /// How long a camera that went away is waited for before it is tried again, at first; doubles up to 5 s.
     pub(crate) reconnect_millis: Option<u64>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawIntrinsics {
-    /// Width of the images that were calibrated with, in pixels: the camera's.
-    pub(crate) width: u32,
-    /// Height of the images that were calibrated with, in pixels: the camera's.
-    pub(crate) height: u32,
-    /// Focal length in pixels along x.
-    pub(crate) fx_pixels: f64,
-    /// Focal length in pixels along y.
-    pub(crate) fy_pixels: f64,
-    /// Principal point, x.
-    pub(crate) cx_pixels: f64,
-    /// Principal point, y.
-    pub(crate) cy_pixels: f64,
-    /// k1, k2, p1, p2, k3 of OpenCV's and ROS's `plumb_bob` model.
-    pub(crate) distortion: [f64; 5],
-    /// Root mean square reprojection error of the calibration.
-    pub(crate) reprojection_error_pixels: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -28,6 +28,8 @@ pub(crate) struct RunResult {
     pub(crate) provider: String,
     pub(crate) provider_reason: String,
     pub(crate) engines: BTreeMap<String, EngineReport>,
+    /// The distortion model that frames were straightened by.
+    pub(crate) frames_straightened: Option<String>,
     pub(crate) mujoco_version: Option<String>,
     pub(crate) cpu_features: Vec<String>,
     pub(crate) git_revision: String,

@@ -151,7 +151,7 @@ impl ControlLoop {
         let preprocessing = card.preprocessing.as_ref();
         let preprocessing =
             preprocessing.ok_or_else(|| RuntimeError::Card { path: card.model.clone().into(), problem: problem() })?;
-        let preprocessor = Preprocessor::new(preprocessing)?;
+        let preprocessor = Preprocessor::new(preprocessing)?.with_intrinsics(profile.intrinsics.as_ref());
         let input = EncoderInput::zeros(preprocessing.height, preprocessing.width);
         let num_joints = profile.joints.len();
         let filter = SharedFilter::of(profile);

@@ -25,7 +25,9 @@ pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder};
 pub use self::engine_cache::{CacheState, EngineBuild, EngineCache, EngineKey};
 pub use self::measure::{MeasureOptions, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
-use crate::card::{ElementType, ModelCard, ModelKind, TensorCard, TensorData, Trust};
+#[cfg(any(feature = "ort", feature = "tract"))]
+use crate::card::ElementType;
+use crate::card::{ModelCard, ModelKind, TensorCard, TensorData, Trust};
 use crate::encoder::{Encoder, EngineReport};
 use crate::error::RuntimeError;
 use crate::onnx::OnnxSummary;

@@ -84,7 +84,7 @@ pub use onnx::{
     OnnxTensor, OnnxType, OnnxValue, QuantisedWeight, read_onnx_constants, write_model,
 };
 pub use policy::Policy;
-pub use preprocess::Preprocessor;
+pub use preprocess::{Preprocessor, straighten};
 pub use raw_pixels::RawPixels;
 pub use run::{Ends, LoopEvent, RunEnd, run};
 pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};

@@ -1,18 +1,22 @@
 //! From a camera image to the encoder's input: crop, resize, normalise, planar, in one pass. The one implementation, for training,
 //! simulation and robot.
 //!
+//! A camera whose calibration the profile gives can be straightened in the same pass (`lens.rs`).
+//!
 //! Semantics: the kernels of [`crate::card::Resize`] on float pixels, then `(value / 255 - mean) / std`. Rows are blended first,
 //! then columns, each sum in tap order with fused multiply-add, so that every machine gives the same bits.
 
 mod axis;
 mod blend;
 mod lanes;
+mod lens;
 mod pixels;
 
-use foresee_firmware_config::PixelEncoding;
+use foresee_firmware_config::{IntrinsicsProfile, PixelEncoding};
 
 use self::axis::{Axis, Extent};
 use self::blend::{Buffers, Instructions, Pass, Scratch, Source};
+use self::lens::Lens;
 use self::pixels::Converter;
 use crate::card::{Crop, PreprocessingCard};
 use crate::encoder::EncoderInput;
@@ -34,6 +38,7 @@ pub struct Preprocessor {
     columns: Axis,
     scratch: Scratch,
     converter: Converter,
+    lens: Option<Lens>,
 }
 
 impl Preprocessor {
@@ -51,7 +56,22 @@ impl Preprocessor {
             columns: Axis::default(),
             scratch: Scratch::default(),
             converter: Converter::default(),
+            lens: None,
         })
+    }
+
+    /// Straightens frames first, where the calibration asks for it: what the card says then happens to what OpenCV's
+    /// `initUndistortRectifyMap` and `remap` (linear, black beyond the edge) would have made of the frame.
+    #[must_use]
+    pub fn with_intrinsics(mut self, intrinsics: Option<&IntrinsicsProfile>) -> Self {
+        self.lens = intrinsics.and_then(Lens::of);
+        self.frame_size = (0, 0);
+        self
+    }
+
+    /// The calibration that frames are straightened by; `None`: they are taken as they come.
+    pub fn straightens(&self) -> Option<&IntrinsicsProfile> {
+        self.lens.as_ref().map(Lens::intrinsics)
     }
 
     /// What it does.
@@ -63,7 +83,7 @@ impl Preprocessor {
     ///
     /// # Errors
     /// [`RuntimeError::Frame`] when the frame's bytes do not fit its size or encoding, the card's crop lies outside it, or the lent
-    /// input is not of the card's size.
+    /// input is not of the card's size, or the frame is not of the size that was calibrated.
     pub fn run(&mut self, frame: &Frame, input: &mut EncoderInput) -> Result<(), RuntimeError> {
         let PreprocessingCard { width, height, .. } = self.card;
         if (input.width, input.height) != (width, height) || input.data.len() != 3 * width * height {
@@ -82,10 +102,16 @@ impl Preprocessor {
         let (green, blue) = rest.split_at_mut(width * height);
         let mut planes = if is_blue_first { [blue, green, red] } else { [red, green, blue] };
         let num_rows = self.instructions.num_rows();
+        if let Some(lens) = &mut self.lens {
+            lens.begin(self.rows.spans().first().map_or(0, |span| span.start));
+        }
         for (block_idx, spans) in self.rows.spans().chunks(num_rows).enumerate() {
             let end = spans.iter().map(axis::Span::end).max().unwrap_or(0);
-            let (bytes, first_row) = (self.converter.rows(frame, end), block_idx * num_rows);
-            let source = Source { bytes, width: frame.width as usize, first_row };
+            let bytes = match &mut self.lens {
+                None => self.converter.rows(frame, end),
+                Some(lens) => lens.rows(self.converter.rows(frame, lens.needs(end)), end),
+            };
+            let source = Source { bytes, width: frame.width as usize, first_row: block_idx * num_rows };
             let buffers = Buffers { scratch: &mut self.scratch, planes: &mut planes };
             self.instructions.block(&pass, source, buffers);
         }
@@ -102,9 +128,28 @@ impl Preprocessor {
         self.rows = Axis::new(rows, height, resize);
         self.columns = Axis::new(columns, width, resize);
         self.scratch = Scratch::new(frame.width as usize);
+        if let Some(lens) = &mut self.lens {
+            lens.fit((frame.width, frame.height)).map_err(RuntimeError::Frame)?;
+        }
         self.frame_size = (frame.width, frame.height);
         Ok(())
     }
+}
+
+/// The whole frame as the pass sees it behind the lens: three bytes a pixel, blue first where it was so; `None` when the calibration
+/// does not ask for straight frames.
+///
+/// # Errors
+/// [`RuntimeError::Frame`] when the frame's bytes do not fit its size or encoding, or the size is not the one that was calibrated.
+pub fn straighten(frame: &Frame, intrinsics: &IntrinsicsProfile) -> Result<Option<Frame>, RuntimeError> {
+    let Some(mut lens) = Lens::of(intrinsics) else { return Ok(None) };
+    check_frame(frame)?;
+    lens.fit((frame.width, frame.height)).map_err(RuntimeError::Frame)?;
+    let (mut converter, num_rows) = (Converter::default(), frame.height as usize);
+    converter.begin(frame)?;
+    let data = lens.rows(converter.rows(frame, num_rows), num_rows).to_vec();
+    let encoding = if frame.encoding.is_interleaved_rgb() { frame.encoding } else { PixelEncoding::Rgb8 };
+    Ok(Some(Frame { data, encoding, ..*frame }))
 }
 
 /// Columns and rows of the frame that the card's crop takes.
@@ -179,6 +224,8 @@ fn check_frame(frame: &Frame) -> Result<(), RuntimeError> {
 
 #[cfg(test)]
 mod tests {
+    use foresee_firmware_config::StraighteningProfile;
+
     use super::*;
     use crate::card::Resize;
     use crate::time::Stamp;
@@ -341,6 +388,58 @@ mod tests {
             let fresh = run(&mut Preprocessor::new(&card(6, 6)).unwrap(), &frame);
             assert_eq!(run(&mut preprocessor, &frame), fresh);
         }
+    }
+
+    /// A lens of this size that bends, turns and shrinks.
+    fn lens(width: u32, height: u32) -> IntrinsicsProfile {
+        let (cx, cy) = (f64::from(width) / 2.0, f64::from(height) / 2.0);
+        let (sine, cosine) = 0.1_f64.sin_cos();
+        IntrinsicsProfile {
+            width,
+            height,
+            fx_pixels: cx,
+            fy_pixels: cx,
+            cx_pixels: cx,
+            cy_pixels: cy,
+            distortion: [-0.2, 0.05, 0.001, -0.002, 0.0, 0.0, 0.0, 0.0],
+            reprojection_error_pixels: None,
+            straightening: Some(StraighteningProfile {
+                rectification: [[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]],
+                projection_pixels: [cx * 0.8, cx * 0.9, cx, cy],
+            }),
+        }
+    }
+
+    #[test]
+    fn what_is_straightened_in_the_pass_is_what_is_straightened_before_it() {
+        use PixelEncoding::{Bgr8, Nv12, Rgb8, Yuyv};
+        let crops =
+            [None, Some(Crop::Centre { fraction: 0.6 }), Some(Crop::Region { x: 5, y: 9, width: 20, height: 14 })];
+        for encoding in [Rgb8, Bgr8, Yuyv, Nv12] {
+            for crop in crops {
+                for resize in [Resize::BilinearAntialias, Resize::Bicubic] {
+                    let card = PreprocessingCard { crop, resize, ..card(12, 20) }.with_hash();
+                    let frame = noise(36, 26, encoding);
+                    let intrinsics = lens(36, 26);
+                    let mut preprocessor = Preprocessor::new(&card).unwrap();
+                    let plain = run(&mut preprocessor, &frame);
+                    let expected = run(&mut preprocessor, &straighten(&frame, &intrinsics).unwrap().unwrap());
+                    assert_ne!(plain, expected);
+                    let mut preprocessor = preprocessor.with_intrinsics(Some(&intrinsics));
+                    assert_eq!(run(&mut preprocessor, &frame), expected, "{encoding:?} {crop:?} {resize:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_lens_of_another_size_is_a_named_error() {
+        let mut preprocessor = Preprocessor::new(&card(4, 4)).unwrap().with_intrinsics(Some(&lens(36, 26)));
+        let frame = noise(26, 36, PixelEncoding::Rgb8);
+        let message = preprocessor.run(&frame, &mut EncoderInput::zeros(4, 4)).unwrap_err().to_string();
+        assert!(message.contains("26x36") && message.contains("36x26"), "{message}");
+        let plain = IntrinsicsProfile { straightening: None, ..lens(36, 26) };
+        assert_eq!(preprocessor.with_intrinsics(Some(&plain)).straightens(), None);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Actuator for Sink {
     }
 }
 
-/// Positions with every limit, a workspace, a budget, chunks of two actions, and the watchdog between.
+/// Positions with every limit, a workspace, a budget, a lens to undo, chunks of two actions, and the watchdog between.
 #[test]
 fn at_a_fixed_pace_a_tick_allocates_nothing_either() {
     let joint = |name: &str| {
@@ -127,6 +127,8 @@ fn at_a_fixed_pace_a_tick_allocates_nothing_either() {
         "inherit = \"desktop-sim\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 500.0\nmax_frame_age_millis = 10000\n\
          [rates]\nencode_every_ticks = 3\npolicy_every_ticks = 2\nchunk_expiry_millis = 10000.0\nchunk_step_millis = 10000.0\n\
          [budget]\ntotal_millis = 1000.0\nself_test_ticks = 3\n\
+         [intrinsics]\nwidth = 128\nheight = 128\nfx_pixels = 90.0\nfy_pixels = 90.0\ncx_pixels = 64.0\ncy_pixels = 64.0\n\
+         distortion = [-0.2, 0.05, 0.0, 0.0, 0.0]\nundistort = true\n\
          [safety.workspace]\nminimum_metres = [-1.0, -1.0, 0.0]\nmaximum_metres = [1.0, 1.0, 1.0]\ntool_metres = [0.2, 0.0, 0.0]\n{}{}",
         joint("shoulder"),
         joint("wrist")

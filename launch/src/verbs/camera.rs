@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use foresee_firmware_config::{CameraProfile, PixelEncoding, load};
+use foresee_firmware_config::{CameraProfile, IntrinsicsProfile, PixelEncoding, load};
 use foresee_runtime::{
     CameraDevice, CameraOptions, CameraSource, Clock, FrameSource, Observation, SourceEvent, list_cameras,
 };
@@ -87,6 +87,11 @@ fn list(as_json: bool) -> anyhow::Result<ExitCode> {
 }
 
 impl DeviceArguments {
+    /// The profile's calibration.
+    fn lens(&self) -> anyhow::Result<Option<IntrinsicsProfile>> {
+        Ok(self.profile.as_deref().map(load).transpose()?.and_then(|profile| profile.intrinsics))
+    }
+
     fn open(&self) -> anyhow::Result<(CameraSource, CameraDevice)> {
         let camera = match &self.profile {
             Some(profile) => load(profile)?.camera,

@@ -112,6 +112,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     say(&format!("robot {}, profile {}", profile.robot, profile.name));
     say(&format!("encoder on {}", models::describe(&engines.encoder)));
     engines.policy.iter().for_each(|policy| say(&format!("policy on {}", models::describe(policy))));
+    straightened(&profile)
+        .iter()
+        .for_each(|model| say(&format!("frames straightened: {model}, by the profile's [intrinsics]")));
     let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
     let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
     let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {
@@ -226,7 +229,15 @@ fn start_simulator(_arguments: &Arguments, _stop: &AtomicBool) -> anyhow::Result
     Ok(None)
 }
 
+/// The distortion model that frames are straightened by, if they are.
+fn straightened(profile: &DeviceProfile) -> Option<&'static str> {
+    let lens = profile.intrinsics.as_ref()?;
+    lens.straightening.map(|_| lens.distortion_model())
+}
+
 fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow::Result<Recorder> {
+    let mut facts = BTreeMap::from([("cpu_features".to_owned(), machine::cpu_features().join(" "))]);
+    facts.extend(straightened(profile).map(|model| ("frames_straightened".to_owned(), model.to_owned())));
     let header = LogHeader {
         robot: profile.robot.clone(),
         profile: profile.name.clone(),
@@ -234,7 +245,7 @@ fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow
         encoder: Some(engines.encoder.clone()),
         policy: engines.policy.clone(),
         git_revision: machine::GIT_REVISION.to_owned(),
-        facts: BTreeMap::from([("cpu_features".to_owned(), machine::cpu_features().join(" "))]),
+        facts,
     };
     let writer = LogWriter::create(&folder.join("log.mcap"), &header)?;
     Recorder::start(writer, profile, RecorderOptions::default()).map_err(Into::into)
@@ -265,6 +276,7 @@ fn finish(
         provider: engines.encoder.provider.name().to_owned(),
         provider_reason: engines.encoder.reason.clone(),
         engines: engines.named().into_iter().collect(),
+        frames_straightened: straightened(profile).map(str::to_owned),
         mujoco_version: machine::mujoco_version(),
         cpu_features: machine::cpu_features().into_iter().map(str::to_owned).collect(),
         git_revision: machine::GIT_REVISION.to_owned(),

@@ -155,7 +155,8 @@ fn solve(
     .map_err(words)?;
     let at = |row: i32, column: i32| matrix.at_2d::<f64>(row, column).copied().map_err(words);
     let list = |mat: &Mat| mat.data_typed::<f64>().map(<[f64]>::to_vec).map_err(words);
-    let distortion: [f64; 5] = list(&distortion)?.get(..5).and_then(|first| first.try_into().ok()).unwrap_or_default();
+    let mut coefficients = [0.0; 8];
+    coefficients.iter_mut().zip(list(&distortion)?.into_iter().take(5)).for_each(|(to, from)| *to = from);
     let deviations_pixels = list(&deviations)?.get(..4).and_then(|first| first.try_into().ok()).unwrap_or_default();
     let intrinsics = IntrinsicsProfile {
         width: size.width.unsigned_abs(),
@@ -164,11 +165,12 @@ fn solve(
         fy_pixels: at(1, 1)?,
         cx_pixels: at(0, 2)?,
         cy_pixels: at(1, 2)?,
-        distortion,
+        distortion: coefficients,
         reprojection_error_pixels: Some(error),
+        straightening: None,
     };
     let numbers = [intrinsics.fx_pixels, intrinsics.fy_pixels, intrinsics.cx_pixels, intrinsics.cy_pixels, error];
-    if !numbers.iter().chain(&distortion).all(|number| number.is_finite()) {
+    if !numbers.iter().chain(&coefficients).all(|number| number.is_finite()) {
         return Err("it does not converge; are all views the same? tilt the board".to_owned());
     }
     Ok(Calibration { intrinsics, deviations_pixels, view_errors_pixels: list(&view_errors)? })
@@ -191,14 +193,15 @@ pub(super) mod tests {
         fy_pixels: 605.0,
         cx_pixels: 331.0,
         cy_pixels: 226.0,
-        distortion: [-0.21, 0.09, 0.0012, -0.0018, 0.0],
+        distortion: [-0.21, 0.09, 0.0012, -0.0018, 0.0, 0.0, 0.0, 0.0],
         reprojection_error_pixels: None,
+        straightening: None,
     };
 
     /// The direction that a pixel looks in, at depth 1: distortion undone by fixed-point iteration.
     fn ray(lens: &IntrinsicsProfile, x: f64, y: f64) -> Vector3<f64> {
         let distorted = [(x - lens.cx_pixels) / lens.fx_pixels, (y - lens.cy_pixels) / lens.fy_pixels];
-        let [k1, k2, p1, p2, k3] = lens.distortion;
+        let [k1, k2, p1, p2, k3, ..] = lens.distortion;
         let [mut x, mut y] = distorted;
         for _ in 0..12 {
             let square = x * x + y * y;

@@ -178,7 +178,8 @@ fn report(
         "fx {:.2} +- {fx:.2}  fy {:.2} +- {fy:.2}  cx {:.2} +- {cx:.2}  cy {:.2} +- {cy:.2} pixels",
         lens.fx_pixels, lens.fy_pixels, lens.cx_pixels, lens.cy_pixels
     ));
-    print(&format!("distortion k1 k2 p1 p2 k3: {:.5?}", lens.distortion));
+    let [k1, k2, p1, p2, k3, ..] = lens.distortion;
+    print(&format!("distortion k1 k2 p1 p2 k3: {k1:.5} {k2:.5} {p1:.5} {p2:.5} {k3:.5}"));
     if let Some(mount) = mount {
         let place = mount.gripper_from_camera.translation.vector;
         print(&format!(

@@ -1,4 +1,4 @@
-//! `foresee camera preview`: some frames of a camera, told as they come, and the last one as a picture.
+//! `foresee camera preview`: some frames of a camera, told as they come, and the last one as a picture, straightened where the profile says so.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use clap::Args;
 use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::{Clock, Frame, Observation};
+use foresee_runtime::{Clock, Frame, Observation, straighten};
 use serde_json::json;
 
 use super::{DeviceArguments, next};
@@ -32,6 +32,7 @@ pub(super) struct Arguments {
 pub(super) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
     let (mut source, device) = arguments.device.open()?;
+    let lens = arguments.device.lens()?;
     let mode = source.mode().cloned();
     let mut observation = Observation::blank(1, 1, 0);
     let (mut arrivals, mut oldest_millis) = (Vec::new(), 0.0_f64);
@@ -46,7 +47,9 @@ pub(super) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else { bail!("{device}: gives no frame") };
     let seconds = last.duration_since(*first).as_secs_f64();
     let rate = if seconds > 0.0 { (arrivals.len() - 1) as f64 / seconds } else { 0.0 };
-    picture(&observation.frame, &arguments.out)?;
+    let straight = lens.map(|lens| straighten(&observation.frame, &lens)).transpose()?.flatten();
+    let straightened = lens.filter(|_| straight.is_some()).map(|lens| lens.distortion_model());
+    picture(straight.as_ref().unwrap_or(&observation.frame), &arguments.out)?;
     let age = device.is_live().then_some(oldest_millis);
     let frame = &observation.frame;
     if arguments.json {
@@ -56,6 +59,7 @@ pub(super) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let result = json!({
             "device": device.to_string(), "frames": arrivals.len(), "width": frame.width, "height": frame.height,
             "measured_rate_hertz": rate, "oldest_millis": age, "mode": mode, "picture": arguments.out,
+            "straightened": straightened,
         });
         print(&serde_json::to_string_pretty(&result)?);
     } else {
@@ -75,7 +79,8 @@ pub(super) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             frame.width,
             frame.height
         ));
-        print(&format!("  {}", arguments.out.display()));
+        let how = straightened.map_or_else(String::new, |model| format!(" (straightened: {model})"));
+        print(&format!("  {}{how}", arguments.out.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

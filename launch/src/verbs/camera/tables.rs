@@ -9,19 +9,21 @@ use foresee_runtime::{HandEye, write_atomically};
 use super::poses::wxyz;
 use crate::words::say;
 
-/// Puts the tables into the profile in the place of older ones. A profile that does not hold together with them stays as it was.
+/// Puts the tables into the profile in the place of older ones; frames that were straightened stay so, by the new calibration alone. A profile that does not hold together with them stays as it was.
 pub(super) fn write(file: &Path, lens: &IntrinsicsProfile, mount: Option<&HandEye>) -> anyhow::Result<()> {
     let old =
         std::fs::read_to_string(file).with_context(|| format!("{}: give a profile that is there", file.display()))?;
+    let before = load(&file.display().to_string()).ok().and_then(|profile| profile.intrinsics);
+    let undistort = before.is_some_and(|before| before.straightening.is_some());
+    let [k1, k2, p1, p2, k3, ..] = lens.distortion;
     let table = format!(
-        "[intrinsics]\nwidth = {}\nheight = {}\nfx_pixels = {:?}\nfy_pixels = {:?}\ncx_pixels = {:?}\ncy_pixels = {:?}\ndistortion = {:?}\nreprojection_error_pixels = {:?}\n",
+        "[intrinsics]\nwidth = {}\nheight = {}\nfx_pixels = {:?}\nfy_pixels = {:?}\ncx_pixels = {:?}\ncy_pixels = {:?}\ndistortion = [{k1:?}, {k2:?}, {p1:?}, {p2:?}, {k3:?}]\nreprojection_error_pixels = {:?}\nundistort = {undistort}\n",
         lens.width,
         lens.height,
         lens.fx_pixels,
         lens.fy_pixels,
         lens.cx_pixels,
         lens.cy_pixels,
-        lens.distortion,
         lens.reprojection_error_pixels.unwrap_or_default(),
     );
     let mut text = with_table(&old, "intrinsics", &table);
@@ -41,7 +43,11 @@ pub(super) fn write(file: &Path, lens: &IntrinsicsProfile, mount: Option<&HandEy
         write_atomically(file, old.as_bytes())?;
         bail!("{error}; {} is left as it was", file.display());
     }
-    say(&format!("{}: [intrinsics]{} written", file.display(), if mount.is_some() { " and [mount]" } else { "" }));
+    say(&format!(
+        "{}: [intrinsics]{} written; undistort = {undistort}",
+        file.display(),
+        if mount.is_some() { " and [mount]" } else { "" }
+    ));
     Ok(())
 }
 
