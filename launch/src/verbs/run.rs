@@ -112,6 +112,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     say(&format!("robot {}, profile {}", profile.robot, profile.name));
     say(&format!("encoder on {}", models::describe(&engines.encoder)));
     engines.policy.iter().for_each(|policy| say(&format!("policy on {}", models::describe(policy))));
+    if simulator.is_none() {
+        say(&format!("waiting for the robot at {}", profile.zenoh.connect.join(", ")));
+    }
     let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
     let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
     let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {
