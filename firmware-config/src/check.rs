@@ -292,18 +292,22 @@ fn health(raw: &RawHealth) -> Checked<SocketAddr> {
         .ok_or_else(|| wrong("health.listen", format!("{:?}", raw.listen), rule))
 }
 
+/// Whether this is `PROTOCOL/HOST:PORT` (of tcp, tls, udp and quic), or an address of another protocol of zenoh's.
+pub fn is_endpoint(endpoint: &str) -> bool {
+    match endpoint.split_once('/') {
+        Some(("tcp" | "tls" | "udp" | "quic", address)) => {
+            let port = address.split(['?', '#']).next().and_then(|address| address.rsplit_once(':'));
+            port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        }
+        Some((protocol, address)) => !protocol.is_empty() && !address.is_empty(),
+        None => false,
+    }
+}
+
 fn zenoh(raw: RawZenoh) -> Checked<ZenohProfile> {
     for (key, endpoints) in [("listen", &raw.listen), ("connect", &raw.connect)] {
         for (idx, endpoint) in endpoints.iter().enumerate() {
-            let is_endpoint = match endpoint.split_once('/') {
-                Some(("tcp" | "tls" | "udp" | "quic", address)) => {
-                    let port = address.split(['?', '#']).next().and_then(|address| address.rsplit_once(':'));
-                    port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-                }
-                Some((protocol, address)) => !protocol.is_empty() && !address.is_empty(),
-                None => false,
-            };
-            if !is_endpoint {
+            if !is_endpoint(endpoint) {
                 let rule = "PROTOCOL/HOST:PORT, such as \"tcp/127.0.0.1:7447\"";
                 return Err(wrong(&format!("zenoh.{key}[{idx}]"), format!("{endpoint:?}"), rule));
             }

@@ -17,6 +17,7 @@ mod profile;
 mod raw;
 mod render;
 
+pub use check::is_endpoint;
 pub use control::{
     BudgetProfile, RatesProfile, SafeAction, SafetyProfile, Scheduling, ThreadProfile, ThreadsProfile, WatchdogProfile,
     WorkspaceProfile,

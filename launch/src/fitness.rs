@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::DeviceProfile;
 
+/// Of the processors that are served; of larger pages the count is smaller, and so is what is taken away.
+const PAGE_BYTES: u64 = 4096;
+
 /// A machine as its files describe it.
 pub(crate) struct Machine {
     root: PathBuf,
@@ -69,6 +72,47 @@ impl Machine {
         (now != *number).then(|| {
             let mode = modes.iter().find(|(number, _)| *number == now).map_or("another", |(_, mode)| mode);
             format!("{key}: the device is in mode {mode} ({now}); {fix}")
+        })
+    }
+
+    /// Memory that this process may still take, in bytes, and what limits it.
+    pub(crate) fn memory_left(&self) -> Option<(u64, &'static str)> {
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        let pages = |column: usize| number(self.text("/proc/self/statm")?.split_whitespace().nth(column)?);
+        let address_space = || {
+            let limits = self.text("/proc/self/limits")?;
+            let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+            number(limit.split_whitespace().next()?)?.checked_sub(pages(0)? * PAGE_BYTES)
+        };
+        let group = || {
+            let groups = self.text("/proc/self/cgroup")?;
+            let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+            let file = |name: &str| self.text(&format!("/sys/fs/cgroup{}/{name}", group.trim_end_matches('/')));
+            Some(number(&file("memory.max")?)?.saturating_sub(number(&file("memory.current")?)?))
+        };
+        let machine = || {
+            let text = self.text("/proc/meminfo")?;
+            let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            Some(number(line.split_whitespace().next()?)? * 1024)
+        };
+        let known = [
+            (address_space(), "RLIMIT_AS (ulimit -v)"),
+            (group(), "memory.max of the control group (MemoryMax= of the unit)"),
+            (machine(), "the machine's free memory"),
+        ];
+        known.into_iter().filter_map(|(bytes, what)| Some((bytes?, what))).min_by_key(|(bytes, _)| *bytes)
+    }
+
+    /// Why a model of so many bytes does not fit into memory, if it does not: its file is read whole, and the engine makes its own copy.
+    pub(crate) fn does_not_fit(&self, num_bytes: u64) -> Option<String> {
+        let (left, limit) = self.memory_left()?;
+        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        (2 * num_bytes > left).then(|| {
+            format!(
+                "needs about {} MiB of memory to load, and {limit} leaves {} MiB; give it more, or a smaller model",
+                mebibytes(2 * num_bytes),
+                mebibytes(left)
+            )
         })
     }
 
@@ -140,6 +184,31 @@ mod tests {
         assert_eq!(misfits.len(), 3);
         let pi = foresee_firmware_config::load("raspberry-pi-5").unwrap();
         assert!(desktop.misfits(&pi).last().unwrap().contains("/dev/video0"));
+    }
+
+    #[test]
+    fn the_tightest_limit_of_memory_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let desktop = machine(folder.path(), &[("proc/meminfo", "MemTotal: 8000 kB\nMemAvailable: 4096 kB\n")]);
+        assert_eq!(desktop.memory_left(), Some((4 << 20, "the machine's free memory")));
+        assert_eq!(desktop.does_not_fit(2 << 20), None);
+        assert!(desktop.does_not_fit(3 << 20).unwrap().contains("about 6 MiB"));
+        let files = [
+            ("proc/self/cgroup", "0::/robot\n"),
+            ("sys/fs/cgroup/robot/memory.max", "3145728\n"),
+            ("sys/fs/cgroup/robot/memory.current", "1048576\n"),
+        ];
+        let unit = machine(folder.path(), &files);
+        assert!(unit.does_not_fit(2 << 20).unwrap().contains("MemoryMax= of the unit"));
+        let files = [
+            ("proc/self/statm", "256 1 1 1 0 1 0\n"),
+            (
+                "proc/self/limits",
+                "Max cpu time unlimited unlimited seconds\nMax address space         2097152   2097152    bytes\n",
+            ),
+        ];
+        let shell = machine(folder.path(), &files);
+        assert_eq!(shell.memory_left(), Some((1 << 20, "RLIMIT_AS (ulimit -v)")));
     }
 
     #[test]

@@ -59,8 +59,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // One line whatever the cause: the chain is joined, line breaks are folded.
-            let line = format!("{error:#}").replace('\n', " ");
-            words::say(&format!("foresee: {line}"));
+            words::say(&format!("foresee: {}", words::joined(&error)));
             ExitCode::from(2)
         }
     }

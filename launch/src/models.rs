@@ -12,6 +12,7 @@ use foresee_runtime::{
     VerifyingKey, open_encoder, open_policy, swappable, watch_models,
 };
 
+use crate::fitness::Machine;
 use crate::places;
 use crate::words::say;
 
@@ -142,7 +143,7 @@ impl EncoderArguments {
     /// One line that names the model and the fix.
     pub(crate) fn open(&self, profile: &DeviceProfile) -> anyhow::Result<Box<dyn Encoder>> {
         let path = self.path();
-        must_exist(&path, "--encoder")?;
+        must_fit(&path, "--encoder")?;
         open_encoder(&path, &self.options(profile)?).map_err(Into::into)
     }
 }
@@ -155,7 +156,7 @@ impl ModelArguments {
     pub(crate) fn open(&self, profile: &DeviceProfile) -> anyhow::Result<(Box<dyn Encoder>, Box<dyn Policy>)> {
         let encoder = self.encoder.open(profile)?;
         let path = self.policy_path();
-        must_exist(&path, "--policy")?;
+        must_fit(&path, "--policy")?;
         let joint_names: Vec<String> = profile.joints.iter().map(|joint| joint.name.clone()).collect();
         let policy = open_policy(&path, encoder.card(), &joint_names, &self.encoder.options(profile)?)?;
         Ok((encoder, policy))
@@ -167,10 +168,14 @@ impl ModelArguments {
     }
 }
 
-fn must_exist(path: &Path, argument: &str) -> anyhow::Result<()> {
-    std::fs::metadata(path)
-        .with_context(|| format!("{}: no such model; give one with {argument} FILE.onnx", path.display()))
-        .map(|_| ())
+/// Whether there is such a file, and memory for it: found out before anything is loaded.
+fn must_fit(path: &Path, argument: &str) -> anyhow::Result<()> {
+    let file = std::fs::metadata(path)
+        .with_context(|| format!("{}: no such model; give one with {argument} FILE.onnx", path.display()))?;
+    match Machine::here().does_not_fit(file.len()) {
+        Some(problem) => bail!("{}: {problem}", path.display()),
+        None => Ok(()),
+    }
 }
 
 /// Opens encoder and policy; when they are to be watched, a thread takes up their files again whenever these change, until `stop`.
@@ -188,7 +193,7 @@ pub(crate) fn open_watched(
     let (again, profile) = (arguments.clone(), profile.clone());
     let open = move || {
         let opened = again.open(&profile).map(|(encoder, policy)| ModelPair { encoder, policy });
-        opened.map_err(|error| RuntimeError::End { name: "models".to_owned(), problem: format!("{error:#}") })
+        opened.map_err(|error| RuntimeError::End { name: "models".to_owned(), problem: crate::words::joined(&error) })
     };
     let tell = |news: SwapNews| match news {
         SwapNews::Switched(sha256) => say(&format!("models: switched to encoder {sha256}")),

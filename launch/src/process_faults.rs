@@ -1,58 +1,78 @@
-//! The rows of the fault matrix that need real processes: this binary's own `foresee run` as a child, this process as its robot, and
-//! between them a relay that can be cut.
+//! The rows of the fault matrix that need real processes: `foresee run` of this binary as the loop, this binary once more as the
+//! robot, and between them a relay or a cable that can be cut.
 //!
-//! What counts is what the robot obeys: answers to its late frames, and no torque at all when none has come for 100 ms.
+//! What counts is what the robot obeys: answers to its late frames, and no torque at all when none has come for 100 ms. Where the
+//! robot itself is what fails, it is what the loop puts on the wire.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod bench;
+mod namespaces;
+mod robot;
+
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use foresee_firmware_config::DeviceProfile;
-use foresee_runtime::{Clock, CommandGate, FaultRow, Observation, ZenohLink, ZenohRobot};
+use foresee_runtime::FaultRow;
 
-use crate::relay::{BROKEN, CUT, ENDED, OPEN, Relay};
+use self::bench::{Bench, Burden, Events, Wiring, limit_memory, signal};
+use self::namespaces::Cable;
+pub(crate) use self::robot::play;
+use self::robot::{Kind, PERIOD, SILENCE};
+use crate::places;
+use crate::relay::{BROKEN, CUT, OPEN};
 
-const PERIOD: Duration = Duration::from_millis(20);
-const SILENCE: Duration = Duration::from_millis(100);
 /// A loop that starts on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const FAULT: Duration = Duration::from_millis(700);
-/// What a row may take beyond the silence: two periods, and a machine with other work.
-const GRACE: Duration = Duration::from_millis(80);
-const RATE_PER_SECOND: f64 = 20.0;
-/// Frames that may be sent before the one that a command answers is too old.
-const MAX_FRAMES: u64 = 5;
+/// A command that was on its way, and a look of the watchdog.
+const LIMIT: Duration = SILENCE.saturating_add(PERIOD).saturating_add(PERIOD);
+/// A connection that was silent is tried again by the kernel after twice the time, and twice that.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(15);
 /// Blocks of 512 bytes that the log may have: a few chunks of noise.
 const LOG_BLOCKS: u32 = 4096;
 /// The smallest page there is; with larger ones the limit is tighter still.
 const PAGE_BYTES: u64 = 4096;
+/// Address space for a model that is larger than it.
+const SMALL_MEMORY_KIBIBYTES: u64 = 1 << 20;
 
 /// One line a row, in the order of the matrix.
-const ROWS: &[(&str, Provoke)] = &[
-    ("loop SIGSTOP", stopped_process),
-    ("loop SIGKILL (zenoh peer killed)", killed_process),
-    ("loop SIGTERM", terminated_process),
-    ("network cut", cut_network),
-    ("router killed (connection broken)", broken_connection),
-    ("disk full under the recorder", full_disk),
-    ("memory limit", limited_memory),
+const ROWS: &[(&str, Wiring, Provoke)] = &[
+    ("loop SIGSTOP", Wiring::Relay, stopped_loop),
+    ("loop SIGKILL (zenoh peer killed)", Wiring::Relay, killed_loop),
+    ("loop SIGTERM", Wiring::Relay, terminated_loop),
+    ("robot SIGSTOP", Wiring::Relay, stopped_robot),
+    ("robot SIGKILL", Wiring::Relay, killed_robot),
+    ("network cut", Wiring::Relay, cut_network),
+    ("network cut (namespaces)", Wiring::Cable, pulled_cable),
+    ("router killed (connection broken)", Wiring::Relay, broken_connection),
+    ("disk full under the recorder", Wiring::Relay, full_disk),
+    ("memory limit", Wiring::Relay, limited_memory),
+    ("memory limit while models are swapped", Wiring::Relay, limited_swap),
+    ("memory limit (a model that does not fit)", Wiring::Relay, large_model),
 ];
 
 type Provoke = fn(&mut Bench) -> anyhow::Result<Times>;
 
-/// Runs every row, one after the other, in a folder for the children's files.
+/// Runs every row, one after the other, in a folder for the children's files. A row whose means are not here is skipped, and says why.
 ///
 /// # Errors
 /// When a child cannot be started or never commands.
 pub(crate) fn run_process_faults(folder: &Path, stop: &AtomicBool) -> anyhow::Result<Vec<FaultRow>> {
     let mut rows = Vec::new();
-    for (name, provoke) in ROWS.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
-        let row = Bench::new(folder).and_then(|mut bench| {
+    for (name, wiring, provoke) in ROWS.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
+        let cable = match wiring {
+            Wiring::Relay => None,
+            Wiring::Cable => match Cable::lay() {
+                Ok(cable) => Some(cable),
+                Err(reason) => {
+                    rows.push(FaultRow::skipped(name, reason));
+                    continue;
+                }
+            },
+        };
+        let row = Bench::new(folder, cable).and_then(|mut bench| {
             let times = provoke(&mut bench)?;
             Ok(bench.judge(name, &times))
         });
@@ -70,32 +90,73 @@ struct Times {
     said: Option<Instant>,
     /// Since when the loop is to go on as if nothing were; `None`: a safe action is due.
     undisturbed: Option<Instant>,
+    seen: Seen,
 }
 
-fn stopped_process(bench: &mut Bench) -> anyhow::Result<Times> {
-    let began = bench.signal(libc::SIGSTOP)?;
+/// Where the safe action is looked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Seen {
+    AtTheRobot,
+    OnTheWire,
+}
+
+impl Times {
+    /// A fault that a robot sees.
+    fn of(began: Instant, ended: Option<Instant>) -> Self {
+        Self { began, ended, said: None, undisturbed: None, seen: Seen::AtTheRobot }
+    }
+}
+
+fn stopped_loop(bench: &mut Bench) -> anyhow::Result<Times> {
+    let began = signal(&bench.control, libc::SIGSTOP)?;
     std::thread::sleep(FAULT);
-    let ended = bench.signal(libc::SIGCONT)?;
-    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
+    let ended = signal(&bench.control, libc::SIGCONT)?;
+    Ok(Times::of(began, Some(ended)))
 }
 
-fn killed_process(bench: &mut Bench) -> anyhow::Result<Times> {
-    let began = bench.signal(libc::SIGKILL)?;
-    bench.child.wait()?;
+fn killed_loop(bench: &mut Bench) -> anyhow::Result<Times> {
+    let began = kill_loop(bench)?;
     std::thread::sleep(FAULT);
     let ended = Instant::now();
-    (bench.child, bench.said) = start_loop(&bench.folder, &bench.relay.endpoint, None)?;
+    bench.start_loop(&Burden::Nothing)?;
     bench.wait_for_commands(ended)?;
-    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
+    Ok(Times::of(began, Some(ended)))
 }
 
-fn terminated_process(bench: &mut Bench) -> anyhow::Result<Times> {
-    let began = bench.signal(libc::SIGTERM)?;
-    let status = bench.child.wait()?;
+fn kill_loop(bench: &mut Bench) -> anyhow::Result<Instant> {
+    let began = signal(&bench.control, libc::SIGKILL)?;
+    bench.control.wait()?;
+    Ok(began)
+}
+
+fn terminated_loop(bench: &mut Bench) -> anyhow::Result<Times> {
+    let began = signal(&bench.control, libc::SIGTERM)?;
+    let status = bench.control.wait()?;
     if status.code() != Some(i32::from(crate::guard::STOPPED)) {
         bail!("after SIGTERM the loop ended with {status}");
     }
-    Ok(Times { began, ended: None, said: None, undisturbed: None })
+    Ok(Times::of(began, None))
+}
+
+/// The loop sees no frame: what it sends is to be the safe action, whoever obeys it.
+fn stopped_robot(bench: &mut Bench) -> anyhow::Result<Times> {
+    bench.tap()?;
+    let began = signal(&bench.robot, libc::SIGSTOP)?;
+    std::thread::sleep(FAULT);
+    let ended = signal(&bench.robot, libc::SIGCONT)?;
+    bench.wait_for_commands(ended)?;
+    Ok(Times { seen: Seen::OnTheWire, ..Times::of(began, Some(ended)) })
+}
+
+fn killed_robot(bench: &mut Bench) -> anyhow::Result<Times> {
+    bench.tap()?;
+    let began = signal(&bench.robot, libc::SIGKILL)?;
+    bench.robot.wait()?;
+    std::thread::sleep(FAULT);
+    let ended = Instant::now();
+    bench.start_robot()?;
+    bench.wait_for_commands(ended)?;
+    Ok(Times { seen: Seen::OnTheWire, ..Times::of(began, Some(ended)) })
 }
 
 fn cut_network(bench: &mut Bench) -> anyhow::Result<Times> {
@@ -103,7 +164,18 @@ fn cut_network(bench: &mut Bench) -> anyhow::Result<Times> {
     let began = Instant::now();
     std::thread::sleep(FAULT);
     bench.relay.mode.store(OPEN, Ordering::SeqCst);
-    Ok(Times { began, ended: Some(Instant::now()), said: None, undisturbed: None })
+    Ok(Times::of(began, Some(Instant::now())))
+}
+
+fn pulled_cable(bench: &mut Bench) -> anyhow::Result<Times> {
+    let cable = bench.cable.as_ref().context("no cable")?;
+    cable.set("down").map_err(anyhow::Error::msg)?;
+    let began = Instant::now();
+    std::thread::sleep(FAULT);
+    cable.set("up").map_err(anyhow::Error::msg)?;
+    let ended = Instant::now();
+    bench.wait_for_commands(ended)?;
+    Ok(Times::of(began, Some(ended)))
 }
 
 fn broken_connection(bench: &mut Bench) -> anyhow::Result<Times> {
@@ -113,14 +185,13 @@ fn broken_connection(bench: &mut Bench) -> anyhow::Result<Times> {
     bench.relay.mode.store(OPEN, Ordering::SeqCst);
     let ended = Instant::now();
     bench.wait_for_commands(ended)?;
-    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
+    Ok(Times::of(began, Some(ended)))
 }
 
 /// The loop goes on: what is looked for is its word, and that commands never fail to come.
 fn full_disk(bench: &mut Bench) -> anyhow::Result<Times> {
-    bench.signal(libc::SIGKILL)?;
-    bench.child.wait()?;
-    (bench.child, bench.said) = start_loop(&bench.folder, &bench.relay.endpoint, Some(LOG_BLOCKS))?;
+    kill_loop(bench)?;
+    bench.start_loop(&Burden::LogBlocks(LOG_BLOCKS))?;
     let restarted = Instant::now();
     bench.wait_for_commands(restarted)?;
     let log = bench.folder.join("faults/log.mcap");
@@ -132,7 +203,8 @@ fn full_disk(bench: &mut Bench) -> anyhow::Result<Times> {
         let said = lock(&bench.said).iter().find(|(_, line)| line.contains("cannot be written")).map(|(at, _)| *at);
         if let Some(said) = said {
             std::thread::sleep(FAULT);
-            return Ok(Times { began: full.unwrap_or(said), ended: None, said: Some(said), undisturbed: Some(said) });
+            let times = Times::of(full.unwrap_or(said), None);
+            return Ok(Times { said: Some(said), undisturbed: Some(said), ..times });
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -141,252 +213,131 @@ fn full_disk(bench: &mut Bench) -> anyhow::Result<Times> {
 
 /// No page more than it has: a loop that needs none goes on; one that does is ended by its allocator, and started again.
 fn limited_memory(bench: &mut Bench) -> anyhow::Result<Times> {
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", bench.child.id())).context("memory of the loop")?;
-    let num_pages: u64 = statm.split_whitespace().next().unwrap_or_default().parse().context("memory of the loop")?;
-    let began = bench.limit_memory(num_pages * PAGE_BYTES)?;
+    let began = take_memory(bench)?;
     std::thread::sleep(2 * FAULT);
-    if bench.child.try_wait()?.is_none() {
-        return Ok(Times { began, ended: None, said: None, undisturbed: Some(began) });
+    after_memory(bench, began, None)
+}
+
+/// New models need memory that there is not: they are refused and the loop goes on, or it ends and is started again.
+fn limited_swap(bench: &mut Bench) -> anyhow::Result<Times> {
+    kill_loop(bench)?;
+    let models = bench.folder.join("models");
+    let copy = || copy_files(&places::zoo(), &models).context("copies of the models");
+    copy()?;
+    bench.start_loop(&Burden::WatchedModels(models.clone()))?;
+    bench.wait_for_commands(Instant::now())?;
+    std::thread::sleep(FAULT);
+    let began = take_memory(bench)?;
+    copy()?;
+    let refused = |bench: &Bench| {
+        lock(&bench.said).iter().find(|(_, line)| line.contains("new ones are refused")).map(|(at, _)| *at)
+    };
+    while refused(bench).is_none() && bench.control.try_wait()?.is_none() && began.elapsed() < START_PATIENCE {
+        std::thread::sleep(PERIOD);
+    }
+    let said = refused(bench);
+    std::thread::sleep(FAULT);
+    if said.is_none() && bench.control.try_wait()?.is_none() {
+        bail!("new models were neither refused nor the end of a loop without memory");
+    }
+    after_memory(bench, began, said)
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn take_memory(bench: &Bench) -> anyhow::Result<Instant> {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", bench.control.id())).context("memory of the loop")?;
+    let num_pages: u64 = statm.split_whitespace().next().unwrap_or_default().parse().context("memory of the loop")?;
+    limit_memory(&bench.control, num_pages * PAGE_BYTES)
+}
+
+fn after_memory(bench: &mut Bench, began: Instant, said: Option<Instant>) -> anyhow::Result<Times> {
+    if bench.control.try_wait()?.is_none() {
+        return Ok(Times { said, undisturbed: Some(began), ..Times::of(began, None) });
     }
     let ended = Instant::now();
-    (bench.child, bench.said) = start_loop(&bench.folder, &bench.relay.endpoint, None)?;
+    bench.start_loop(&Burden::Nothing)?;
     bench.wait_for_commands(ended)?;
-    Ok(Times { began, ended: Some(ended), said: None, undisturbed: None })
+    Ok(Times { said, ..Times::of(began, Some(ended)) })
 }
 
-/// What the robot executed from then on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    /// A command, and the largest torque in it.
-    Obeyed(f64),
-    /// None came in time: no torque.
-    Silent,
-    Unsafe,
-}
-
-type Events = Arc<Mutex<Vec<(Instant, Kind)>>>;
-type Lines = Arc<Mutex<Vec<(Instant, String)>>>;
-
-/// A robot in this process, a loop in another, and the relay between.
-struct Bench {
-    folder: PathBuf,
-    child: Child,
-    said: Lines,
-    relay: Relay,
-    events: Events,
-    stop: Arc<AtomicBool>,
-    robot: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
+/// Started with a model that is larger than its memory, a loop says so and ends; the robot goes on doing nothing.
+fn large_model(bench: &mut Bench) -> anyhow::Result<Times> {
+    let began = kill_loop(bench)?;
+    let encoder = bench.folder.join("large.onnx");
+    let file = std::fs::File::create(&encoder).and_then(|file| file.set_len(SMALL_MEMORY_KIBIBYTES * 1024 * 3 / 2));
+    file.with_context(|| format!("{}: cannot be written", encoder.display()))?;
+    bench.start_loop(&Burden::Memory { encoder: encoder.clone(), kibibytes: SMALL_MEMORY_KIBIBYTES })?;
+    let status = bench.control.wait()?;
+    let (said, words) = (Instant::now(), bench.last_words());
+    if status.code() != Some(2) || !words.contains("large.onnx: needs") {
+        bail!("with a model that does not fit the loop ended with {status} and said: {words}");
+    }
+    std::fs::remove_file(&encoder).with_context(|| format!("{}: cannot be removed", encoder.display()))?;
+    let ended = Instant::now();
+    bench.start_loop(&Burden::Nothing)?;
+    bench.wait_for_commands(ended)?;
+    Ok(Times { said: Some(said), ..Times::of(began, Some(ended)) })
 }
 
 impl Bench {
-    /// Starts everything and waits until the loop commands.
-    fn new(folder: &Path) -> anyhow::Result<Self> {
-        let robot_endpoint = format!("tcp/{}", free_address()?);
-        let relay = Relay::start(robot_endpoint.trim_start_matches("tcp/").to_owned())?;
-        let profile = write_profile(folder)?;
-        let (events, stop) = (Events::default(), Arc::<AtomicBool>::default());
-        let robot = std::thread::Builder::new().name("foresee-fault-robot".to_owned()).spawn({
-            let (events, stop) = (Arc::clone(&events), Arc::clone(&stop));
-            move || play_robot(&profile, &robot_endpoint, &events, &stop)
-        })?;
-        let (child, said) = start_loop(folder, &relay.endpoint, None)?;
-        let mut bench = Self { folder: folder.to_path_buf(), child, said, relay, events, stop, robot: Some(robot) };
-        bench.wait_for_commands(Instant::now())?;
-        std::thread::sleep(FAULT);
-        Ok(bench)
-    }
-
-    fn wait_for_commands(&mut self, since: Instant) -> anyhow::Result<()> {
-        while since.elapsed() < START_PATIENCE {
-            if lock(&self.events)
-                .iter()
-                .any(|(at, kind)| *at > since && matches!(kind, Kind::Obeyed(torque) if *torque > 0.0))
-            {
-                return Ok(());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                let said = lock(&self.said).last().map(|(_, line)| line.clone()).unwrap_or_default();
-                bail!("the loop ended ({status}): {said}");
-            }
-            std::thread::sleep(PERIOD);
-        }
-        bail!("no command came within {} s", START_PATIENCE.as_secs())
-    }
-
-    #[expect(unsafe_code, reason = "a system call without pointers")]
-    fn signal(&self, signal: libc::c_int) -> anyhow::Result<Instant> {
-        let process = libc::pid_t::try_from(self.child.id()).context("process id")?;
-        // SAFETY: the child is ours and not waited for yet, so the id is its own.
-        match unsafe { libc::kill(process, signal) } {
-            0 => Ok(Instant::now()),
-            _ => Err(std::io::Error::last_os_error()).context("kill"),
-        }
-    }
-
-    #[expect(unsafe_code, reason = "a system call; its one pointer is to a local value")]
-    fn limit_memory(&self, bytes: u64) -> anyhow::Result<Instant> {
-        let process = libc::pid_t::try_from(self.child.id()).context("process id")?;
-        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-        // SAFETY: the limit outlives the call, and no old one is asked for.
-        match unsafe { libc::prlimit(process, libc::RLIMIT_AS, &raw const limit, std::ptr::null_mut()) } {
-            0 => Ok(Instant::now()),
-            _ => Err(std::io::Error::last_os_error()).context("prlimit"),
-        }
-    }
-
     fn judge(&self, name: &str, times: &Times) -> FaultRow {
-        if times.ended.is_some() {
-            std::thread::sleep(FAULT);
-        }
-        let events = lock(&self.events);
         let millis = |from: Instant, at: Instant| at.saturating_duration_since(from).as_secs_f64() * 1e3;
-        let after = |from: Instant, is: fn(&Kind) -> bool| {
-            events.iter().find(|(at, kind)| *at >= from && is(kind)).map(|(at, _)| millis(from, *at))
-        };
+        let seen = if times.seen == Seen::AtTheRobot { &self.events } else { &self.commands };
+        let recovered = times.ended.and_then(|ended| self.first_motion(seen, ended).map(|at| millis(ended, at)));
+        let events = lock(seen).clone();
         let is_safe = |kind: &Kind| matches!(kind, Kind::Silent | Kind::Obeyed(0.0));
-        let safe = if times.undisturbed.is_some() { None } else { after(times.began, is_safe) };
-        let detected = times.said.map_or(safe, |said| Some(millis(times.began, said)));
-        let recovered =
-            times.ended.and_then(|ended| after(ended, |kind| matches!(kind, Kind::Obeyed(torque) if *torque > 0.0)));
-        let unsafe_commands = events.iter().filter(|(_, kind)| *kind == Kind::Unsafe).count() as u64;
-        let limit = (SILENCE + GRACE).as_secs_f64() * 1e3;
+        let first_safe = events.iter().find(|(at, kind)| *at >= times.began && is_safe(kind));
+        let safe = first_safe.filter(|_| times.undisturbed.is_none()).map(|(at, _)| millis(times.began, *at));
+        let unsafe_commands: usize = [&self.events, &self.commands]
+            .map(|events| lock(events).iter().filter(|(_, kind)| *kind == Kind::Unsafe).count())
+            .iter()
+            .sum();
+        let late = self.lateness.between(times.began, times.began + LIMIT);
         let is_silent_after = |from: Instant| events.iter().any(|(at, kind)| *at >= from && *kind == Kind::Silent);
         let is_undisturbed = times.undisturbed.is_some_and(|from| !is_silent_after(from));
-        let is_safe_in_time = safe.is_some_and(|safe| safe <= limit) || is_undisturbed;
+        let is_safe_in_time = safe.is_some_and(|safe| safe <= (LIMIT + late).as_secs_f64() * 1e3) || is_undisturbed;
         FaultRow {
             name: name.to_owned(),
-            detected_millis: detected,
+            detected_millis: times.said.map_or(safe, |said| Some(millis(times.began, said))),
             safe_action_millis: safe,
+            limit_millis: LIMIT.as_secs_f64() * 1e3,
+            lateness_millis: late.as_secs_f64() * 1e3,
             recovered_millis: recovered,
-            unsafe_commands,
+            unsafe_commands: unsafe_commands as u64,
             num_commands: events.iter().filter(|(_, kind)| *kind != Kind::Silent).count() as u64,
             passed: is_safe_in_time && unsafe_commands == 0 && (times.ended.is_none() || recovered.is_some()),
             skipped: None,
         }
     }
-}
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.relay.mode.store(ENDED, Ordering::SeqCst);
-        // Both fail only when the child is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-        let _ = self.robot.take().map(std::thread::JoinHandle::join);
+    /// Waits for the first command that moves the robot.
+    fn first_motion(&self, seen: &Events, from: Instant) -> Option<Instant> {
+        // What a row waited for already is there; the rest is given some seconds.
+        let asked = Instant::now();
+        loop {
+            let moves =
+                |(at, kind): &&(Instant, Kind)| *at >= from && matches!(kind, Kind::Obeyed(torque) if *torque > 0.0);
+            if let Some((at, _)) = lock(seen).iter().find(moves) {
+                return Some(*at);
+            }
+            if asked.elapsed() > RECOVERY_PATIENCE {
+                return None;
+            }
+            std::thread::sleep(PERIOD);
+        }
     }
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn free_address() -> anyhow::Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("loopback has no free port")?;
-    Ok(listener.local_addr()?.to_string())
-}
-
-fn write_profile(folder: &Path) -> anyhow::Result<DeviceProfile> {
-    let path = folder.join("faults.toml");
-    let joint = |name: &str| {
-        format!(
-            "[[joints]]\nname = \"{name}\"\ncommand = \"torque_normalised\"\nminimum = -1.0\nmaximum = 1.0\n\
-             max_rate_per_second = {RATE_PER_SECOND:.1}\n"
-        )
-    };
-    let text = format!(
-        "inherit = \"desktop-sim\"\nrobot = \"faults\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 100\n{}{}",
-        joint("shoulder"),
-        joint("wrist")
-    );
-    std::fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
-    foresee_firmware_config::load(&path.display().to_string()).map_err(Into::into)
-}
-
-/// `foresee run` of this binary, and what it says. With `blocks`, no file of it may have more blocks of 512 bytes.
-fn start_loop(folder: &Path, endpoint: &str, blocks: Option<u32>) -> anyhow::Result<(Child, Lines)> {
-    let exe = std::env::current_exe().context("the running binary's path")?;
-    let mut command = match blocks {
-        None => Command::new(&exe),
-        Some(blocks) => {
-            let mut shell = Command::new("sh");
-            // Ignored, the signal of a file that is too large becomes an error of the write, as a full disk is.
-            shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]).arg(&exe);
-            shell
-        }
-    };
-    let profile = folder.join("faults.toml");
-    command.args(["run", "--name", "faults", "--endpoint", endpoint, "--profile"]).arg(profile);
-    command.arg("--runs").arg(folder);
-    if blocks.is_none() {
-        command.arg("--no-log");
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("foresee run: cannot be started")?;
-    let lines = Lines::default();
-    if let Some(stderr) = child.stderr.take() {
-        let lines = Arc::clone(&lines);
-        let read = move || {
-            let heard = BufReader::new(stderr).lines().map_while(Result::ok);
-            heard.for_each(|line| lock(&lines).push((Instant::now(), line)));
-        };
-        std::thread::Builder::new().name("foresee-fault-words".to_owned()).spawn(read)?;
-    }
-    Ok((child, lines))
-}
-
-/// 50 noisy frames a second, and whatever may be obeyed of what comes back.
-fn play_robot(profile: &DeviceProfile, endpoint: &str, events: &Events, stop: &AtomicBool) -> anyhow::Result<()> {
-    let mut zenoh = profile.zenoh.clone();
-    (zenoh.listen, zenoh.connect, zenoh.shared_memory) = (vec![endpoint.to_owned()], Vec::new(), false);
-    let link = ZenohLink::open(&profile.robot, &zenoh)?;
-    let names: Vec<String> = profile.joints.iter().map(|joint| joint.name.clone()).collect();
-    let mut robot = ZenohRobot::new(&link, names)?;
-    let mut gate = CommandGate::new(MAX_FRAMES);
-    let mut observation = Observation::blank(profile.camera.width, profile.camera.height, profile.joints.len());
-    observation.frame.encoding = profile.camera.encoding;
-    let (mut values, mut last) = (vec![0.0; profile.joints.len()], vec![0.0; profile.joints.len()]);
-    let mut obeyed = Instant::now();
-    let mut deadline = Instant::now();
-    for sequence in 0.. {
-        if stop.load(Ordering::SeqCst) {
-            break;
-        }
-        observation.frame.sequence = sequence;
-        observation.frame.stamp = Clock::Wall.now();
-        observation.joints.stamp = observation.frame.stamp;
-        let bytes = (0_u64..).zip(&mut observation.frame.data);
-        bytes.for_each(|(at, byte)| {
-            *byte = ((at ^ sequence.wrapping_mul(0x9E37_79B9)).wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as u8
-        });
-        gate.sent(sequence);
-        robot.publish(&observation)?;
-        deadline += PERIOD;
-        // Until the next frame is due, commands are looked for every millisecond.
-        while Instant::now() < deadline {
-            if robot.newest_command(&mut gate, &mut values)?.is_some() {
-                let elapsed = obeyed.elapsed().as_secs_f64();
-                obeyed = Instant::now();
-                lock(events).push((obeyed, judge(&values, &last, elapsed)));
-                last.clone_from(&values);
-            } else if obeyed.elapsed() > SILENCE {
-                last.fill(0.0);
-                lock(events).push((Instant::now(), Kind::Silent));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        deadline = deadline.max(Instant::now() - PERIOD);
-    }
-    link.close().map_err(Into::into)
-}
-
-/// Limits as the wire shows them: arrivals jitter, so two periods are granted to a change.
-fn judge(values: &[f64], last: &[f64], elapsed_seconds: f64) -> Kind {
-    let granted = RATE_PER_SECOND * (elapsed_seconds + 2.0 * PERIOD.as_secs_f64());
-    let is_safe =
-        |(value, last): (&f64, &f64)| value.is_finite() && value.abs() <= 1.0 && (value - last).abs() <= granted;
-    match values.iter().zip(last).all(is_safe) {
-        true => Kind::Obeyed(values.iter().fold(0.0, |largest, value| value.abs().max(largest))),
-        false => Kind::Unsafe,
-    }
 }

@@ -213,10 +213,17 @@ impl ModelCard {
         }
         let path = Self::path_of(model);
         if !path.is_file() {
-            let problem = format!(
-                "no such card; export the model again, or admit a model from elsewhere with `foresee card make {}`",
-                model.display()
-            );
+            let shown = model.display();
+            let problem = match model.extension().and_then(|extension| extension.to_str()) {
+                Some("pth" | "pt" | "safetensors") => {
+                    format!(
+                        "no such card: {shown} is no ONNX file; `foresee import` and `foresee export encoder` make one of it"
+                    )
+                }
+                _ => format!(
+                    "no such card; export the model again, or admit a model from elsewhere with `foresee card make {shown}`"
+                ),
+            };
             return Err(RuntimeError::Card { path, problem });
         }
         let text = read_limited(&path, MAX_CARD_BYTES)?;

@@ -330,7 +330,7 @@ fn one_line(error: &impl std::fmt::Display) -> String {
 #[cfg(any(feature = "ort", feature = "tract"))]
 fn explain_operator(message: &str) -> &'static str {
     let message = message.to_lowercase();
-    let is_opset = message.contains("opset") && message.contains("guarantees support");
+    let is_opset = message.contains("opset") && message.contains("guarantees");
     let is_operator = [
         "no op registered",
         "not a registered function/op",

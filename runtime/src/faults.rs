@@ -3,6 +3,8 @@
 //! Everything between source and actuator is what serves a robot. Each row runs normally, then under its fault, then
 //! normally again.
 
+mod lateness;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,13 +26,15 @@ use crate::safety::SafeCommand;
 use crate::time::{Clock, Stamp};
 use crate::watchdog::{Watchdog, Watched};
 
+pub use lateness::Lateness;
+
 const PERIOD: Duration = Duration::from_millis(20);
 const MAX_FRAME_AGE: Duration = Duration::from_millis(100);
 const WARM_UP: Duration = Duration::from_millis(300);
 const FAULT: Duration = Duration::from_millis(500);
 const RECOVERY: Duration = Duration::from_millis(500);
-/// What a row may take beyond the frame's age: the watchdog's look, and a machine with other work.
-const GRACE: Duration = Duration::from_millis(40);
+/// What a row may take beyond the frame's age and the period for which a command is in force: a look of the watchdog.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The faults, in the order of the matrix. One line a fault.
 const FAULTS: &[(&str, Fault)] = &[
@@ -60,6 +64,10 @@ pub struct FaultRow {
     pub detected_millis: Option<f64>,
     /// From the fault to the joints being told the safe action (or what is in range, where that is all that is wrong).
     pub safe_action_millis: Option<f64>,
+    /// The safe action is due by then, as specified.
+    pub limit_millis: f64,
+    /// What this machine was measured to be late meanwhile ([`Lateness`]), granted beyond the limit.
+    pub lateness_millis: f64,
     /// From the end of the fault (for a latched one: from the operator's word) to the policy being followed again.
     pub recovered_millis: Option<f64>,
     /// Commands that were not finite, out of range, or changed faster than allowed.
@@ -71,6 +79,24 @@ pub struct FaultRow {
     /// Why the row was not run on this machine, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+}
+
+impl FaultRow {
+    /// A row that cannot be run here: it does not pass, and is counted apart.
+    pub fn skipped(name: &str, reason: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            detected_millis: None,
+            safe_action_millis: None,
+            limit_millis: 0.0,
+            lateness_millis: 0.0,
+            recovered_millis: None,
+            unsafe_commands: 0,
+            num_commands: 0,
+            passed: false,
+            skipped: Some(reason),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +129,14 @@ pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError
         Pace::Fixed { rate_hertz: 1.0 / PERIOD.as_secs_f64(), max_frame_age_millis: MAX_FRAME_AGE.as_millis() as u64 };
     let watchdog = WatchdogProfile { look_millis: 5, action_timeout_millis: MAX_FRAME_AGE.as_millis() as u64 };
     let profile = DeviceProfile { camera, pace, watchdog, budget: None, ..profile.clone() };
+    let broken = |problem: &str| RuntimeError::End { name: "faults".to_owned(), problem: problem.to_owned() };
+    let lateness = Lateness::start().map_err(|error| broken(&format!("no thread: {error}")))?;
     std::thread::scope(|scope| {
         let spawn = |(name, fault): &(&str, Fault)| {
-            let (name, fault, profile) = ((*name).to_owned(), *fault, &profile);
-            let row = move || run_row(&name, fault, profile);
+            let (name, fault, profile, lateness) = ((*name).to_owned(), *fault, &profile, &lateness);
+            let row = move || run_row(&name, fault, profile, lateness);
             std::thread::Builder::new().name("foresee-fault".to_owned()).spawn_scoped(scope, row)
         };
-        let broken = |problem: &str| RuntimeError::End { name: "faults".to_owned(), problem: problem.to_owned() };
         let rows: Vec<_> = FAULTS.iter().map(spawn).collect();
         let join = |row: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| {
             let row = row.map_err(|error| broken(&format!("no thread: {error}")))?;
@@ -119,7 +146,7 @@ pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError
     })
 }
 
-fn run_row(name: &str, fault: Fault, profile: &DeviceProfile) -> Result<FaultRow, RuntimeError> {
+fn run_row(name: &str, fault: Fault, profile: &DeviceProfile, lateness: &Lateness) -> Result<FaultRow, RuntimeError> {
     let injection = Arc::new(Injection { fault, is_on: AtomicBool::new(false) });
     let (judge, sent) = Judge::new(profile);
     let shift = Arc::<AtomicI64>::default();
@@ -161,24 +188,27 @@ fn run_row(name: &str, fault: Fault, profile: &DeviceProfile) -> Result<FaultRow
     })?;
     watchdog.finish()?;
     let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(judge_row(name, &sent, (began, ended)))
+    Ok(judge_row(name, &sent, (began, ended), lateness))
 }
 
 fn broken_row(name: &str) -> RuntimeError {
     RuntimeError::End { name: "faults".to_owned(), problem: format!("the row `{name}` broke") }
 }
 
-fn judge_row(name: &str, sent: &[Sent], (began, ended): (Instant, Instant)) -> FaultRow {
+fn judge_row(name: &str, sent: &[Sent], (began, ended): (Instant, Instant), lateness: &Lateness) -> FaultRow {
     let millis = |from: Instant, at: Instant| at.saturating_duration_since(from).as_secs_f64() * 1e3;
     let safe = sent.iter().find(|sent| sent.at >= began && !sent.is_free).map(|sent| millis(began, sent.at));
     let recovered = sent.iter().find(|sent| sent.at >= ended && sent.is_free).map(|sent| millis(ended, sent.at));
     let unsafe_commands = sent.iter().filter(|sent| !sent.is_safe).count() as u64;
-    let limit = (MAX_FRAME_AGE + PERIOD + GRACE).as_secs_f64() * 1e3;
-    let in_time = safe.is_some_and(|millis| millis <= limit);
+    let limit = MAX_FRAME_AGE + PERIOD + LOOK;
+    let late = lateness.between(began, began + limit);
+    let in_time = safe.is_some_and(|millis| millis <= (limit + late).as_secs_f64() * 1e3);
     FaultRow {
         name: name.to_owned(),
         detected_millis: safe,
         safe_action_millis: safe,
+        limit_millis: limit.as_secs_f64() * 1e3,
+        lateness_millis: late.as_secs_f64() * 1e3,
         recovered_millis: recovered,
         unsafe_commands,
         num_commands: sent.len() as u64,

@@ -68,7 +68,7 @@ pub use engine::{
     open_policy, probe_providers,
 };
 pub use error::RuntimeError;
-pub use faults::{FaultRow, run_faults};
+pub use faults::{FaultRow, Lateness, run_faults};
 pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
 pub use health::{HealthFacts, HealthServer};

@@ -18,6 +18,8 @@ fn check(arguments: &[&str], prepare: fn(&Path), expected: &[&str]) {
     for part in expected {
         assert!(line.contains(part), "{arguments:?}: {line:?} lacks {part:?}");
     }
+    let causes: Vec<&str> = line.split(": ").collect();
+    assert!(causes.windows(2).all(|pair| pair[0] != pair[1]), "{arguments:?}: tells a cause twice: {line}");
     assert_eq!(files(folder.path()), before, "{arguments:?}: left something behind");
 }
 
@@ -75,6 +77,18 @@ fn a_thing_that_is_not_there_is_named() {
     check(&["run", "--simulate", "dmc/reacher-eazy"], nothing, &["dmc/reacher-eazy", "dmc/reacher-easy"]);
     check(&["run", "--provider", "cpu", "--onnxruntime", "nowhere.so"], nothing, &["nowhere.so"]);
     check(&["run", "--provider", "cuda"], nothing, &["cuda"]);
+    for word in ["--endpoint", "--listen"] {
+        check(&["run", word, "nonsense"], nothing, &["endpoint \"nonsense\"", "tcp/127.0.0.1:7447"]);
+        check(&["run", word, "tcp/127.0.0.1:99999"], nothing, &["99999"]);
+    }
+    check(&["stop", "--endpoint", "nonsense"], nothing, &["endpoint \"nonsense\""]);
+    check(&["stop", "--endpoint", "tcp/127.0.0.1:1", "--timeout-seconds", "-1"], nothing, &["--timeout-seconds -1"]);
+    check(&["export", "mine.pth"], nothing, &["mine.pth", "foresee import mine.pth"]);
+    check(&["export", "mine.safetensors"], nothing, &["foresee export encoder mine.safetensors"]);
+    check(&["export", "encoder", "mine.pth", "--out", "mine.onnx"], nothing, &["foresee import mine.pth"]);
+    let torch = |folder: &Path| std::fs::write(folder.join("mine.pth"), b"PK\x03\x04").unwrap();
+    check(&["run", "--encoder", "mine.pth"], torch, &["mine.pth", "foresee import"]);
+    check(&["card", "make", "mine.pth"], torch, &["mine.pth", "foresee import"]);
     check(&["replay", "nowhere.mcap"], nothing, &["nowhere.mcap"]);
     check(&["run", "--profile", "nowhere"], nothing, &["nowhere", "desktop-sim"]);
     check(&["run", "--profile", "jetson-orin-nano"], nothing, &["profile jetson-orin-nano: "]);

@@ -62,7 +62,7 @@ struct Make {
     #[arg(long, value_name = "first|mean|NAME")]
     cls: Option<String>,
     /// Largest difference from the golden output that a device may have [default: 1e-4 of the largest value, 2e-2 in f16]
-    #[arg(long, value_name = "DIFFERENCE")]
+    #[arg(long, value_name = "DIFFERENCE", allow_negative_numbers = true)]
     tolerance: Option<f32>,
     /// For people [default: the file's name]
     #[arg(long)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use foresee_firmware_config::Provider;
 use foresee_models::{EngineCheck, ExportOptions, ExportResults, Precision};
@@ -26,6 +26,9 @@ enum Kind {
     Encoder(EncoderArguments),
     /// What foresee train wrote.
     Policy(ModelArguments),
+    /// Neither word was given.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
 }
 
 #[derive(Args)]
@@ -77,7 +80,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let model = match &arguments.kind {
         Kind::Encoder(arguments) => &arguments.model,
         Kind::Policy(model) => model,
+        Kind::Other(words) => {
+            let file = words.first().map_or("", String::as_str);
+            must_be_ours(Path::new(file))?;
+            bail!(
+                "export {file}: say what it is: `foresee export encoder {file} --out FILE.onnx`, or `foresee export policy ...`"
+            );
+        }
     };
+    must_be_ours(&model.checkpoint)?;
     let name = model.out.file_stem().context("--out FILE.onnx: name a file")?.to_string_lossy().into_owned();
     let run = model.checkpoint.parent().unwrap_or(Path::new("."));
     let mut commands = trail::behind([run]);
@@ -91,7 +102,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let provenance = Provenance { commands, git_revision, data: model.data.clone(), ..Provenance::default() };
             export_encoder(arguments, name, provenance)?
         }
-        Kind::Policy(_) => {
+        // The other was refused above.
+        Kind::Policy(_) | Kind::Other(_) => {
             let checkpoint = PolicyCheckpoint::load(&model.checkpoint)?;
             let results = serde_json::json!({});
             let notes =
@@ -101,6 +113,17 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     report(&model.out, &card, model.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Files of PyTorch are imported first.
+fn must_be_ours(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("pth" | "pt" | "bin" | "ckpt") => bail!(
+            "{shown}: is a file of PyTorch; first `foresee import {shown} --out encoder.safetensors`, then `foresee export encoder encoder.safetensors --out FILE.onnx`"
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn export_encoder(arguments: &EncoderArguments, name: String, provenance: Provenance) -> anyhow::Result<ModelCard> {

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use foresee_runtime::run_faults;
+use foresee_runtime::{FaultRow, run_faults};
 use serde_json::json;
 
-use crate::process_faults::run_process_faults;
+use crate::process_faults::{play, run_process_faults};
 use crate::words::print;
 use crate::{places, stop};
 
@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
     /// Only the rows inside one process: about two seconds; the others start `foresee run` and do things to it.
     #[arg(long)]
     in_process: bool,
+    /// Play the robot of the process rows (for the process that runs them).
+    #[arg(long, hide = true)]
+    play_robot: bool,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -30,6 +33,10 @@ pub(crate) struct Arguments {
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
+    if arguments.play_robot {
+        play(&foresee_firmware_config::load(&arguments.profile)?, &stop)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut rows = run_faults(&foresee_firmware_config::load(&arguments.profile)?)?;
     if !arguments.in_process {
         let folder = places::scratch_folder("faults")?;
@@ -41,19 +48,31 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         print(&serde_json::to_string_pretty(&json!({ "faults": rows }))?);
     } else {
-        print(&format!(
-            "{:<8} {:<34} {:>8} {:>8} {:>10} {:>7}",
-            "", "fault", "detected", "safe ms", "recovered", "unsafe"
-        ));
-        let millis = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
-        for row in &rows {
-            let mark = if row.passed { "passes" } else { "FAILS" };
-            let times = (millis(row.detected_millis), millis(row.safe_action_millis), millis(row.recovered_millis));
-            print(&format!(
-                "{mark:<8} {:<34} {:>8} {:>8} {:>10} {:>7}",
-                row.name, times.0, times.1, times.2, row.unsafe_commands
-            ));
-        }
+        show(&rows);
     }
-    Ok(ExitCode::from(u8::from(rows.iter().any(|row| !row.passed))))
+    let has_failed = |row: &FaultRow| !row.passed && row.skipped.is_none();
+    Ok(ExitCode::from(u8::from(rows.iter().any(has_failed))))
+}
+
+fn show(rows: &[FaultRow]) {
+    print(&format!(
+        "{:<8} {:<41} {:>8} {:>8} {:>6} {:>6} {:>10} {:>7}",
+        "", "fault", "detected", "safe ms", "limit", "late", "recovered", "unsafe"
+    ));
+    let millis = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+    for row in rows {
+        if let Some(reason) = &row.skipped {
+            print(&format!("skipped  {:<41} {reason}", row.name));
+            continue;
+        }
+        let mark = if row.passed { "passes" } else { "FAILS" };
+        let times = (millis(row.detected_millis), millis(row.safe_action_millis), millis(row.recovered_millis));
+        print(&format!(
+            "{mark:<8} {:<41} {:>8} {:>8} {:>6.0} {:>6.1} {:>10} {:>7}",
+            row.name, times.0, times.1, row.limit_millis, row.lateness_millis, times.2, row.unsafe_commands
+        ));
+    }
+    let (passed, skipped) =
+        (rows.iter().filter(|row| row.passed).count(), rows.iter().filter(|row| row.skipped.is_some()).count());
+    print(&format!("{passed} of {} rows pass, {skipped} skipped", rows.len()));
 }

@@ -115,6 +115,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     straightened(&profile)
         .iter()
         .for_each(|model| say(&format!("frames straightened: {model}, by the profile's [intrinsics]")));
+    if simulator.is_none() {
+        say(&format!("waiting for the robot at {}", profile.zenoh.connect.join(", ")));
+    }
     let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
     let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
     let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     clear_fault: bool,
     /// How long to look for the loop.
-    #[arg(long, default_value_t = 5.0, value_name = "S")]
+    #[arg(long, default_value_t = 5.0, value_name = "S", allow_negative_numbers = true)]
     timeout_seconds: f64,
 }
 

@@ -180,7 +180,7 @@ pub(super) fn session_builder(library: &Library, options: &BuilderOptions<'_>) -
         format!(
             "{} does not come up: {}; it needs the GPU build of ONNX Runtime with its provider library in {beside}, and NVIDIA's libraries and driver",
             options.provider.name(),
-            one_line(&error)
+            one_line(&error).trim_end_matches('.')
         )
     })
 }

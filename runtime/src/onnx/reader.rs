@@ -49,6 +49,10 @@ impl OnnxSummary {
     /// # Errors
     /// What is wrong, when it is none.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        // A zip, as torch.save writes it.
+        if bytes.starts_with(b"PK\x03\x04") {
+            return Err("not an ONNX file but one of PyTorch; first `foresee import`, then `foresee export`".to_owned());
+        }
         let model = Model::decode(bytes).map_err(|error| format!("not an ONNX file: {error}"))?;
         let graph = model.graph.ok_or("not an ONNX file: it holds no graph")?;
         let initialisers: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();

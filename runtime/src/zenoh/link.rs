@@ -11,9 +11,10 @@ use ::zenoh::liveliness::LivelinessToken;
 use ::zenoh::pubsub::{Publisher, Subscriber};
 use ::zenoh::qos::{CongestionControl, Priority, Reliability};
 use ::zenoh::sample::{Locality, Sample, SampleKind};
-use foresee_firmware_config::{ZenohProfile, zenoh_config};
+use foresee_firmware_config::{ZenohProfile, is_endpoint, zenoh_config};
 
 use crate::error::RuntimeError;
+use crate::wire::{NamedCommand, decode_command};
 
 /// Messages that wait for their reader; when it is full the newest is dropped and counted.
 const MAILBOX_CAPACITY: usize = 16;
@@ -31,6 +32,10 @@ impl ZenohLink {
     /// # Errors
     /// [`RuntimeError::Transport`] when an endpoint is not one, or cannot be listened on (a port in use).
     pub fn open(robot: &str, zenoh: &ZenohProfile) -> Result<Self, RuntimeError> {
+        if let Some(wrong) = zenoh.listen.iter().chain(&zenoh.connect).find(|endpoint| !is_endpoint(endpoint)) {
+            let problem = format!("endpoint {wrong:?}: give PROTOCOL/HOST:PORT, such as tcp/127.0.0.1:7447");
+            return Err(RuntimeError::Transport(problem));
+        }
         let text = zenoh_config(zenoh).to_string();
         let config = ::zenoh::Config::from_json5(&text)
             .map_err(|error| RuntimeError::Transport(format!("{text}: {}", one_line(&error.to_string()))))?;
@@ -101,6 +106,20 @@ impl ZenohLink {
     /// [`RuntimeError::Transport`].
     pub fn hear(&self, word: &str, heard: impl Fn() + Send + Sync + 'static) -> Result<Hearing, RuntimeError> {
         let subscriber = self.session.declare_subscriber(self.key(word)).callback(move |_| heard());
+        subscriber.wait().map(Hearing).map_err(transport)
+    }
+
+    /// Calls `heard` with the values of every joint command that goes over the wire, and `None` for one that cannot be read.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`].
+    pub fn overhear(&self, heard: impl Fn(Option<&[f64]>) + Send + Sync + 'static) -> Result<Hearing, RuntimeError> {
+        let deliver = move |sample: Sample| {
+            let mut command = NamedCommand::default();
+            let read = decode_command(&sample.payload().to_bytes(), &mut command);
+            heard(read.is_ok().then_some(command.values.as_slice()));
+        };
+        let subscriber = self.session.declare_subscriber(self.key("joint_command")).callback(deliver);
         subscriber.wait().map(Hearing).map_err(transport)
     }
 

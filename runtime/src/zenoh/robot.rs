@@ -93,15 +93,32 @@ impl ZenohRobot {
     /// # Errors
     /// [`RuntimeError::Transport`].
     pub fn new(link: &ZenohLink, joint_names: Vec<String>) -> Result<Self, RuntimeError> {
+        Self::publishing(link, joint_names, ZenohLink::publisher)
+    }
+
+    /// As [`ZenohRobot::new`], for a robot at a fixed rate: what the network does not take is dropped, so that a network that is
+    /// gone never keeps the robot from looking after its joints.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`].
+    pub fn at_fixed_rate(link: &ZenohLink, joint_names: Vec<String>) -> Result<Self, RuntimeError> {
+        Self::publishing(link, joint_names, ZenohLink::prompt_publisher)
+    }
+
+    fn publishing(
+        link: &ZenohLink,
+        joint_names: Vec<String>,
+        publisher: fn(&ZenohLink, &str) -> Result<Publisher<'static>, RuntimeError>,
+    ) -> Result<Self, RuntimeError> {
         let (mailbox, arrivals) = Mailbox::new();
         let subscribers = vec![
             link.subscriber("joint_command", &mailbox, Arrival::Command)?,
             link.watch("loop", &mailbox, |is_here| Arrival::Loop { is_here })?,
         ];
         Ok(Self {
-            images: link.publisher("camera/image")?,
-            joint_states: link.publisher("joint_states")?,
-            episodes: link.publisher("episode")?,
+            images: publisher(link, "camera/image")?,
+            joint_states: publisher(link, "joint_states")?,
+            episodes: publisher(link, "episode")?,
             arrivals,
             joint_names,
             is_loop_here: false,

@@ -52,7 +52,8 @@ pub(super) fn layouts(image: &OnnxTensor, options: &AdmitOptions) -> Result<Vec<
         .filter(|layout| channels(if *layout == ImageLayout::Nchw { 1 } else { 3 }) == Some(3))
         .collect();
     if possible.is_empty() {
-        let wanted = options.layout.map_or_else(String::new, |layout| format!(" as {layout:?}"));
+        let wanted =
+            options.layout.map_or_else(String::new, |layout| format!(" as {}", format!("{layout:?}").to_uppercase()));
         return Err(format!("input `{}` {} is no image of 3 channels{wanted}", image.name, describe_shape(image)));
     }
     Ok(if sure.is_empty() { possible } else { sure })

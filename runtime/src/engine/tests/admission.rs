@@ -195,7 +195,7 @@ fn what_is_no_encoder_is_refused_with_what_to_give() {
     let unknown = AdmitOptions { cls: ClassTokenChoice::Output("nothing".to_owned()), ..options(SIDE) };
     assert!(refusal(&model, &unknown).contains("no output `nothing`"));
     let nhwc = AdmitOptions { layout: Some(ImageLayout::Nhwc), ..options(SIDE) };
-    assert!(refusal(&model, &nhwc).contains("is no image of 3 channels as Nhwc"));
+    assert!(refusal(&model, &nhwc).contains("is no image of 3 channels as NHWC"));
     fs::write(&model, b"PK not onnx").unwrap();
     assert!(refusal(&model, &options(SIDE)).contains("not an ONNX file"));
     let mut graph = OnnxGraph::new("two inputs");
@@ -215,4 +215,12 @@ fn what_is_no_encoder_is_refused_with_what_to_give() {
         assert!(message.to_string().contains("FlyToTheMoon"), "{message}");
         assert!(message.to_string().contains("lacks this operator"), "{message}");
     }
+    // The operator set 17 of the default domain, as the file holds it.
+    let (written, newer) = ([0x42, 2, 0x10, 17], [0x42, 2, 0x10, 99]);
+    let mut bytes = graph.to_bytes();
+    let at = bytes.windows(4).rposition(|window| window == written).unwrap();
+    bytes[at..at + 4].copy_from_slice(&newer);
+    write_model(&model, &bytes).unwrap();
+    let message = admit_encoder(&model, &options(SIDE), &engine(ProviderChoice::Exactly(Provider::Cpu))).unwrap_err();
+    assert!(message.to_string().contains("export it for opset 17"), "{message}");
 }
