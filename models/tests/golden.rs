@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use foresee_models::verify_golden;
+use safetensors::tensor::{Dtype, TensorView};
 
 fn check(folder: &str, wanted: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(folder);
@@ -61,4 +62,73 @@ fn a_broken_file_is_a_failed_check_and_the_others_are_compared() {
     assert_eq!(failed[0].name, "mae_x/readable");
     assert!(failed[0].problem.as_ref().is_some_and(|problem| problem.contains("mae_x.safetensors")), "{failed:#?}");
     assert!(report.checks.iter().any(|check| check.name.starts_with("units_x/kl") && check.passed));
+}
+
+/// A golden file of these tensors: name, shape, values.
+fn write_golden(file: &Path, tensors: &[(&str, &[usize], Vec<f32>)]) {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("a view");
+        ((*name).to_string(), view)
+    });
+    std::fs::write(file, safetensors::serialize(views, None).expect("serialises")).expect("written");
+}
+
+#[test]
+fn sizes_that_no_memory_holds_are_failed_checks() {
+    let ones = |count: usize| vec![1.0; count];
+    let params = |params: [f32; 9]| params.to_vec();
+    let square = |changed: [f32; 9]| {
+        vec![
+            ("lp.feats", [32].as_slice(), ones(32)),
+            ("lp.first_seg", [8].as_slice(), ones(8)),
+            ("lp.soft", [8].as_slice(), ones(8)),
+            ("lp.hard", [4].as_slice(), ones(4)),
+            ("lp.temperature", [1].as_slice(), ones(1)),
+            ("lp.params", [9].as_slice(), params(changed)),
+        ]
+    };
+    let disc = |changed: [f32; 8]| {
+        vec![
+            ("vw.feats", [32].as_slice(), ones(32)),
+            ("vw.labels", [8].as_slice(), ones(8)),
+            ("vw.preds", [8].as_slice(), ones(8)),
+            ("vw.weights", [8].as_slice(), ones(8)),
+            ("vw.temperature", [1].as_slice(), ones(1)),
+            ("vw.params", [8].as_slice(), changed.to_vec()),
+        ]
+    };
+    let cases = [
+        ("units_a", vec![("sincos.mae.g1000000000.d8", [1].as_slice(), ones(1))], "names a table"),
+        ("units_b", vec![("sincos.mae.g2.d0", [1].as_slice(), ones(1))], "names a table"),
+        (
+            "units_c",
+            vec![
+                ("interp.dino_900000000x900000000", [1, 4].as_slice(), ones(4)),
+                ("interp.in_1x1", [1, 2, 4].as_slice(), ones(8)),
+            ],
+            "not 1 + 900000000 * 900000000 rows",
+        ),
+        (
+            "units_d",
+            vec![
+                ("ln.x", [2, 4].as_slice(), ones(8)),
+                ("ln.weight", [3].as_slice(), ones(3)),
+                ("ln.bias", [4].as_slice(), ones(4)),
+            ],
+            "ln.weight is [3]",
+        ),
+        ("labelprop_a", square([2.0, 2.0, 2.0, 4.0, 2.0, 3.0, 1.0, 1.0, 1e9]), "lp.params"),
+        ("labelprop_b", square([2.0, 2.0, 2.0, 4.0, 1e12, 3.0, 1.0, 1.0, 1.0]), "lp.params"),
+        ("labelprop_c", disc([2.0, 2.0, 2.0, 4.0, 2.0, 1e15, 3.0, 1.0]), "vw.params"),
+        ("labelprop_d", disc([2.0, 2.0, 2.0, 4.0, 2.0, 1.0, 1e15, 1.0]), "vw.params"),
+    ];
+    for (stem, tensors, wanted) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_golden(&folder.path().join(format!("{stem}.safetensors")), &tensors);
+        let report = verify_golden(folder.path()).expect("reads");
+        let told = |problem: &String| problem.contains(wanted);
+        assert!(report.checks.iter().any(|check| !check.passed && check.problem.as_ref().is_some_and(told)), "{stem}");
+    }
 }

@@ -28,6 +28,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "message", decode: message, seeds: message_seeds },
     Decoder { name: "log", decode: log, seeds: || vec![log_bytes()] },
     Decoder { name: "checkpoint", decode: checkpoint, seeds: checkpoint_seeds },
+    Decoder { name: "golden", decode: golden, seeds: golden_seeds },
     Decoder { name: "onnx", decode: onnx, seeds: onnx_seeds },
     Decoder { name: "import_zip", decode: import, seeds: || files(&["tests/fixtures/import/rsp_tiny.pth"]) },
     Decoder { name: "import_legacy", decode: import, seeds: || files(&["tests/fixtures/import/mae_tiny_legacy.pth"]) },
@@ -145,6 +146,27 @@ fn checkpoint(bytes: &[u8], folder: &Path) {
 
 fn checkpoint_seeds() -> Vec<Vec<u8>> {
     files(&["tests/fixtures/dmc/pendulum-swingup.safetensors"])
+}
+
+/// As the two kinds whose sizes lie in names and numbers of the file.
+fn golden(bytes: &[u8], folder: &Path) {
+    let folder = folder.join("golden");
+    let made = std::fs::create_dir_all(&folder);
+    for kind in ["units", "labelprop"] {
+        let written = write(bytes, &folder, &format!("{kind}_fuzz.safetensors"));
+        if made.is_ok() && written.is_some() {
+            let _ = foresee_models::verify_golden(&folder);
+        }
+    }
+}
+
+/// A position table that is stretched: small, so that a change of a byte is soon tried.
+fn golden_seeds() -> Vec<Vec<u8>> {
+    let header = br#"{"interp.in_1x1":{"dtype":"F32","shape":[1,2,4],"data_offsets":[0,32]},"interp.util_2x2":{"dtype":"F32","shape":[1,5,4],"data_offsets":[32,112]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header);
+    bytes.extend_from_slice(&[0; 112]);
+    vec![bytes]
 }
 
 fn import(bytes: &[u8], folder: &Path) {

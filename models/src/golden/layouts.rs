@@ -7,6 +7,9 @@ use crate::recipe::{Positions, Recipe};
 /// In place of a term: the first one when the latent is the prior's.
 pub(super) const PRIOR: &str = "prior";
 
+/// Largest width, depth or number of classes that a golden file may ask for.
+const MAX_SIZE: usize = 1 << 14;
+
 /// Names in one kind of golden file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
@@ -128,7 +131,7 @@ impl Layout {
             decoder.depth = file.fact("ddepth")?;
             decoder.heads = file.fact("dheads")?;
             let has_width = file.has_fact("decoder_ffn_hidden");
-            decoder.mlp_dim = if has_width { file.fact("decoder_ffn_hidden")? } else { 4 * decoder.dim };
+            decoder.mlp_dim = if has_width { file.fact("decoder_ffn_hidden")? } else { decoder.dim.saturating_mul(4) };
         }
         let mask_ratio: f64 = file.fact("mask_ratio")?;
         for encoding in recipe.encodings.iter_mut().filter(|encoding| encoding.mask_ratio > 0.0) {
@@ -150,6 +153,23 @@ impl Layout {
             latent.classes = file.fact("disc")?;
         }
         recipe.validate()?;
+        check_sizes(&recipe, file)?;
         Ok(recipe)
+    }
+}
+
+/// Whether the metadata asks for a model that a golden file can hold; sizes beyond that would ask for memory before a weight is missed.
+fn check_sizes(recipe: &Recipe, file: &GoldenFile) -> Result<(), ModelsError> {
+    let encoder = &recipe.encoder;
+    let mut sizes = vec![("dim", encoder.dim), ("depth", encoder.depth), ("mlp_ratio * dim", encoder.mlp_dim)];
+    for decoder in recipe.decoders.values() {
+        sizes.extend([("ddim", decoder.dim), ("ddepth", decoder.depth), ("decoder_ffn_hidden", decoder.mlp_dim)]);
+    }
+    if let Some(latent) = &recipe.latent {
+        sizes.extend([("stoch", latent.groups), ("disc", latent.classes)]);
+    }
+    match sizes.iter().find(|(_, size)| *size > MAX_SIZE) {
+        Some((key, size)) => Err(file.fail(format!("has {key} = {size} in its metadata; at most {MAX_SIZE} is read"))),
+        None => Ok(()),
     }
 }

@@ -39,8 +39,8 @@ pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result
     let layout = Layout::of(subject.kind, &subject.file)?;
     let recipe = layout.recipe(&subject.file)?;
     let trial = Trial { subject, layout, recipe };
-    trial.tables(report)?;
     let mut parameters = trial.parameters(&subject.file, layout.weights)?;
+    trial.tables(report)?;
     let (outcome, gradients) = trial.run(&parameters, 0)?;
     trial.forward(&outcome, &parameters, report)?;
     trial.losses(&outcome, (&parameters, 0), report)?;

@@ -20,6 +20,11 @@ const SHARES: [f64; 5] = [0.1, 0.2, 0.3, 0.4, 0.5];
 /// Patches that a key point is the mean of.
 const KEY_POINT_PATCHES: usize = 5;
 
+/// Largest number of neighbours, frames in the queue, radius and patch.
+const MAX_SETTING: usize = 4096;
+/// Most values of one frame's label maps.
+const MAX_VALUES: usize = 1 << 27;
+
 /// Every part that the file holds.
 pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsError> {
     let file = &subject.file;
@@ -51,6 +56,7 @@ fn square_window(
 ) -> Result<(), ModelsError> {
     let file = &subject.file;
     let [_, rows, columns, dim, num_classes, num_nearest, num_last_frames, radius, patch] = params(file, case)?;
+    check_limits((file, case), [num_nearest, num_last_frames, radius, patch], [rows, columns, num_classes])?;
     let recipe = PropagationRecipe {
         protocol: Protocol::SquareWindow,
         num_nearest,
@@ -88,6 +94,7 @@ fn square_window(
 fn disc(subject: &Subject<'_>, case: &str, report: &mut GoldenReport) -> Result<(), ModelsError> {
     let file = &subject.file;
     let [_, rows, columns, dim, num_classes, num_last_frames, num_nearest, radius] = params(file, case)?;
+    check_limits((file, case), [num_nearest, num_last_frames, radius, 1], [rows, columns, num_classes])?;
     let temperature = temperature(file, case)?;
     let recipe =
         PropagationRecipe { protocol: Protocol::Disc, num_nearest, num_last_frames, radius: Some(radius), temperature };
@@ -199,6 +206,23 @@ fn params<const N: usize>(file: &GoldenFile, case: &str) -> Result<[usize; N], M
         return Err(file.fail(format!("{case}.params {params:?} do not fit {case}.feats of {num_values} values")));
     }
     Ok(params)
+}
+
+/// Whether propagation by these settings, and its pixels, stay within memory.
+fn check_limits(
+    (file, case): (&GoldenFile, &str),
+    settings: [usize; 4],
+    [rows, columns, num_classes]: [usize; 3],
+) -> Result<(), ModelsError> {
+    let [.., patch] = settings;
+    let num_values = [rows, columns, num_classes, patch, patch].into_iter().try_fold(1_usize, usize::checked_mul);
+    if settings.iter().any(|setting| *setting > MAX_SETTING) || num_values.is_none_or(|count| count > MAX_VALUES) {
+        return Err(file.fail(format!(
+            "{case}.params: neighbours, frames, radius and patch may be at most {MAX_SETTING} (they are {settings:?}), and \
+            {num_classes} classes over all pixels at most {MAX_VALUES} values"
+        )));
+    }
+    Ok(())
 }
 
 fn temperature(file: &GoldenFile, case: &str) -> Result<f32, ModelsError> {

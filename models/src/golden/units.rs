@@ -28,6 +28,9 @@ const RATE: f64 = 1e-9;
 /// more than this share of the value).
 const LOSS: f64 = 1e-5;
 
+/// Largest sine and cosine table that is computed, in values.
+const MAX_TABLE: usize = 1 << 26;
+
 /// Every part that the file holds.
 pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsError> {
     sin_cos(subject, report);
@@ -55,13 +58,20 @@ fn sin_cos(subject: &Subject<'_>, report: &mut GoldenReport) {
         let number =
             |text: &str, letter: char| text.strip_prefix(letter).and_then(|number| number.parse::<usize>().ok());
         let (Some(grid), Some(dim)) = (number(grid, 'g'), number(dim, 'd')) else { continue };
+        let what = subject.name(&format!("sincos/{name}"));
+        let num_values = values_of_grid([grid, grid], dim);
+        if !num_values.is_some_and(|count| (1..=MAX_TABLE).contains(&count)) {
+            let problem = format!("sincos.{name} names a table that is empty or of more than {MAX_TABLE} values");
+            report.add_problem(what, &subject.file.fail(problem));
+            continue;
+        }
         let tolerance = if *code == "rsp" { SINGLE_TABLE } else { TABLE };
         let mut table = sin_cos_table([grid, grid], dim, 1);
         if golden.values.len() != table.len() {
             table =
                 rows.iter().flat_map(|row| table.chunks_exact(dim).nth(*row).unwrap_or_default().to_vec()).collect();
         }
-        report.add(subject.name(&format!("sincos/{name}")), worst_difference(&table, &golden.values), tolerance);
+        report.add(what, worst_difference(&table, &golden.values), tolerance);
     }
 }
 
@@ -96,12 +106,23 @@ fn interpolation(subject: &Subject<'_>, report: &mut GoldenReport) {
         let sizes: Vec<usize> = grid.split('x').filter_map(|size| size.parse().ok()).collect();
         let &[rows, columns] = sizes.as_slice() else { continue };
         let dim = golden.shape.last().copied().unwrap_or(0);
+        let what = subject.name(&format!("position_interpolation/{name}"));
+        if values_of_grid([rows, columns], dim) != Some(golden.values.len()) {
+            let problem = format!("interp.{name} is {:?}, not 1 + {rows} * {columns} rows", golden.shape);
+            report.add_problem(what, &file.fail(problem));
+            continue;
+        }
         let source = file.with_prefix("interp.in_").find(|(_, table)| table.shape.last() == Some(&dim));
         let ours =
             source.and_then(|(_, table)| interpolate_positions(&table.to_f32(), (dim, 1), ([rows, columns], stretch)));
         let worst = ours.map_or(f64::INFINITY, |ours| worst_difference(&ours, &golden.values));
-        report.add(subject.name(&format!("position_interpolation/{name}")), worst, STRETCHED);
+        report.add(what, worst, STRETCHED);
     }
+}
+
+/// Values of a table of `dim` channels over a grid, with one class token.
+fn values_of_grid([rows, columns]: [usize; 2], dim: usize) -> Option<usize> {
+    rows.checked_mul(columns)?.checked_add(1)?.checked_mul(dim)
 }
 
 /// `adamw.<group>.{params,grads}` with `adamw.lrs`; the group `nodecay` has none.
@@ -143,10 +164,11 @@ fn activation(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), Mo
 fn norm(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsError> {
     let file = &subject.file;
     let x = leaf::<2>(file, "ln.x", None)?;
-    let [weight, bias] = [leaf::<1>(file, "ln.weight", None)?, leaf::<1>(file, "ln.bias", None)?];
+    let [_, dim] = x.dims();
+    let [weight, bias] = [leaf::<1>(file, "ln.weight", Some([dim]))?, leaf::<1>(file, "ln.bias", Some([dim]))?];
     let y = layer_norm(x.clone(), weight.clone(), bias.clone());
     check(subject, report, ("ln.y", VALUE), y.clone())?;
-    let upstream = leaf::<2>(file, "ln.upstream", None)?.detach();
+    let upstream = leaf::<2>(file, "ln.upstream", Some(x.dims()))?.detach();
     let mut gradients = (y * upstream).sum().backward();
     if let Some(gradient) = x.grad_remove(&mut gradients) {
         check(subject, report, ("ln.grad_x", VALUE), gradient)?;
@@ -226,7 +248,7 @@ fn latent_shape(file: &GoldenFile, shape: &[usize]) -> [usize; 3] {
 fn leaf<const D: usize>(file: &GoldenFile, name: &str, shape: Option<[usize; D]>) -> Result<Tensor<D>, ModelsError> {
     let tensor = file.get(name)?;
     let own: Option<[usize; D]> = tensor.shape.clone().try_into().ok();
-    let fits = |shape: &[usize; D]| shape.iter().product::<usize>() == tensor.values.len();
+    let fits = |shape: &[usize; D]| !tensor.values.is_empty() && shape.iter().product::<usize>() == tensor.values.len();
     let shape = shape.or(own).filter(fits).ok_or_else(|| file.fail(format!("{name} is {:?}", tensor.shape)))?;
     Ok(Tensor::from_data(TensorData::new(tensor.to_f32(), shape), &Device::flex().autodiff()).require_grad())
 }
