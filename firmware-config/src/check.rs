@@ -9,7 +9,7 @@ use crate::joint::dynamics;
 use crate::lens::intrinsics;
 use crate::profile::{
     CameraProfile, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace, PowerProfile,
-    Precision, ThermalProfile, ZenohProfile,
+    Precision, ThermalProfile, ZenohMode, ZenohProfile,
 };
 use crate::raw::{
     PaceKind, RawCamera, RawHardware, RawHealth, RawInference, RawJoint, RawMount, RawPace, RawPower, RawProfile,
@@ -313,5 +313,15 @@ fn zenoh(raw: RawZenoh) -> Checked<ZenohProfile> {
             }
         }
     }
-    Ok(ZenohProfile { listen: raw.listen, connect: raw.connect, shared_memory: raw.shared_memory })
+    let RawZenoh { mode, listen, connect, shared_memory } = raw;
+    let mode = mode.unwrap_or_default();
+    if mode == ZenohMode::Client && connect.len() != 1 {
+        let rule = "needs the address of its one router: connect = [\"tcp/127.0.0.1:7447\"]; or mode = \"peer\"";
+        return Err(wrong("zenoh.mode", "\"client\"", rule));
+    }
+    if mode == ZenohMode::Client && !listen.is_empty() {
+        let rule = "does not go with mode = \"client\": a client listens nowhere; give [], or mode = \"peer\"";
+        return Err(wrong("zenoh.listen", format!("{listen:?}"), rule));
+    }
+    Ok(ZenohProfile { mode, listen, connect, shared_memory })
 }

@@ -29,6 +29,6 @@ pub use lens::{IntrinsicsProfile, StraighteningProfile};
 pub use load::{BUILT_IN_PROFILES, load, parse};
 pub use profile::{
     CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace,
-    PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohProfile,
+    PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohMode, ZenohProfile,
 };
 pub use render::{RenderError, UnitOptions, power_script, systemd_unit, zenoh_config, zenoh_pico_header};

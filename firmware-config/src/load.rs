@@ -254,6 +254,18 @@ mod tests {
             "[zenoh]\nlisten = [\"127.0.0.1:7447\"]\nconnect = []\nshared_memory = true",
             &["line 3", "zenoh.listen[0]", "tcp/127.0.0.1:7447"],
         );
+        check(
+            "[zenoh]\nmode = \"client\"\nlisten = []\nconnect = []\nshared_memory = true",
+            &["line 3", "zenoh.mode = \"client\"", "router", "peer"],
+        );
+        check(
+            "[zenoh]\nmode = \"client\"\nlisten = [\"tcp/127.0.0.1:1\"]\nconnect = [\"tcp/127.0.0.1:2\"]\nshared_memory = true",
+            &["line 4", "zenoh.listen", "listens nowhere"],
+        );
+        check(
+            "[zenoh]\nmode = \"router\"\nlisten = []\nconnect = []\nshared_memory = true",
+            &["line 3", "zenoh.mode", "router", "client"],
+        );
         check("[health]\nlisten = \"0.0.0.0:9464\"", &["line 3", "health.listen", "0.0.0.0:9464", "loopback"]);
         check(
             "[power]\nnvpmodel_mode = \"15 W; reboot\"\nlock_clocks = true",

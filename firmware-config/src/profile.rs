@@ -263,9 +263,22 @@ impl Pace {
     }
 }
 
+/// What a zenoh session is to the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ZenohMode {
+    /// Speaks with whom it connects to, and who connects to it.
+    #[default]
+    Peer,
+    /// Speaks with one router, which passes everything on.
+    Client,
+}
+
 /// Where zenoh listens and connects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ZenohProfile {
+    /// A client has endpoints to connect to, and listens nowhere.
+    pub mode: ZenohMode,
     /// Endpoints such as `tcp/127.0.0.1:7447`; empty: none.
     pub listen: Vec<String>,
     /// Endpoints such as `tcp/127.0.0.1:7447`; empty: none.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::{RawBudget, RawRates, RawSafety, RawThreads, RawWatchdog};
 use crate::joint::RawDynamics;
 use crate::lens::RawIntrinsics;
-use crate::profile::{CommandKind, PixelEncoding, Precision, Provider};
+use crate::profile::{CommandKind, PixelEncoding, Precision, Provider, ZenohMode};
 
 /// A device profile of Foresee: what a robot's computer, camera and joints are.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -222,6 +222,8 @@ pub(crate) struct RawHealth {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawZenoh {
+    /// `peer`: speaks with whom it connects to and who connects to it; `client`: everything goes through the router at `connect`. `peer` without it.
+    pub(crate) mode: Option<ZenohMode>,
     /// Endpoints such as `tcp/127.0.0.1:7447`; empty: none.
     pub(crate) listen: Vec<String>,
     /// Endpoints such as `tcp/127.0.0.1:7447`; empty: none.

@@ -102,4 +102,4 @@ pub use wire::{EpisodePhase, decode_every_message};
 #[cfg(all(feature = "camera", feature = "zenoh"))]
 pub use zenoh::CameraRobot;
 #[cfg(feature = "zenoh")]
-pub use zenoh::{CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohSource};
+pub use zenoh::{CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohRouter, ZenohSource};

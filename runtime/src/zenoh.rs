@@ -10,18 +10,20 @@
 //! | `foresee/<robot>/alive/robot`, `.../alive/loop` | liveliness tokens | each |
 //!
 //! An image and the command that answers it carry the observation's sequence (u64, little-endian) as attachment. Sessions are peers on the endpoints that they
-//! are given and nowhere else: scouting and gossip are off.
+//! are given, or clients of a router there, and nowhere else: scouting and gossip are off.
 
 #[cfg(feature = "camera")]
 mod camera_robot;
 mod link;
 mod robot;
+mod router;
 mod source;
 
 #[cfg(feature = "camera")]
 pub use camera_robot::CameraRobot;
 pub use link::{Hearing, ZenohLink};
 pub use robot::{CommandGate, CommandWait, ZenohRobot};
+pub use router::ZenohRouter;
 pub use source::{ZenohActuator, ZenohSource};
 
 #[cfg(test)]

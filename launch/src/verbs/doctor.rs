@@ -196,8 +196,8 @@ fn shared_library(name: &'static str, file: &str, fix: &str) -> Finding {
 }
 
 fn zenoh() -> Finding {
-    let loopback =
-        ZenohProfile { listen: vec!["tcp/127.0.0.1:0".to_owned()], connect: Vec::new(), shared_memory: true };
+    let listen = vec!["tcp/127.0.0.1:0".to_owned()];
+    let loopback = ZenohProfile { listen, shared_memory: true, ..ZenohProfile::default() };
     match ZenohLink::open("doctor", &loopback).and_then(|link| link.close()) {
         Ok(()) => {
             works("zenoh", env!("FORESEE_ZENOH_VERSION"), "a session on loopback opened, with shared memory".to_owned())

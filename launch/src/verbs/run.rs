@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use foresee_firmware_config::{DeviceProfile, Pace};
+use foresee_firmware_config::{DeviceProfile, Pace, ZenohMode};
 #[cfg(feature = "camera")]
 use foresee_runtime::{CameraDevice, CameraOptions, CameraRobot, CameraSource, Clock, LiveCamera};
 use foresee_runtime::{
@@ -86,6 +86,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         profile.zenoh.connect = vec![endpoint.clone()];
     }
     if let Some(endpoint) = &arguments.listen {
+        if profile.zenoh.mode == ZenohMode::Client {
+            anyhow::bail!("--listen {endpoint}: profile {} is a client of a router and listens nowhere", profile.name);
+        }
         profile.zenoh.listen = vec![endpoint.clone()];
     }
     if let Some(misfit) = Machine::here().misfits(&profile).into_iter().next() {

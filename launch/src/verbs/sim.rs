@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use foresee_firmware_config::{DeviceProfile, Pace, ZenohProfile};
+use foresee_firmware_config::{DeviceProfile, Pace, ZenohMode, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
 use foresee_sim::{Camera, CameraOptions, EpisodePlan, EpisodePlayer, Quality, Randomisation};
 use serde::Serialize;
@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     /// Seed of the first episode; the next ones count up.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// Where to listen for the loop, such as tcp/127.0.0.1:7447 [default: where the profile connects]
+    /// Where to listen for the loop (a client: where its router is), such as tcp/127.0.0.1:7447 [default: where the profile connects]
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
     /// Render as MuJoCo's own renderer does (shadows, reflections, multisampling); ten times slower.
@@ -138,9 +138,14 @@ impl Robot {
             quality,
         };
         let camera = Camera::new(&environment, &options)?;
-        let listen =
+        let endpoints =
             arguments.endpoint.clone().map_or_else(|| profile.zenoh.connect.clone(), |endpoint| vec![endpoint]);
-        let zenoh = ZenohProfile { listen, connect: Vec::new(), shared_memory: profile.zenoh.shared_memory };
+        // The loop connects there; a client meets it at the router.
+        let [listen, connect] = match profile.zenoh.mode {
+            ZenohMode::Peer => [endpoints, Vec::new()],
+            ZenohMode::Client => [Vec::new(), endpoints],
+        };
+        let zenoh = ZenohProfile { listen, connect, ..profile.zenoh };
         let joint_names = environment.actuator_names();
         let command = vec![0.0; joint_names.len()];
         let observation = Observation::blank(options.width, options.height, joint_names.len());

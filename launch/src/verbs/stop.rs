@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use foresee_firmware_config::ZenohProfile;
+use foresee_firmware_config::{ZenohMode, ZenohProfile};
 use foresee_runtime::ZenohLink;
 
 use crate::words::print;
@@ -33,7 +33,12 @@ pub(crate) struct Arguments {
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let profile = foresee_firmware_config::load(&arguments.profile)?;
-    let connect = arguments.endpoint.clone().map_or_else(|| profile.zenoh.listen.clone(), |endpoint| vec![endpoint]);
+    // A client's loop is met at the router.
+    let usual = match profile.zenoh.mode {
+        ZenohMode::Peer => &profile.zenoh.listen,
+        ZenohMode::Client => &profile.zenoh.connect,
+    };
+    let connect = arguments.endpoint.clone().map_or_else(|| usual.clone(), |endpoint| vec![endpoint]);
     if connect.is_empty() {
         bail!(
             "profile {}: zenoh.listen is empty, so nobody can reach its loop; give --endpoint, and run the loop with --listen",

@@ -11,7 +11,7 @@ use ::zenoh::liveliness::LivelinessToken;
 use ::zenoh::pubsub::{Publisher, Subscriber};
 use ::zenoh::qos::{CongestionControl, Priority, Reliability};
 use ::zenoh::sample::{Locality, Sample, SampleKind};
-use foresee_firmware_config::{ZenohProfile, is_endpoint, zenoh_config};
+use foresee_firmware_config::{ZenohMode, ZenohProfile, is_endpoint, zenoh_config};
 
 use crate::error::RuntimeError;
 use crate::wire::{NamedCommand, decode_command};
@@ -27,10 +27,11 @@ pub struct ZenohLink {
 }
 
 impl ZenohLink {
-    /// Opens a session that listens on and connects to the profile's endpoints. Endpoints to connect to need not be there yet.
+    /// Opens a session that listens on and connects to the profile's endpoints. A peer's endpoints to connect to need not be there
+    /// yet; a client waits some seconds for its router.
     ///
     /// # Errors
-    /// [`RuntimeError::Transport`] when an endpoint is not one, or cannot be listened on (a port in use).
+    /// [`RuntimeError::Transport`] when an endpoint is not one, or cannot be listened on (a port in use), or no router answers.
     pub fn open(robot: &str, zenoh: &ZenohProfile) -> Result<Self, RuntimeError> {
         if let Some(wrong) = zenoh.listen.iter().chain(&zenoh.connect).find(|endpoint| !is_endpoint(endpoint)) {
             let problem = format!("endpoint {wrong:?}: give PROTOCOL/HOST:PORT, such as tcp/127.0.0.1:7447");
@@ -44,7 +45,14 @@ impl ZenohLink {
             let problem = format!(
                 "cannot listen on {listen}: {cause}; is it in use? give another endpoint, or end what holds it"
             );
-            RuntimeError::Transport(if zenoh.listen.is_empty() { cause } else { problem })
+            let connect = zenoh.connect.join(", ");
+            let no_router =
+                format!("no zenoh router answers at {connect}: {cause}; start it first, or give its address");
+            RuntimeError::Transport(match zenoh.mode {
+                ZenohMode::Client => no_router,
+                ZenohMode::Peer if zenoh.listen.is_empty() => cause,
+                ZenohMode::Peer => problem,
+            })
         })?;
         Ok(Self { session, prefix: format!("foresee/{robot}/") })
     }

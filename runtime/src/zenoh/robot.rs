@@ -129,7 +129,7 @@ impl ZenohRobot {
         })
     }
 
-    /// Waits until a loop is here; gives whether one is.
+    /// Waits until a loop is here and hears images, joint states and episodes; gives whether one is.
     pub fn wait_for_loop(&mut self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         while !self.is_loop_here {
@@ -140,7 +140,16 @@ impl ZenohRobot {
                 Err(_) => break,
             }
         }
-        self.is_loop_here
+        // Through a router the loop can be known before what it subscribes to is.
+        while self.is_loop_here && !self.is_heard() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.is_loop_here && self.is_heard()
+    }
+
+    fn is_heard(&self) -> bool {
+        let mut publishers = [&self.images, &self.joint_states, &self.episodes].into_iter();
+        publishers.all(|publisher| publisher.matching_status().wait().is_ok_and(|status| status.matching()))
     }
 
     /// Publishes joint state, then image, of one observation. The joint state is in the order of this robot's joint names.

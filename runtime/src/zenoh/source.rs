@@ -91,7 +91,12 @@ impl ZenohSource {
     }
 
     /// Takes an image; gives whether it is a new one (a robot in lockstep repeats a frame that was not answered in time).
+    /// Through a router an image may come before the first joint state: such a one is dropped and counted, and may come again.
     fn take_image(&mut self, message: &Message, observation: &mut Observation) -> Result<bool, RuntimeError> {
+        if self.joints.names.is_empty() {
+            self.num_dropped += 1;
+            return Ok(false);
+        }
         let next = self.last_sequence.map_or(0, |last| last + 1);
         let sequence = message.sequence.unwrap_or(next);
         if self.last_sequence.is_some() {

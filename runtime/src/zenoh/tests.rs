@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use foresee_firmware_config::{DeviceProfile, ZenohProfile, load};
+use foresee_firmware_config::{DeviceProfile, ZenohMode, ZenohProfile, load};
 
 use super::*;
 use crate::{
@@ -23,7 +23,7 @@ impl Pair {
         let endpoint = format!("tcp/{}", listener.local_addr().unwrap());
         let mut profile = load("desktop-sim").unwrap();
         profile.zenoh.connect = vec![endpoint.clone()];
-        let robot_zenoh = ZenohProfile { listen: vec![endpoint], connect: Vec::new(), shared_memory: true };
+        let robot_zenoh = ZenohProfile { listen: vec![endpoint], shared_memory: true, ..ZenohProfile::default() };
         Self { profile, robot_zenoh }
     }
 
@@ -166,6 +166,42 @@ fn a_gap_counts_as_dropped_and_a_missing_joint_is_named() {
     robot.publish(&observation(6)).unwrap();
     let error = source.next(&mut lent, PATIENCE).unwrap_err().to_string();
     assert!(error.contains("`elbow`") && error.contains("wrist, shoulder"), "{error}");
+}
+
+/// Everything goes through a router that neither side is; while it is away nothing does, and afterwards it goes on.
+#[test]
+fn clients_meet_at_a_router() {
+    let mut pair = Pair::new();
+    let endpoint = pair.profile.zenoh.connect[0].clone();
+    pair.robot_zenoh = ZenohProfile { mode: ZenohMode::Client, connect: vec![endpoint.clone()], ..Default::default() };
+    pair.profile.zenoh = pair.robot_zenoh.clone();
+    let router = ZenohRouter::start(&endpoint).unwrap();
+    std::thread::scope(|scope| {
+        let ends = scope.spawn(|| answer(&pair, 30));
+        let (_link, mut robot) = pair.robot();
+        play(&mut robot, 30);
+        assert_eq!(ends.join().unwrap().len(), 30);
+    });
+    drop(router);
+}
+
+#[test]
+fn an_image_before_the_first_joint_state_is_dropped_and_counted() {
+    let pair = Pair::new();
+    let (robot_link, mut robot) = pair.robot();
+    let (_link, mut source, _actuator) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    let mut bytes = Vec::new();
+    crate::wire::encode_image(&observation(0).frame, &mut bytes);
+    let images = robot_link.publisher("camera/image").unwrap();
+    ::zenoh::Wait::wait(images.put(bytes).attachment(0_u64.to_le_bytes())).unwrap();
+    let mut lent = Observation::blank(1, 1, 0);
+    assert_eq!(source.next(&mut lent, Duration::from_millis(500)).unwrap(), SourceEvent::TimedOut);
+    assert_eq!(source.num_dropped(), 1);
+    // Sent again with its joints it is a frame.
+    robot.publish(&observation(0)).unwrap();
+    assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+    assert_eq!((lent.frame.sequence, source.num_dropped()), (0, 1));
 }
 
 #[test]

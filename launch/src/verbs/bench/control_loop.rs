@@ -236,8 +236,8 @@ impl FarLoop {
         let endpoint = format!("tcp/127.0.0.1:{port}");
         let zenoh = ZenohProfile {
             listen: vec![endpoint.clone()],
-            connect: Vec::new(),
             shared_memory: profile.zenoh.shared_memory,
+            ..ZenohProfile::default()
         };
         let joint_names: Vec<String> = profile.joints.iter().map(|joint| joint.name.clone()).collect();
         let command = vec![0.0; joint_names.len()];
