@@ -1,5 +1,5 @@
 //! The rows of the fault matrix that need real processes: `foresee run` of this binary as the loop, this binary once more as the
-//! robot, and between them a relay or a cable that can be cut.
+//! robot, and between them a relay or a cable that can be cut, or a router that can be killed.
 //!
 //! What counts is what the robot obeys: answers to its late frames, and no torque at all when none has come for 100 ms. Where the
 //! robot itself is what fails, it is what the loop puts on the wire.
@@ -18,8 +18,8 @@ use foresee_runtime::FaultRow;
 
 use self::bench::{Bench, Burden, Events, Wiring, limit_memory, signal};
 use self::namespaces::Cable;
-pub(crate) use self::robot::play;
 use self::robot::{Kind, PERIOD, SILENCE};
+pub(crate) use self::robot::{play, route};
 use crate::places;
 use crate::relay::{BROKEN, CUT, OPEN};
 
@@ -46,7 +46,9 @@ const ROWS: &[(&str, Wiring, Provoke)] = &[
     ("robot SIGKILL", Wiring::Relay, killed_robot),
     ("network cut", Wiring::Relay, cut_network),
     ("network cut (namespaces)", Wiring::Cable, pulled_cable),
-    ("router killed (connection broken)", Wiring::Relay, broken_connection),
+    ("connection broken", Wiring::Relay, broken_connection),
+    ("router SIGSTOP", Wiring::Router, stopped_router),
+    ("router SIGKILL", Wiring::Router, killed_router),
     ("disk full under the recorder", Wiring::Relay, full_disk),
     ("memory limit", Wiring::Relay, limited_memory),
     ("memory limit while models are swapped", Wiring::Relay, limited_swap),
@@ -63,7 +65,7 @@ pub(crate) fn run_process_faults(folder: &Path, stop: &AtomicBool) -> anyhow::Re
     let mut rows = Vec::new();
     for (name, wiring, provoke) in ROWS.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
         let cable = match wiring {
-            Wiring::Relay => None,
+            Wiring::Relay | Wiring::Router => None,
             Wiring::Cable => match Cable::lay() {
                 Ok(cable) => Some(cable),
                 Err(reason) => {
@@ -72,7 +74,7 @@ pub(crate) fn run_process_faults(folder: &Path, stop: &AtomicBool) -> anyhow::Re
                 }
             },
         };
-        let row = Bench::new(folder, cable).and_then(|mut bench| {
+        let row = Bench::new(folder, *wiring, cable).and_then(|mut bench| {
             let times = provoke(&mut bench)?;
             Ok(bench.judge(name, &times))
         });
@@ -184,6 +186,25 @@ fn broken_connection(bench: &mut Bench) -> anyhow::Result<Times> {
     std::thread::sleep(FAULT);
     bench.relay.mode.store(OPEN, Ordering::SeqCst);
     let ended = Instant::now();
+    bench.wait_for_commands(ended)?;
+    Ok(Times::of(began, Some(ended)))
+}
+
+fn stopped_router(bench: &mut Bench) -> anyhow::Result<Times> {
+    let router = bench.router.as_ref().context("no router")?;
+    let began = signal(router, libc::SIGSTOP)?;
+    std::thread::sleep(FAULT);
+    let ended = signal(router, libc::SIGCONT)?;
+    bench.wait_for_commands(ended)?;
+    Ok(Times::of(began, Some(ended)))
+}
+
+fn killed_router(bench: &mut Bench) -> anyhow::Result<Times> {
+    let began = signal(bench.router.as_ref().context("no router")?, libc::SIGKILL)?;
+    bench.router = None;
+    std::thread::sleep(FAULT);
+    let ended = Instant::now();
+    bench.start_router()?;
     bench.wait_for_commands(ended)?;
     Ok(Times::of(began, Some(ended)))
 }

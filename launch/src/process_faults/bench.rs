@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -27,6 +28,8 @@ pub(super) enum Wiring {
     Relay,
     /// A cable between two network namespaces.
     Cable,
+    /// A router that both are clients of.
+    Router,
 }
 
 /// What a loop is started under.
@@ -46,9 +49,10 @@ pub(super) enum Burden {
 /// Everything that a row runs; dropped, all of it ends.
 pub(super) struct Bench {
     pub(super) folder: PathBuf,
-    pub(super) control: Child,
+    pub(super) control: Running,
     pub(super) said: Lines,
-    pub(super) robot: Child,
+    pub(super) robot: Running,
+    pub(super) router: Option<Running>,
     pub(super) relay: Relay,
     pub(super) cable: Option<Cable>,
     /// What the robot did.
@@ -57,7 +61,8 @@ pub(super) struct Bench {
     pub(super) commands: Events,
     pub(super) lateness: Lateness,
     endpoint: String,
-    listen: String,
+    /// `None`: the loop is a client, and listens nowhere.
+    listen: Option<String>,
     robot_profile: PathBuf,
     tap: Option<(ZenohLink, Hearing)>,
 }
@@ -67,31 +72,34 @@ impl Bench {
     ///
     /// # Errors
     /// When something cannot be started, or no command comes.
-    pub(super) fn new(folder: &Path, cable: Option<Cable>) -> anyhow::Result<Self> {
+    pub(super) fn new(folder: &Path, wiring: Wiring, cable: Option<Cable>) -> anyhow::Result<Self> {
         let (address, listen) = (free_address()?, free_address()?);
         let relay = Relay::start(address.clone())?;
         let port = address.rsplit_once(':').map_or("", |(_, port)| port);
-        let (robot_endpoint, endpoint) = match cable {
-            None => (format!("tcp/{address}"), relay.endpoint.clone()),
-            Some(_) => (format!("tcp/{ROBOT_ADDRESS}:{port}"), format!("tcp/{ROBOT_ADDRESS}:{port}")),
+        let (robot_endpoint, endpoint) = match wiring {
+            Wiring::Relay => (format!("tcp/{address}"), relay.endpoint.clone()),
+            Wiring::Cable => (format!("tcp/{ROBOT_ADDRESS}:{port}"), format!("tcp/{ROBOT_ADDRESS}:{port}")),
+            Wiring::Router => (format!("tcp/{address}"), format!("tcp/{address}")),
         };
-        let listen = format!("tcp/{listen}");
-        write_profile(&folder.join("faults.toml"), "")?;
+        let client =
+            format!("[zenoh]\nmode = \"client\"\nlisten = []\nconnect = [\"{endpoint}\"]\nshared_memory = false\n");
+        let peer = format!("[zenoh]\nlisten = [\"{robot_endpoint}\"]\nconnect = []\nshared_memory = false\n");
+        let (loop_zenoh, robot_zenoh, router, listen) = match wiring {
+            Wiring::Router => (client.as_str(), &client, Some(start_router(&endpoint)?), None),
+            Wiring::Relay | Wiring::Cable => ("", &peer, None, Some(format!("tcp/{listen}"))),
+        };
+        write_profile(&folder.join("faults.toml"), loop_zenoh)?;
         let robot_profile = folder.join("robot.toml");
-        write_profile(
-            &robot_profile,
-            &format!("[zenoh]\nlisten = [\"{robot_endpoint}\"]\nconnect = []\nshared_memory = false\n"),
-        )?;
+        write_profile(&robot_profile, robot_zenoh)?;
         let events = Events::default();
         let robot = start_robot(&robot_profile, cable.as_ref().map(|cable| cable.robot.as_str()), &events)?;
-        let control = start_loop(folder, (&endpoint, &listen), cable.as_ref(), &Burden::Nothing);
-        let mut robot = Ended(Some(robot));
-        let (control, said) = control?;
+        let (control, said) = start_loop(folder, (&endpoint, listen.as_deref()), cable.as_ref(), &Burden::Nothing)?;
         let mut bench = Self {
             folder: folder.to_path_buf(),
             control,
             said,
-            robot: robot.0.take().context("the robot's process")?,
+            robot,
+            router,
             relay,
             cable,
             events,
@@ -113,8 +121,9 @@ impl Bench {
     /// No zenoh, or nothing heard.
     pub(super) fn tap(&mut self) -> anyhow::Result<()> {
         let profile = foresee_firmware_config::load(&self.robot_profile.display().to_string())?;
+        let listen = self.listen.clone().context("the loop listens nowhere")?;
         let mut zenoh = profile.zenoh.clone();
-        (zenoh.listen, zenoh.connect) = (Vec::new(), vec![self.listen.clone()]);
+        (zenoh.listen, zenoh.connect) = (Vec::new(), vec![listen.clone()]);
         let link = ZenohLink::open(&profile.robot, &zenoh)?;
         let (judge, commands) = (Judge::amid(profile.joints.len()), Arc::clone(&self.commands));
         let hearing = link.overhear(move |values| lock(&commands).push((Instant::now(), judge.judge(values))))?;
@@ -122,7 +131,7 @@ impl Bench {
         let since = Instant::now();
         while lock(&self.commands).is_empty() {
             if since.elapsed() > START_PATIENCE {
-                bail!("nothing is heard of the loop at {}", self.listen);
+                bail!("nothing is heard of the loop at {listen}");
             }
             std::thread::sleep(PERIOD);
         }
@@ -134,7 +143,7 @@ impl Bench {
     /// # Errors
     /// When it cannot be started.
     pub(super) fn start_loop(&mut self, burden: &Burden) -> anyhow::Result<()> {
-        let ends = (self.endpoint.as_str(), self.listen.as_str());
+        let ends = (self.endpoint.as_str(), self.listen.as_deref());
         (self.control, self.said) = start_loop(&self.folder, ends, self.cable.as_ref(), burden)?;
         Ok(())
     }
@@ -145,6 +154,15 @@ impl Bench {
     /// When it cannot be started.
     pub(super) fn start_robot(&mut self) -> anyhow::Result<()> {
         self.robot = start_robot(&self.robot_profile, None, &self.events)?;
+        Ok(())
+    }
+
+    /// Starts the router anew, once the old one is gone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn start_router(&mut self) -> anyhow::Result<()> {
+        self.router = Some(start_router(&self.endpoint)?);
         Ok(())
     }
 
@@ -176,23 +194,31 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         self.relay.mode.store(ENDED, Ordering::SeqCst);
-        for child in [&mut self.control, &mut self.robot] {
-            // Both fail only when the child is gone already.
-            drop(child.kill());
-            drop(child.wait());
-        }
     }
 }
 
-/// A child that ends with it.
-struct Ended(Option<Child>);
+/// A child that ends when it is dropped.
+pub(super) struct Running(Child);
 
-impl Drop for Ended {
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            drop(child.kill());
-            drop(child.wait());
-        }
+        // Both fail only when the child is gone already.
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
@@ -271,12 +297,19 @@ fn end_with_this(command: &mut Command) {
     }
 }
 
-fn start_robot(profile: &Path, namespace: Option<&str>, events: &Events) -> anyhow::Result<Child> {
+fn start_router(endpoint: &str) -> anyhow::Result<Running> {
+    let mut command = this_binary(None)?;
+    command.args(["faults", "--play-router", endpoint]).stdin(Stdio::null()).stdout(Stdio::null());
+    end_with_this(&mut command);
+    command.spawn().map(Running).context("the router: cannot be started")
+}
+
+fn start_robot(profile: &Path, namespace: Option<&str>, events: &Events) -> anyhow::Result<Running> {
     let mut command = this_binary(namespace)?;
     command.args(["faults", "--play-robot", "--profile"]).arg(profile);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     end_with_this(&mut command);
-    let mut child = command.spawn().context("the robot: cannot be started")?;
+    let mut child = Running(command.spawn().context("the robot: cannot be started")?);
     if let Some(stdout) = child.stdout.take() {
         let events = Arc::clone(events);
         let read = move || {
@@ -291,10 +324,10 @@ fn start_robot(profile: &Path, namespace: Option<&str>, events: &Events) -> anyh
 /// `foresee run` of this binary, and what it says.
 fn start_loop(
     folder: &Path,
-    (endpoint, listen): (&str, &str),
+    (endpoint, listen): (&str, Option<&str>),
     cable: Option<&Cable>,
     burden: &Burden,
-) -> anyhow::Result<(Child, Lines)> {
+) -> anyhow::Result<(Running, Lines)> {
     let under = |limit: String| -> anyhow::Result<Command> {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]);
@@ -307,7 +340,10 @@ fn start_loop(
         Burden::LogBlocks(blocks) => under(format!("trap '' XFSZ; ulimit -f {blocks}"))?,
         Burden::Memory { kibibytes, .. } => under(format!("ulimit -v {kibibytes}"))?,
     };
-    command.args(["run", "--name", "faults", "--endpoint", endpoint, "--listen", listen]);
+    command.args(["run", "--name", "faults", "--endpoint", endpoint]);
+    if let Some(listen) = listen {
+        command.args(["--listen", listen]);
+    }
     command.arg("--profile").arg(folder.join("faults.toml")).arg("--runs").arg(folder);
     if !matches!(burden, Burden::LogBlocks(_)) {
         command.arg("--no-log");
@@ -323,7 +359,7 @@ fn start_loop(
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     end_with_this(&mut command);
-    let mut child = command.spawn().context("foresee run: cannot be started")?;
+    let mut child = Running(command.spawn().context("foresee run: cannot be started")?);
     let lines = Lines::default();
     if let Some(stderr) = child.stderr.take() {
         listen_to(stderr, Arc::clone(&lines))?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use foresee_firmware_config::DeviceProfile;
-use foresee_runtime::{Clock, CommandGate, Observation, ZenohLink, ZenohRobot};
+use foresee_runtime::{Clock, CommandGate, Observation, ZenohLink, ZenohRobot, ZenohRouter};
 
 use crate::words::print;
 
@@ -88,6 +88,18 @@ pub(crate) fn play(profile: &DeviceProfile, stop: &AtomicBool) -> anyhow::Result
         deadline = deadline.max(Instant::now() - PERIOD);
     }
     link.close().map_err(Into::into)
+}
+
+/// Plays the router at an endpoint until `stop`.
+///
+/// # Errors
+/// One line: an endpoint that is none, or is in use.
+pub(crate) fn route(endpoint: &str, stop: &AtomicBool) -> anyhow::Result<()> {
+    let _router = ZenohRouter::start(endpoint)?;
+    while !stop.load(Ordering::SeqCst) {
+        std::thread::sleep(SILENCE);
+    }
+    Ok(())
 }
 
 /// Limits as the wire shows them: arrivals jitter, so two periods are granted to a change.

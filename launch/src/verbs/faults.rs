@@ -6,7 +6,7 @@ use clap::Args;
 use foresee_runtime::{FaultRow, run_faults};
 use serde_json::json;
 
-use crate::process_faults::{play, run_process_faults};
+use crate::process_faults::{play, route, run_process_faults};
 use crate::words::print;
 use crate::{places, stop};
 
@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Play the robot of the process rows (for the process that runs them).
     #[arg(long, hide = true)]
     play_robot: bool,
+    /// Play the router of the process rows, at this endpoint.
+    #[arg(long, hide = true, value_name = "ENDPOINT")]
+    play_router: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -35,6 +38,10 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
     if arguments.play_robot {
         play(&foresee_firmware_config::load(&arguments.profile)?, &stop)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(endpoint) = &arguments.play_router {
+        route(endpoint, &stop)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = run_faults(&foresee_firmware_config::load(&arguments.profile)?)?;
