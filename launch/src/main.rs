@@ -14,6 +14,8 @@ mod fitness;
 mod guard;
 mod listener;
 mod machine;
+#[cfg(feature = "pretrain")]
+mod memory;
 mod models;
 mod places;
 mod plots;

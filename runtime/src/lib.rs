@@ -102,4 +102,7 @@ pub use wire::{EpisodePhase, decode_every_message};
 #[cfg(all(feature = "camera", feature = "zenoh"))]
 pub use zenoh::CameraRobot;
 #[cfg(feature = "zenoh")]
-pub use zenoh::{CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohRouter, ZenohSource};
+pub use zenoh::{
+    CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohRouter, ZenohSource,
+    free_loopback_endpoint,
+};

@@ -21,7 +21,7 @@ mod source;
 
 #[cfg(feature = "camera")]
 pub use camera_robot::CameraRobot;
-pub use link::{Hearing, ZenohLink};
+pub use link::{Hearing, ZenohLink, free_loopback_endpoint};
 pub use robot::{CommandGate, CommandWait, ZenohRobot};
 pub use router::ZenohRouter;
 pub use source::{ZenohActuator, ZenohSource};

@@ -3,7 +3,6 @@
 pub mod decoders;
 pub mod memory;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,7 +38,7 @@ pub fn foresee(folder: &Path) -> Command {
 /// # Panics
 /// When loopback has no free port.
 pub fn free_endpoint() -> String {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    assert!(address.is_ok(), "loopback has no free port: {address:?}");
-    address.map_or_else(|_| String::new(), |address| format!("tcp/{address}"))
+    let endpoint = foresee_runtime::free_loopback_endpoint();
+    assert!(endpoint.is_ok(), "{endpoint:?}");
+    endpoint.unwrap_or_default()
 }

@@ -1,7 +1,6 @@
 //! One row's processes: a loop, a robot, what lies between, and what each of them did and said.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use foresee_runtime::{Hearing, Lateness, ZenohLink};
+use foresee_runtime::{Hearing, Lateness, ZenohLink, free_loopback_endpoint};
 
 use super::namespaces::{Cable, ROBOT_ADDRESS};
 use super::robot::{Judge, Kind, PERIOD, RATE_PER_SECOND};
@@ -73,20 +72,20 @@ impl Bench {
     /// # Errors
     /// When something cannot be started, or no command comes.
     pub(super) fn new(folder: &Path, wiring: Wiring, cable: Option<Cable>) -> anyhow::Result<Self> {
-        let (address, listen) = (free_address()?, free_address()?);
-        let relay = Relay::start(address.clone())?;
+        let (address, listen) = (free_loopback_endpoint()?, free_loopback_endpoint()?);
+        let relay = Relay::start(address.trim_start_matches("tcp/").to_owned())?;
         let port = address.rsplit_once(':').map_or("", |(_, port)| port);
         let (robot_endpoint, endpoint) = match wiring {
-            Wiring::Relay => (format!("tcp/{address}"), relay.endpoint.clone()),
+            Wiring::Relay => (address, relay.endpoint.clone()),
             Wiring::Cable => (format!("tcp/{ROBOT_ADDRESS}:{port}"), format!("tcp/{ROBOT_ADDRESS}:{port}")),
-            Wiring::Router => (format!("tcp/{address}"), format!("tcp/{address}")),
+            Wiring::Router => (address.clone(), address),
         };
         let client =
             format!("[zenoh]\nmode = \"client\"\nlisten = []\nconnect = [\"{endpoint}\"]\nshared_memory = false\n");
         let peer = format!("[zenoh]\nlisten = [\"{robot_endpoint}\"]\nconnect = []\nshared_memory = false\n");
         let (loop_zenoh, robot_zenoh, router, listen) = match wiring {
             Wiring::Router => (client.as_str(), &client, Some(start_router(&endpoint)?), None),
-            Wiring::Relay | Wiring::Cable => ("", &peer, None, Some(format!("tcp/{listen}"))),
+            Wiring::Relay | Wiring::Cable => ("", &peer, None, Some(listen)),
         };
         write_profile(&folder.join("faults.toml"), loop_zenoh)?;
         let robot_profile = folder.join("robot.toml");
@@ -249,11 +248,6 @@ pub(super) fn limit_memory(child: &Child, bytes: u64) -> anyhow::Result<Instant>
         0 => Ok(Instant::now()),
         _ => Err(std::io::Error::last_os_error()).context("prlimit"),
     }
-}
-
-fn free_address() -> anyhow::Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("loopback has no free port")?;
-    Ok(listener.local_addr()?.to_string())
 }
 
 fn write_profile(path: &Path, more: &str) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use clap::Args;
 use foresee_models::{PretrainOptions, PretrainOutcome, RECIPES, Recipe, pretrain, recipe_cost};
 
 use crate::compute::ComputeArguments;
+use crate::memory::keep_pages;
 use crate::progress::bar;
 use crate::words::{print, say};
 use crate::{clips, stop, trail, training_report};
@@ -66,6 +67,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
         return list(arguments.json);
     }
+    keep_pages();
     let recipe = arguments.recipe.as_deref().context("name a recipe; see --list")?;
     let folder = arguments.out.clone().context("--out DIR: name the folder of the run")?;
     let compute = arguments.compute.compute();

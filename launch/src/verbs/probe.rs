@@ -46,6 +46,7 @@ enum What {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    keep_pages();
     match &arguments.what {
         What::Sim(arguments) => sim::act(arguments),
         What::Davis(arguments) => published::act(DataSet::Davis, arguments),

@@ -9,6 +9,7 @@ use foresee_policies::{
 };
 use foresee_runtime::Encoder;
 
+use crate::memory::keep_pages;
 use crate::models::EncoderArguments;
 use crate::progress::bar;
 use crate::words::{print, say};
@@ -71,6 +72,7 @@ struct BcArguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    keep_pages();
     match &arguments.method {
         Method::Bc(arguments) => act_bc(arguments),
     }

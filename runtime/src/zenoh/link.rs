@@ -1,5 +1,6 @@
 //! One zenoh session of one robot: its configuration, its keys, its publishers.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -18,6 +19,19 @@ use crate::wire::{NamedCommand, decode_command};
 
 /// Messages that wait for their reader; when it is full the newest is dropped and counted.
 const MAILBOX_CAPACITY: usize = 16;
+
+/// An endpoint on loopback that nobody listens on now, at an address of this process's own: at 127.0.0.1 a connection that starts
+/// there could be given the same port before it is listened on.
+///
+/// # Errors
+/// [`RuntimeError::Transport`] when there is no free port.
+pub fn free_loopback_endpoint() -> Result<String, RuntimeError> {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let host = Ipv4Addr::new(127, 128 | high, middle, low);
+    let address = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
+    let no_port = |error| RuntimeError::Transport(format!("loopback has no free port: {error}"));
+    address.map(|address| format!("tcp/{address}")).map_err(no_port)
+}
 
 /// A zenoh session for one robot's keys.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! Both sides in one process, each with a session of its own, over loopback.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use foresee_firmware_config::{DeviceProfile, ZenohMode, ZenohProfile, load};
@@ -19,8 +18,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("tcp/{}", listener.local_addr().unwrap());
+        let endpoint = free_loopback_endpoint().unwrap();
         let mut profile = load("desktop-sim").unwrap();
         profile.zenoh.connect = vec![endpoint.clone()];
         let robot_zenoh = ZenohProfile { listen: vec![endpoint], shared_memory: true, ..ZenohProfile::default() };

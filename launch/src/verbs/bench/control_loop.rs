@@ -1,7 +1,6 @@
 //! `foresee bench loop`: what the loop adds to encoder and policy alone (frame in memory -> command), and what two processes
 //! over zenoh add to that.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use clap::Args;
 use foresee_firmware_config::{DeviceProfile, ZenohProfile};
 use foresee_runtime::{
     Action, CommandWait, ControlLoop, EncoderInput, EngineReport, Episode, EpisodePhase, Features, Observation,
-    Preprocessor, Stamp, ZenohLink, ZenohRobot,
+    Preprocessor, Stamp, ZenohLink, ZenohRobot, free_loopback_endpoint,
 };
 use serde::Serialize;
 
@@ -231,9 +230,7 @@ struct FarLoop {
 
 impl FarLoop {
     fn start(arguments: &Arguments, scratch: &Scratch, profile: &DeviceProfile) -> anyhow::Result<Self> {
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("loopback")?.port();
-        let endpoint = format!("tcp/127.0.0.1:{port}");
+        let endpoint = free_loopback_endpoint()?;
         let zenoh = ZenohProfile {
             listen: vec![endpoint.clone()],
             shared_memory: profile.zenoh.shared_memory,

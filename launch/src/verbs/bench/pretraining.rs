@@ -15,6 +15,7 @@ use super::graphics_card::GraphicsCard;
 use super::median;
 use crate::compute::ComputeArguments;
 use crate::machine;
+use crate::memory::keep_pages;
 use crate::words::{print, say};
 
 /// The step in PyTorch.
@@ -359,6 +360,7 @@ fn serve(arguments: &Arguments, recipe: &Recipe) -> anyhow::Result<ExitCode> {
         }
         lines.next().is_some_and(|line| line.is_ok())
     };
+    keep_pages();
     let (threads, compute) = (arguments.num_threads()?, arguments.compute.compute());
     let options = BenchOptions { recipe: recipe.clone(), threads, micro_batch: arguments.micro_batch, compute };
     time_steps(&options, &mut goes_on)?;
