@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::memory::keep_pages;
+
 use self::published::DataSet;
 
 /// Arguments of `foresee probe`.
