@@ -50,6 +50,7 @@ pub(crate) struct ShardPlan<'a> {
 /// and a loader of its own.
 pub(crate) struct Shards {
     shards: Vec<Shard>,
+    devices: Vec<Device>,
     micro_batch: usize,
     arithmetic: Arithmetic,
     seed: u64,
@@ -57,7 +58,8 @@ pub(crate) struct Shards {
 
 struct Shard {
     pool: ThreadPool,
-    device: Device,
+    /// Among the devices.
+    device_idx: usize,
     loader: Loader,
     /// Of each batch: the first sample and how many.
     first: usize,
@@ -76,7 +78,7 @@ impl Shards {
         let per_shard = batch_size.div_ceil(threads);
         let mut shards = Vec::with_capacity(threads);
         let firsts = (0..batch_size).step_by(per_shard);
-        for ((shard_idx, first), device) in firsts.enumerate().zip(devices.iter().cycle()) {
+        for ((shard_idx, first), device_idx) in firsts.enumerate().zip((0..devices.len()).cycle()) {
             let builder = ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("pretrain-{shard_idx}"));
             let pool = builder.build().map_err(|error| ModelsError::Training(format!("threads: {error}")))?;
             let count = per_shard.min(batch_size - first);
@@ -93,10 +95,10 @@ impl Shards {
                 max_waiting: (2 * plan.micro_batch.max(1)).div_ceil(repeats).min(2 * count),
             };
             let loader = Loader::start(scope, job)?;
-            let device = device.clone();
-            shards.push(Shard { pool, device, loader, first: first * repeats, count: count * repeats });
+            shards.push(Shard { pool, device_idx, loader, first: first * repeats, count: count * repeats });
         }
-        Ok(Self { shards, micro_batch: plan.micro_batch.max(1), arithmetic: plan.compute.arithmetic, seed: plan.seed })
+        let (micro_batch, arithmetic) = (plan.micro_batch.max(1), plan.compute.arithmetic);
+        Ok(Self { shards, devices, micro_batch, arithmetic, seed: plan.seed })
     }
 
     /// Losses and gradients of the next batch, which must be that of `step`.
@@ -105,8 +107,10 @@ impl Shards {
         (recipe, parameters): (&Recipe, &Parameters),
         step: u64,
     ) -> Result<StepResult, ModelsError> {
-        let (micro_batch, arithmetic, seed) = (self.micro_batch, self.arithmetic, self.seed);
-        let work = ShardWork { recipe, parameters, seed, step, arithmetic, micro_batch };
+        let (micro_batch, seed) = (self.micro_batch, self.seed);
+        let upload = |device| Weights::upload(parameters, device).with_arithmetic(self.arithmetic);
+        let weights: Vec<Weights> = self.devices.iter().map(upload).collect();
+        let work = ShardWork { recipe, weights: &weights, seed, step, micro_batch };
         let results: Vec<Result<StepResult, ModelsError>> = std::thread::scope(|scope| {
             let run = |shard| scope.spawn(|| work.run(shard));
             let handles: Vec<_> = self.shards.iter_mut().map(run).collect();
@@ -133,34 +137,36 @@ impl StepResult {
             *sum += term;
         }
         for (name, gradient) in other.gradients {
-            add_gradient(&mut self.gradients, &name, &gradient);
+            add_gradient(&mut self.gradients, &name, gradient);
         }
     }
 }
 
 struct ShardWork<'a> {
     recipe: &'a Recipe,
-    parameters: &'a Parameters,
+    /// One a device.
+    weights: &'a [Weights],
     seed: u64,
     step: u64,
-    arithmetic: Arithmetic,
     micro_batch: usize,
 }
 
 impl ShardWork<'_> {
     fn run(&self, shard: &mut Shard) -> Result<StepResult, ModelsError> {
-        let Shard { pool, device, loader, first, count } = shard;
+        let Shard { pool, device_idx, loader, first, count } = shard;
+        let no_device = || ModelsError::Training(format!("there is no device {device_idx}"));
+        let weights = self.weights.get(*device_idx).ok_or_else(no_device)?;
         pool.install(|| {
-            let weights = Weights::upload(self.parameters, device).with_arithmetic(self.arithmetic);
+            let weights = weights.fork();
             let mut sum = StepResult::default();
             for start in (0..*count).step_by(self.micro_batch) {
                 let num_samples = self.micro_batch.min(*count - start);
-                let (views, draws) = self.prepare((loader, device), *first + start, num_samples)?;
+                let (views, draws) = self.prepare((loader, weights.device()), *first + start, num_samples)?;
                 let share = num_samples as f64 / self.recipe.samples_per_step() as f64;
                 let outcome = run_method(self.recipe, &weights, (&views, &draws))?;
                 let mut gradients = outcome.total.clone().mul_scalar(share).backward();
                 for (name, gradient) in weights.take_gradients(&mut gradients) {
-                    add_gradient_data(&mut sum.gradients, name, &gradient)?;
+                    add_gradient(&mut sum.gradients, name, to_values(name, gradient)?);
                 }
                 add_losses(&mut sum, outcome, share)?;
             }
@@ -249,18 +255,15 @@ fn add_losses(sum: &mut StepResult, outcome: Outcome, share: f64) -> Result<(), 
     Ok(())
 }
 
-fn add_gradient_data(gradients: &mut HostGradients, name: &str, data: &TensorData) -> Result<(), ModelsError> {
-    let values =
-        data.as_slice::<f32>().map_err(|error| ModelsError::Training(format!("gradient {name}: {error:?}")))?;
-    add_gradient(gradients, name, values);
-    Ok(())
+fn to_values(name: &str, gradient: TensorData) -> Result<Vec<f32>, ModelsError> {
+    gradient.try_into_vec::<f32>().map_err(|error| ModelsError::Training(format!("gradient {name}: {error:?}")))
 }
 
-fn add_gradient(gradients: &mut HostGradients, name: &str, values: &[f32]) {
+fn add_gradient(gradients: &mut HostGradients, name: &str, values: Vec<f32>) {
     match gradients.get_mut(name) {
         Some(sum) => sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value),
         None => {
-            gradients.insert(name.to_string(), values.to_vec());
+            gradients.insert(name.to_string(), values);
         }
     }
 }

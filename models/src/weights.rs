@@ -38,6 +38,16 @@ impl Weights {
         Self { leaves, device: device.clone().inner(), arithmetic: Arithmetic::F32 }
     }
 
+    /// The same values, shared where the device can, as leaves of a graph of their own.
+    pub(crate) fn fork(&self) -> Self {
+        let fork = |leaf: &Tensor<1>| {
+            let values = leaf.clone().inner();
+            if leaf.is_require_grad() { values.autodiff().require_grad() } else { values }
+        };
+        let leaves = self.leaves.iter().map(|(name, leaf)| (name.clone(), fork(leaf))).collect();
+        Self { leaves, device: self.device.clone(), arithmetic: self.arithmetic }
+    }
+
     /// The same weights with matrix products in these numbers.
     pub(crate) fn with_arithmetic(self, arithmetic: Arithmetic) -> Self {
         Self { arithmetic, ..self }
