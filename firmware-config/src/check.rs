@@ -15,6 +15,7 @@ use crate::raw::{
     PaceKind, RawCamera, RawHardware, RawHealth, RawInference, RawJoint, RawMount, RawPace, RawPower, RawProfile,
     RawThermal, RawZenoh,
 };
+use crate::rig::extra_cameras;
 
 const MAX_CAMERA_PIXELS: u32 = 16_384;
 const DEFAULT_RECONNECT_MILLIS: u64 = 250;
@@ -40,6 +41,7 @@ pub(crate) fn check(raw: RawProfile, name: &str) -> Checked<DeviceProfile> {
     let intrinsics = raw.intrinsics.map(|raw| intrinsics(&raw, &camera)).transpose()?;
     let pace =
         pace(&raw.pace.ok_or_else(|| missing("pace", "a table with kind = \"lockstep\" or \"fixed\""))?, &camera)?;
+    let extra_cameras = extra_cameras(raw.extra_cameras.unwrap_or_default(), &camera, pace)?;
     let inference = raw.inference.ok_or_else(|| missing("inference", "a table with providers, intra_threads"))?;
     let memory_mebibytes = raw.memory.map(|memory| memory.max_resident_mebibytes);
     if let Some(mebibytes) = memory_mebibytes {
@@ -63,6 +65,7 @@ pub(crate) fn check(raw: RawProfile, name: &str) -> Checked<DeviceProfile> {
         inference: self::inference(inference, hardware)?,
         hardware,
         camera,
+        extra_cameras,
         intrinsics,
         mount: raw.mount.map(mount).transpose()?,
         pace,
@@ -96,7 +99,7 @@ pub(crate) fn finite(key: &str, values: &[f64]) -> Checked<()> {
     }
 }
 
-fn key_part(key: &str, text: &str) -> Checked<()> {
+pub(crate) fn key_part(key: &str, text: &str) -> Checked<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !text.is_empty() && text.chars().all(allowed) {
         return Ok(());
@@ -110,7 +113,7 @@ fn hardware(raw: RawHardware) -> Checked<HardwareProfile> {
     Ok(HardwareProfile { cpu_cores: raw.cpu_cores, memory_mebibytes: raw.memory_mebibytes })
 }
 
-fn camera(raw: RawCamera) -> Checked<CameraProfile> {
+pub(crate) fn camera(raw: RawCamera) -> Checked<CameraProfile> {
     within("camera.width", raw.width, 1..=MAX_CAMERA_PIXELS)?;
     within("camera.height", raw.height, 1..=MAX_CAMERA_PIXELS)?;
     if let Some(rate) = raw.rate_hertz {

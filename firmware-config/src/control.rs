@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{Checked, within, wrong};
 use crate::profile::{CommandKind, HardwareProfile, JointProfile, Pace};
+use crate::rig::CameraOrder;
 
 /// What the joints are told when the policy cannot be followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +54,7 @@ pub struct WatchdogProfile {
 }
 
 /// How long a tick may take; proved at start-up and watched while running.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BudgetProfile {
     /// Frame in memory to command in memory.
     pub total_millis: f64,
@@ -115,6 +116,8 @@ pub struct RatesProfile {
     pub chunk_step_millis: f64,
     /// No action of a chunk is played later than this after its observation.
     pub chunk_expiry_millis: f64,
+    /// When the images of several cameras go through the encoder.
+    pub cameras: CameraOrder,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -184,6 +187,8 @@ pub(crate) struct RawRates {
     chunk_step_millis: Option<f64>,
     /// No action of a chunk is played later than this after its observation.
     chunk_expiry_millis: Option<f64>,
+    /// When the images of several cameras go through the encoder: all as one `batch`, or `round_robin`; `batch` without it.
+    cameras: Option<CameraOrder>,
 }
 
 const MAX_MILLIS: f64 = 60_000.0;
@@ -311,5 +316,6 @@ pub(crate) fn rates(raw: &RawRates, pace: Pace) -> Checked<RatesProfile> {
         policy_every_ticks: policy,
         chunk_step_millis: step_millis,
         chunk_expiry_millis: expiry_millis,
+        cameras: raw.cameras.unwrap_or_default(),
     })
 }

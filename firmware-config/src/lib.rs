@@ -16,6 +16,7 @@ mod place;
 mod profile;
 mod raw;
 mod render;
+mod rig;
 
 pub use check::is_endpoint;
 pub use control::{
@@ -32,3 +33,4 @@ pub use profile::{
     PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohMode, ZenohProfile,
 };
 pub use render::{RenderError, UnitOptions, power_script, systemd_unit, zenoh_config, zenoh_pico_header};
+pub use rig::{CameraOrder, ExtraCameraProfile};

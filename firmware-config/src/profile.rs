@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::{BudgetProfile, RatesProfile, SafetyProfile, ThreadsProfile, WatchdogProfile};
 use crate::joint::{JointLink, PositionLimits};
 use crate::lens::IntrinsicsProfile;
+use crate::rig::ExtraCameraProfile;
 
 /// A device, checked: every range holds, every required key is there.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub struct DeviceProfile {
     pub hardware: Option<HardwareProfile>,
     /// The camera that the control loop looks through.
     pub camera: CameraProfile,
+    /// Cameras beside it; their features are put behind its own, in this order.
+    pub extra_cameras: Vec<ExtraCameraProfile>,
     /// The camera's calibration, of the camera's size.
     pub intrinsics: Option<IntrinsicsProfile>,
     /// Where the camera is mounted.

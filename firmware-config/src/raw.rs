@@ -9,6 +9,7 @@ use crate::control::{RawBudget, RawRates, RawSafety, RawThreads, RawWatchdog};
 use crate::joint::RawDynamics;
 use crate::lens::RawIntrinsics;
 use crate::profile::{CommandKind, PixelEncoding, Precision, Provider, ZenohMode};
+use crate::rig::RawExtraCamera;
 
 /// A device profile of Foresee: what a robot's computer, camera and joints are.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -27,6 +28,8 @@ pub(crate) struct RawProfile {
     pub(crate) camera: Option<RawCamera>,
     /// The camera's calibration, as `foresee camera calibrate` writes it.
     pub(crate) intrinsics: Option<RawIntrinsics>,
+    /// Cameras beside the first one; their features are put behind the first one's, in this order.
+    pub(crate) extra_cameras: Option<Vec<RawExtraCamera>>,
     /// Where the camera is mounted, as `foresee camera calibrate --poses` writes it.
     pub(crate) mount: Option<RawMount>,
     /// Commanded joints, in command order.
@@ -256,6 +259,7 @@ impl RawProfile {
             budget: self.budget.or(parent.budget),
             threads: self.threads.or(parent.threads),
             rates: self.rates.or(parent.rates),
+            extra_cameras: self.extra_cameras.or(parent.extra_cameras),
         }
     }
 }

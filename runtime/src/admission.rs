@@ -32,6 +32,11 @@ impl Admission {
             Pace::Lockstep { .. } => None,
             Pace::Fixed { max_frame_age_millis, .. } => Some(Duration::from_millis(max_frame_age_millis)),
         };
+        Self::with_max_age(max_age)
+    }
+
+    /// Of a camera with an age of its own.
+    pub(crate) fn with_max_age(max_age: Option<Duration>) -> Self {
         Self { max_age, newest: Stamp::default(), last_look: None, picture: None }
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct BudgetWatch {
 }
 
 /// How a tick stands to the budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BudgetState {
     /// Within.
     Kept,

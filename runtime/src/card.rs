@@ -167,11 +167,23 @@ pub struct Provenance {
     pub results: serde_json::Value,
 }
 
+/// A shape for so many images, of one for one.
+fn batch_of(shape: &[usize], num_images: usize) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    shape.iter_mut().take(1).for_each(|size| *size *= num_images);
+    shape
+}
+
 impl TensorData {
     /// Packs row-major `values` of the given shape.
     pub fn new(shape: &[usize], values: &[f32]) -> Self {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { shape: shape.to_vec(), f32_base64: BASE64_STANDARD.encode(bytes) }
+    }
+
+    /// The same values so many times, along the first dimension.
+    fn repeated(&self, num_images: usize) -> Result<Self, String> {
+        Ok(Self::new(&batch_of(&self.shape, num_images), &self.values()?.repeat(num_images)))
     }
 
     /// The row-major values.
@@ -202,6 +214,18 @@ impl ModelCard {
     /// layout, or of another model.
     pub fn load(model: &Path) -> Result<Self, RuntimeError> {
         Self::load_with_model(model).map(|(card, ..)| card)
+    }
+
+    /// This card as of a model that takes so many images at a time, golden tensors and all.
+    pub(crate) fn for_images(&self, num_images: usize) -> Result<Self, String> {
+        let mut card = self.clone();
+        for tensor in card.inputs.iter_mut().chain(&mut card.outputs) {
+            tensor.shape = batch_of(&tensor.shape, num_images);
+        }
+        for tensor in card.golden.inputs.values_mut().chain(card.golden.outputs.values_mut()) {
+            *tensor = tensor.repeated(num_images)?;
+        }
+        Ok(card)
     }
 
     /// As [`ModelCard::load`], with the bytes of model and card that were checked.

@@ -108,6 +108,7 @@ mod tests {
             policy_every_ticks: 4,
             chunk_step_millis: 20.0,
             chunk_expiry_millis: 100.0,
+            cameras: foresee_firmware_config::CameraOrder::Batch,
         };
         let mut player = ChunkPlayer::new(2, &rates);
         let mut action = Action::default();

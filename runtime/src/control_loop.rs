@@ -3,18 +3,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use foresee_firmware_config::{BudgetProfile, CameraProfile, DeviceProfile, Pace, RatesProfile};
+use foresee_firmware_config::{BudgetProfile, DeviceProfile, Pace, RatesProfile};
 
 use crate::admission::Admission;
 use crate::budget::{BudgetState, BudgetWatch, prove};
 use crate::chunk::{ChunkPlayer, ChunkSummary};
 use crate::command::Action;
-use crate::encoder::{Encoder, EncoderInput, Features};
+use crate::encoder::{Encoder, Features};
 use crate::ends::Observation;
 use crate::error::RuntimeError;
-use crate::frame::Frame;
 use crate::policy::Policy;
-use crate::preprocess::Preprocessor;
+use crate::rig::{CameraAccount, CameraRig};
 use crate::safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
 use crate::statistics::LoopStatistics;
 use crate::time::{Clock, Stamp};
@@ -87,16 +86,16 @@ impl TickReport {
 
 /// Preprocessing, encoder, policy and safety filter with their buffers. After the first tick, a tick allocates nothing of its own.
 pub struct ControlLoop {
-    pub(crate) camera: CameraProfile,
     pub(crate) pace: Pace,
     pub(crate) clock: Clock,
-    preprocessor: Preprocessor,
+    /// Black frames and joints at zero, of the profile's sizes.
+    blank: Observation,
+    rig: CameraRig,
     encoder: Box<dyn Encoder>,
     policy: Box<dyn Policy>,
     filter: SharedFilter,
     rates: RatesProfile,
     num_joints: usize,
-    input: EncoderInput,
     features: Features,
     /// What the policy wants: `[T, J]`.
     wanted: Action,
@@ -151,21 +150,19 @@ impl ControlLoop {
         let preprocessing = card.preprocessing.as_ref();
         let preprocessing =
             preprocessing.ok_or_else(|| RuntimeError::Card { path: card.model.clone().into(), problem: problem() })?;
-        let preprocessor = Preprocessor::new(preprocessing)?.with_intrinsics(profile.intrinsics.as_ref());
-        let input = EncoderInput::zeros(preprocessing.height, preprocessing.width);
+        let rig = CameraRig::new(profile, preprocessing, encoder.as_ref())?;
         let num_joints = profile.joints.len();
         let filter = SharedFilter::of(profile);
         let command = filter.lock().last().clone();
         Ok(Self {
-            camera: profile.camera.clone(),
             pace: profile.pace,
             clock: Clock::Wall,
-            preprocessor,
+            blank: Observation::of(profile),
+            rig,
             encoder,
             policy,
             rates: profile.rates,
             num_joints,
-            input,
             features: Features::zeros(0, 0),
             wanted: Action { values: vec![0.0; num_joints] },
             chunks: ChunkPlayer::new(num_joints, &profile.rates),
@@ -192,6 +189,7 @@ impl ControlLoop {
         self.policy.reset();
         self.filter.lock().reset();
         self.admission.reset();
+        self.rig.reset();
         self.chunks.reset();
         self.num_decided = 0;
     }
@@ -207,12 +205,15 @@ impl ControlLoop {
         }
         let mut is_degraded = false;
         if held.is_none() {
+            held = self.refuse_others(observation);
+        }
+        if held.is_none() {
             self.admission.note(stamp);
             if let Err((stage, error)) = self.decide(observation, &mut report) {
                 report.failed = Some(stage);
                 self.failure = Some(error);
                 held = Some(Hold::StageFailed);
-            } else if self.admission.is_too_old(stamp, &self.clock) {
+            } else if self.admission.is_too_old(stamp, &self.clock) || self.rig.has_old(&self.clock) {
                 held = Some(Hold::StaleFrame);
             } else {
                 let budget = self.look_at_budget(&report);
@@ -228,6 +229,13 @@ impl ControlLoop {
         report.verdict = self.command.verdict();
         report.stage_nanos[Stage::Safety as usize] = nanos_since(started);
         report
+    }
+
+    /// Why the cameras beside the first are not to be answered, if they are not; the failure says which.
+    fn refuse_others(&mut self, observation: &Observation) -> Option<Hold> {
+        let (name, why) = self.rig.refuse(observation, &self.clock)?;
+        self.failure = Some(RuntimeError::Frame(format!("camera `{name}`: {}", why.words())));
+        Some(why)
     }
 
     fn answer(&mut self, observation: &Observation, held: Option<Hold>, is_degraded: bool) {
@@ -270,16 +278,19 @@ impl ControlLoop {
         let Some(budget) = budget else { return Ok(None) };
         let measured = self.self_test(budget.self_test_ticks);
         self.reset();
+        self.rig.forget_accounts();
         measured.and_then(|measured| prove(budget, &measured).map(|()| Some(measured)))
     }
 
     fn self_test(&mut self, num_ticks: u32) -> Result<LoopStatistics, RuntimeError> {
         let mut measured = LoopStatistics::default();
-        let mut observation = Observation::blank(self.camera.width, self.camera.height, self.num_joints);
-        observation.frame.encoding = self.camera.encoding;
+        let mut observation = self.blank.clone();
         for tick in 0..num_ticks.saturating_add(NUM_WARM_UP) {
-            let bytes = (0_u32..).zip(&mut observation.frame.data);
-            bytes.for_each(|(at, byte)| *byte = at.wrapping_mul(31).wrapping_add(tick * 17) as u8);
+            for frame in std::iter::once(&mut observation.frame).chain(&mut observation.extra) {
+                frame.sequence = u64::from(tick);
+                let bytes = (0_u32..).zip(&mut frame.data);
+                bytes.for_each(|(at, byte)| *byte = at.wrapping_mul(31).wrapping_add(tick * 17) as u8);
+            }
             let mut report = TickReport::default();
             self.decide(&observation, &mut report).map_err(|(_, error)| error)?;
             if tick >= NUM_WARM_UP {
@@ -289,8 +300,14 @@ impl ControlLoop {
         Ok(measured)
     }
 
-    pub(crate) fn num_joints(&self) -> usize {
-        self.num_joints
+    /// A frame of every camera and a joint state, to lend to a source.
+    pub(crate) fn blank(&self) -> Observation {
+        self.blank.clone()
+    }
+
+    /// What became of each camera's frames, the profile's first.
+    pub fn cameras(&self) -> impl Iterator<Item = &CameraAccount> {
+        self.rig.accounts()
     }
 
     /// What became of the policy's chunks.
@@ -321,9 +338,10 @@ impl ControlLoop {
 
     fn look_at_budget(&mut self, report: &TickReport) -> BudgetState {
         let is_watched = matches!(self.pace, Pace::Fixed { .. }) && self.clock.is_real();
+        let of_cameras = self.rig.account(&self.clock, is_watched);
         match &mut self.budget {
-            Some(budget) if is_watched => budget.look(report),
-            _ => BudgetState::Kept,
+            Some(budget) if is_watched => budget.look(report).max(of_cameras),
+            _ => of_cameras,
         }
     }
 
@@ -356,15 +374,11 @@ impl ControlLoop {
             report.stage_nanos[stage as usize] = nanos_since(started);
             done.map_err(|error| (stage, error))
         };
-        let check = |frame: &Frame| check_camera(frame, &self.camera);
         if tick.is_multiple_of(self.rates.encode_every_ticks) {
-            timed(Stage::Preprocess, &mut || {
-                check(&observation.frame)?;
-                self.preprocessor.run(&observation.frame, &mut self.input)
-            })?;
-            timed(Stage::Encode, &mut || self.encoder.encode(&self.input, &mut self.features))?;
+            timed(Stage::Preprocess, &mut || self.rig.look(observation, self.pace))?;
+            timed(Stage::Encode, &mut || self.rig.encode(self.encoder.as_mut(), &mut self.features))?;
         } else {
-            check(&observation.frame).map_err(|error| (Stage::Preprocess, error))?;
+            self.rig.check(observation).map_err(|error| (Stage::Preprocess, error))?;
         }
         if tick.is_multiple_of(self.rates.policy_every_ticks) {
             timed(Stage::Policy, &mut || self.policy.act(&self.features, &observation.joints, &mut self.wanted))?;
@@ -376,17 +390,6 @@ impl ControlLoop {
         self.num_decided = tick.wrapping_add(1);
         Ok(())
     }
-}
-
-fn check_camera(frame: &Frame, camera: &CameraProfile) -> Result<(), RuntimeError> {
-    if (frame.width, frame.height, frame.encoding) == (camera.width, camera.height, camera.encoding) {
-        return Ok(());
-    }
-    let Frame { width, height, encoding, .. } = frame;
-    Err(RuntimeError::Frame(format!(
-        "{width}x{height} {encoding:?} where the profile's camera `{}` gives {}x{} {:?}; make camera and profile agree",
-        camera.name, camera.width, camera.height, camera.encoding
-    )))
 }
 
 pub(crate) fn nanos_since(started: Instant) -> u64 {

@@ -8,34 +8,39 @@ use serde::{Deserialize, Serialize};
 use crate::card::ModelCard;
 use crate::error::RuntimeError;
 
-/// A preprocessed image: NCHW with N = 1, C = 3, normalised f32.
+/// Preprocessed images: NCHW with C = 3, normalised f32; one image, unless the encoder was opened for several.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderInput {
     /// Pixels.
     pub height: usize,
     /// Pixels.
     pub width: usize,
-    /// `3 * height * width` values, planes red, green, blue.
+    /// `3 * height * width` values an image, planes red, green, blue.
     pub data: Vec<f32>,
 }
 
 impl EncoderInput {
     /// All zero, of the given size in pixels.
     pub fn zeros(height: usize, width: usize) -> Self {
-        Self { height, width, data: vec![0.0; 3 * height * width] }
+        Self::batch(1, height, width)
+    }
+
+    /// All zero, of so many images of the given size in pixels.
+    pub fn batch(num_images: usize, height: usize, width: usize) -> Self {
+        Self { height, width, data: vec![0.0; num_images * 3 * height * width] }
     }
 }
 
-/// What an encoder says of one image.
+/// What an encoder says of one image, or of several: one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
-    /// N, patch tokens (the class token is apart, in `cls`).
+    /// N, patch tokens of all images (the class tokens are apart, in `cls`).
     pub num_tokens: usize,
     /// D.
     pub dim: usize,
     /// `[N, D]`, row-major.
     pub tokens: Vec<f32>,
-    /// `[D]`: the class token after the final norm.
+    /// `[D]`: the class token after the final norm; one an image.
     pub cls: Vec<f32>,
 }
 
@@ -63,11 +68,18 @@ pub struct EngineReport {
     /// Nodes of the optimised graph by what runs them, in the engine's own words, such as `CPUExecutionProvider`.
     #[serde(default)]
     pub nodes: BTreeMap<String, usize>,
+    /// Images that go through it at a time.
+    #[serde(default = "one")]
+    pub images: usize,
     /// Hex of the ed25519 key that signed the card, when it is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
     /// Hex sha256 of the model file.
     pub model_sha256: String,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Turns an image into features. The caller lends both buffers; after the first call nothing is allocated by the adapter.
@@ -76,7 +88,11 @@ pub trait Encoder: Send {
     fn card(&self) -> &ModelCard;
     /// What runs it.
     fn report(&self) -> &EngineReport;
-    /// `input` `[1, 3, H, W]` -> `features` `[N, D]` and `[D]`.
+    /// Images that it takes at a time.
+    fn num_images(&self) -> usize {
+        1
+    }
+    /// `input` `[K, 3, H, W]` -> `features` `[K N, D]` and `[K D]`, for K of [`Encoder::num_images`].
     ///
     /// # Errors
     /// [`RuntimeError::Inference`] when the engine fails or gives another shape than the card says.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foresee_firmware_config::PixelEncoding;
+use foresee_firmware_config::{CameraProfile, DeviceProfile, PixelEncoding};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RuntimeError;
@@ -12,8 +12,10 @@ use crate::joints::JointState;
 /// What a tick sees: an image and the joint state that goes with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// The image.
+    /// The image of the profile's camera.
     pub frame: Frame,
+    /// The latest images of the cameras beside it, in the profile's order; with stamp 0 where none has come yet.
+    pub extra: Vec<Frame>,
     /// The joints, at the frame's stamp or the latest known.
     pub joints: JointState,
 }
@@ -21,8 +23,25 @@ pub struct Observation {
 impl Observation {
     /// A black frame (width, height in pixels) and zero joint state, to lend to a source.
     pub fn blank(width: u32, height: u32, num_joints: usize) -> Self {
-        Self { frame: Frame::black(width, height, PixelEncoding::Rgb8), joints: JointState::zeros(num_joints) }
+        let frame = Frame::black(width, height, PixelEncoding::Rgb8);
+        Self { frame, extra: Vec::new(), joints: JointState::zeros(num_joints) }
     }
+
+    /// Black frames of every camera of a profile and zero joint state.
+    pub fn of(profile: &DeviceProfile) -> Self {
+        let black = |camera: &CameraProfile| Frame::black(camera.width, camera.height, camera.encoding);
+        Self {
+            frame: black(&profile.camera),
+            extra: profile.extra_cameras.iter().map(|extra| black(&extra.camera)).collect(),
+            joints: JointState::zeros(profile.joints.len()),
+        }
+    }
+}
+
+/// Names and black frames of the cameras beside the first, for a source to keep the latest in.
+pub(crate) fn extra_frames(profile: &DeviceProfile) -> Vec<(String, Frame)> {
+    let names = profile.extra_cameras.iter().map(|extra| extra.camera.name.clone());
+    names.zip(Observation::of(profile).extra).collect()
 }
 
 /// One episode as the environment tells it. On the wire as `foresee_msgs/msg/Episode`.

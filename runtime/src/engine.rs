@@ -18,7 +18,7 @@ mod tract;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use foresee_firmware_config::Provider;
+use foresee_firmware_config::{CameraOrder, Provider};
 
 use self::adapters::{OnnxEncoder, OnnxPolicy};
 pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder};
@@ -48,10 +48,14 @@ pub struct EngineOptions {
     pub engine_cache: Option<PathBuf>,
     /// Who must have signed the models.
     pub trust: Trust,
+    /// Cameras whose images one encoder sees, and whose features one policy takes.
+    pub num_cameras: usize,
+    /// Whether these images go through the encoder as one batch.
+    pub camera_order: CameraOrder,
 }
 
 impl EngineOptions {
-    /// This provider alone, one thread, the system's library, unsigned models.
+    /// This provider alone, one thread, the system's library, unsigned models, one camera.
     pub fn exactly(provider: Provider) -> Self {
         Self {
             choice: ProviderChoice::Exactly(provider),
@@ -60,6 +64,8 @@ impl EngineOptions {
             allow_partial: false,
             engine_cache: None,
             trust: Trust::default(),
+            num_cameras: 1,
+            camera_order: CameraOrder::default(),
         }
     }
 }
@@ -86,8 +92,27 @@ pub fn open_encoder(model: &Path, options: &EngineOptions) -> Result<Box<dyn Enc
 fn open_onnx_encoder(model: &Path, options: &EngineOptions) -> Result<OnnxEncoder, RuntimeError> {
     let read = ReadModel::load(model, options)?;
     expect_kind(model, &read.card, ModelKind::Encoder)?;
-    let opened = open_session(&read.model(model)?, options)?;
-    let encoder = OnnxEncoder::new(read.card, opened);
+    let one = read.model(model)?;
+    let num_images = match options.camera_order {
+        CameraOrder::Batch if options.num_cameras > 1 => options.num_cameras,
+        CameraOrder::Batch | CameraOrder::RoundRobin => 1,
+    };
+    let (opened, num_images) = if num_images == 1 {
+        (open_session(&one, options)?, 1)
+    } else {
+        let card = read.card.for_images(num_images).map_err(|problem| card_error(model, problem))?;
+        match open_session(&Model { card: &card, ..one.clone() }, options) {
+            Ok(opened) => (opened, num_images),
+            // A graph for one image at a time still serves several cameras, one after the other.
+            Err(refused) => {
+                let mut opened = open_session(&one, options)?;
+                let reason = &mut opened.report.reason;
+                *reason = format!("{reason}; one image at a time, since a batch of {num_images} is refused: {refused}");
+                (opened, 1)
+            }
+        }
+    };
+    let encoder = OnnxEncoder::new(read.card.clone(), opened, num_images);
     encoder.map_err(|problem| card_error(model, problem))
 }
 
@@ -103,7 +128,8 @@ pub fn open_policy(
 ) -> Result<Box<dyn Policy>, RuntimeError> {
     let read = ReadModel::load(model, options)?;
     expect_kind(model, &read.card, ModelKind::Policy)?;
-    adapters::check_policy(&read.card, encoder_card, joint_names).map_err(|problem| card_error(model, problem))?;
+    let eyes = (encoder_card, options.num_cameras);
+    adapters::check_policy(&read.card, eyes, joint_names).map_err(|problem| card_error(model, problem))?;
     let opened = open_session(&read.model(model)?, options)?;
     let policy = OnnxPolicy::new(read.card, opened);
     policy.map(|policy| Box::new(policy) as _).map_err(|problem| card_error(model, problem))
@@ -149,6 +175,7 @@ impl ReadModel {
 }
 
 /// A model file, read and checked against its card.
+#[derive(Clone)]
 struct Model<'a> {
     path: &'a Path,
     card: &'a ModelCard,
@@ -233,6 +260,7 @@ fn opened(
         intra_threads: if provider == Provider::Tract { 1 } else { options.intra_threads },
         precision: model.summary.precision().to_owned(),
         nodes,
+        images: 1,
         signed_by: model.signed_by.clone(),
         model_sha256: model.card.sha256.clone(),
     };

@@ -30,6 +30,14 @@ impl Frame {
         frame
     }
 
+    /// Becomes a copy, in the memory that it has: a derived `clone_from` would allocate anew.
+    pub fn copy_from(&mut self, other: &Self) {
+        let Self { stamp, sequence, width, height, encoding, data } = other;
+        (self.stamp, self.sequence) = (*stamp, *sequence);
+        (self.width, self.height, self.encoding) = (*width, *height, *encoding);
+        self.data.clone_from(data);
+    }
+
     /// Bytes that `data` must have for `width`, `height` and encoding; as many as it has when JPEG.
     pub fn num_bytes(&self) -> usize {
         let num_pixels = self.width as usize * self.height as usize;

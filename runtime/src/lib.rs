@@ -31,6 +31,7 @@ mod onnx;
 mod policy;
 mod preprocess;
 mod raw_pixels;
+mod rig;
 mod run;
 mod safety;
 mod schedule;
@@ -86,6 +87,7 @@ pub use onnx::{
 pub use policy::Policy;
 pub use preprocess::{Preprocessor, straighten};
 pub use raw_pixels::RawPixels;
+pub use rig::CameraAccount;
 pub use run::{Ends, LoopEvent, RunEnd, run};
 pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
 pub use schedule::{ScheduleReport, lock_memory, schedule};

@@ -35,6 +35,8 @@ pub struct LogHeader {
     pub profile: String,
     /// Joint names in command order.
     pub joints: Vec<String>,
+    /// Names of the cameras beside the first one.
+    pub cameras: Vec<String>,
     /// What ran the encoder, if one ran.
     pub encoder: Option<EngineReport>,
     /// What ran the policy, if one ran.
@@ -121,6 +123,7 @@ mod tests {
             robot: "reacher".to_owned(),
             profile: "desktop-sim".to_owned(),
             joints: vec!["shoulder".to_owned(), "wrist".to_owned()],
+            cameras: vec!["side".to_owned()],
             encoder: Some(EngineReport {
                 provider: foresee_firmware_config::Provider::Tract,
                 engine: "tract 0.23.9".to_owned(),
@@ -128,6 +131,7 @@ mod tests {
                 intra_threads: 1,
                 precision: "f32".to_owned(),
                 nodes: [("tract".to_owned(), 3)].into(),
+                images: 1,
                 signed_by: None,
                 model_sha256: "00ff".to_owned(),
             }),
@@ -155,6 +159,7 @@ mod tests {
             let mut frame = Frame::black(7, 5, PixelEncoding::Rgb8);
             (frame.stamp, frame.sequence) = (stamp, tick);
             frame.data.iter_mut().for_each(|byte| *byte = (noise() * 256.0) as u8);
+            entries.push(LogEntry::ExtraFrame { camera: "side".to_owned(), frame: frame.clone() });
             entries.push(LogEntry::Frame(frame));
             let state = JointState { stamp, positions: vec![noise(), noise()], velocities: vec![noise(), noise()] };
             entries.push(LogEntry::Joints { names: names.clone(), state });
@@ -171,6 +176,7 @@ mod tests {
     fn write(writer: &mut LogWriter, entry: &LogEntry) {
         match entry {
             LogEntry::Frame(frame) => writer.write_frame(frame),
+            LogEntry::ExtraFrame { camera: _, frame } => writer.write_extra_frame(0, frame),
             LogEntry::Joints { names, state } => writer.write_joints(names, state),
             LogEntry::Command { topic, names, stamp, values } => writer.write_command(*topic, names, (*stamp, values)),
             LogEntry::Episode { phase, stamp, episode } => writer.write_episode(*stamp, *phase, episode),

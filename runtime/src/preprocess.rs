@@ -85,20 +85,30 @@ impl Preprocessor {
     /// [`RuntimeError::Frame`] when the frame's bytes do not fit its size or encoding, the card's crop lies outside it, or the lent
     /// input is not of the card's size, or the frame is not of the size that was calibrated.
     pub fn run(&mut self, frame: &Frame, input: &mut EncoderInput) -> Result<(), RuntimeError> {
+        self.run_as(frame, input, 0)
+    }
+
+    /// The same, as image number `image_idx` of several.
+    ///
+    /// # Errors
+    /// As [`Preprocessor::run`]; also when there is no such image in the lent input.
+    pub fn run_as(&mut self, frame: &Frame, input: &mut EncoderInput, image_idx: usize) -> Result<(), RuntimeError> {
         let PreprocessingCard { width, height, .. } = self.card;
-        if (input.width, input.height) != (width, height) || input.data.len() != 3 * width * height {
-            let (given_width, given_height) = (input.width, input.height);
-            return Err(RuntimeError::Frame(format!(
+        let (given_width, given_height) = (input.width, input.height);
+        let is_fitting = (given_width, given_height) == (width, height);
+        let image = input.data.chunks_exact_mut(3 * width * height).nth(image_idx).filter(|_| is_fitting);
+        let image = image.ok_or_else(|| {
+            RuntimeError::Frame(format!(
                 "the lent input is {given_width}x{given_height}, the model's card says {width}x{height}"
-            )));
-        }
+            ))
+        })?;
         check_frame(frame)?;
         self.fit(frame)?;
         self.converter.begin(frame)?;
         let is_blue_first = frame.encoding == PixelEncoding::Bgr8;
         let (scale, shift) = normalisation(&self.card, is_blue_first);
         let pass = Pass { rows: &self.rows, columns: &self.columns, scale, shift, width };
-        let (red, rest) = input.data.split_at_mut(width * height);
+        let (red, rest) = image.split_at_mut(width * height);
         let (green, blue) = rest.split_at_mut(width * height);
         let mut planes = if is_blue_first { [blue, green, red] } else { [red, green, blue] };
         let num_rows = self.instructions.num_rows();

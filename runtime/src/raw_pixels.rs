@@ -46,6 +46,7 @@ impl RawPixels {
             intra_threads: 1,
             precision: "f32".to_owned(),
             nodes: BTreeMap::new(),
+            images: 1,
             signed_by: None,
             model_sha256: sha256.clone(),
         };

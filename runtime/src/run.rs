@@ -69,8 +69,7 @@ pub fn run(
     stop: &AtomicBool,
     listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
 ) -> Result<RunEnd, RuntimeError> {
-    let camera = &control_loop.camera;
-    let mut observation = Observation::blank(camera.width, camera.height, control_loop.num_joints());
+    let mut observation = control_loop.blank();
     let is_fixed = matches!(control_loop.pace, Pace::Fixed { .. });
     // Replayed time is as fast as the log is read.
     let mut metronome = match control_loop.clock {

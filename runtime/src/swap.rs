@@ -48,6 +48,7 @@ pub enum SwapNews {
 pub struct SwapHandle {
     shared: Arc<Shared>,
     preprocessing: Option<PreprocessingCard>,
+    num_images: usize,
 }
 
 struct Shared {
@@ -82,22 +83,32 @@ pub fn swappable(pair: ModelPair) -> (ModelPair, SwapHandle) {
         news: Mutex::new(None),
         retired: Mutex::new(Vec::with_capacity(8)),
     });
-    let preprocessing = pair.encoder.card().preprocessing.clone();
+    let (preprocessing, num_images) = (pair.encoder.card().preprocessing.clone(), pair.encoder.num_images());
     let encoder = SwappableEncoder { now: pair.encoder, before: None, num_good: 0, shared: Arc::clone(&shared) };
     let policy = SwappablePolicy { now: pair.policy, before: None, shared: Arc::clone(&shared) };
-    (ModelPair { encoder: Box::new(encoder), policy: Box::new(policy) }, SwapHandle { shared, preprocessing })
+    (
+        ModelPair { encoder: Box::new(encoder), policy: Box::new(policy) },
+        SwapHandle { shared, preprocessing, num_images },
+    )
 }
 
 impl SwapHandle {
     /// Offers proved models; the loop takes them before its next encode.
     ///
     /// # Errors
-    /// [`RuntimeError::Card`] when the encoder wants another preprocessing than the one that runs.
+    /// [`RuntimeError::Card`] when the encoder wants another preprocessing, or other numbers of images, than the one that runs.
     pub fn offer(&self, pair: ModelPair) -> Result<(), RuntimeError> {
         let card = pair.encoder.card();
         if card.preprocessing != self.preprocessing {
             let problem = "the new encoder wants its images otherwise (size, resampling or normalisation) than the one that runs; stop the loop and start it with the new one";
             return Err(RuntimeError::Card { path: card.model.clone().into(), problem: problem.to_owned() });
+        }
+        if pair.encoder.num_images() != self.num_images {
+            let (takes, taken) = (pair.encoder.num_images(), self.num_images);
+            let problem = format!(
+                "the new encoder takes {takes} images at a time and the one that runs {taken}; stop the loop and start it with the new one"
+            );
+            return Err(RuntimeError::Card { path: pair.encoder.card().model.clone().into(), problem });
         }
         *lock(&self.shared.offered) = Some(pair);
         Ok(())
@@ -171,6 +182,10 @@ impl Encoder for SwappableEncoder {
 
     fn report(&self) -> &EngineReport {
         self.now.report()
+    }
+
+    fn num_images(&self) -> usize {
+        self.now.num_images()
     }
 
     fn encode(&mut self, input: &EncoderInput, features: &mut Features) -> Result<(), RuntimeError> {

@@ -26,6 +26,11 @@ pub(crate) enum MessageKind {
     Episode,
 }
 
+/// The topic of a camera beside the first.
+pub(crate) fn extra_image(camera: &str) -> String {
+    format!("camera/{camera}/image")
+}
+
 impl MessageKind {
     /// The ROS 2 type name.
     #[cfg(feature = "log")]

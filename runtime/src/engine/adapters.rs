@@ -17,6 +17,9 @@ pub(super) struct OnnxEncoder {
     /// Of the image.
     height: usize,
     width: usize,
+    /// At a time.
+    num_images: usize,
+    /// Of an image.
     num_tokens: usize,
     dim: usize,
 }
@@ -42,7 +45,13 @@ enum Reading {
 }
 
 impl OnnxEncoder {
-    pub(super) fn new(card: ModelCard, OpenedSession { session, report }: OpenedSession) -> Result<Self, String> {
+    /// `card` is of one image, whatever the session takes.
+    pub(super) fn new(
+        card: ModelCard,
+        OpenedSession { session, mut report }: OpenedSession,
+        num_images: usize,
+    ) -> Result<Self, String> {
+        report.images = num_images;
         let interface = card.encoder_interface();
         let (height, width) = interface.image_size(&card.inputs)?;
         let (num_tokens, dim) = interface.feature_shape(&card.outputs)?;
@@ -52,8 +61,8 @@ impl OnnxEncoder {
                 "sizes disagree: the image is {width}x{height}, preprocessing gives {preprocessed:?} (height, width)"
             ));
         }
-        let reading = Reading::new(&card, interface);
-        Ok(Self { card, report, session, reading, height, width, num_tokens, dim })
+        let reading = Reading::new(&card, interface, num_images);
+        Ok(Self { card, report, session, reading, height, width, num_images, num_tokens, dim })
     }
 
     /// The engine's plainest call on the last input.
@@ -64,7 +73,7 @@ impl OnnxEncoder {
 }
 
 impl Reading {
-    fn new(card: &ModelCard, interface: EncoderInterface) -> Self {
+    fn new(card: &ModelCard, interface: EncoderInterface, num_images: usize) -> Self {
         let idx_of = |name: &str| card.outputs.iter().position(|output| output.name == name).unwrap_or_default();
         let tokens_idx = idx_of(&interface.tokens);
         let cls_idx = match &interface.cls {
@@ -79,7 +88,7 @@ impl Reading {
         if is_direct {
             return Self::Direct { is_tokens_first: tokens_idx == 0 };
         }
-        let count = |card: &TensorCard| card.shape.iter().product::<usize>();
+        let count = |card: &TensorCard| num_images * card.shape.iter().product::<usize>();
         let num_pixels = card.inputs.first().map_or(0, count);
         let image = if interface.layout == ImageLayout::Nhwc { vec![0.0; num_pixels] } else { Vec::new() };
         let outputs = card.outputs.iter().map(|output| vec![0.0; count(output)]).collect();
@@ -96,16 +105,21 @@ impl Encoder for OnnxEncoder {
         &self.report
     }
 
+    fn num_images(&self) -> usize {
+        self.num_images
+    }
+
     fn encode(&mut self, input: &EncoderInput, features: &mut Features) -> Result<(), RuntimeError> {
         let inference = |problem| RuntimeError::Inference { model: self.card.name.clone(), problem };
-        let wanted = 3 * self.height * self.width;
+        let num_images = self.num_images;
+        let wanted = num_images * 3 * self.height * self.width;
         if input.data.len() != wanted {
             return Err(inference(format!("an input of {} values where {wanted} are wanted", input.data.len())));
         }
         // The lent features keep their size from the second frame on.
-        (features.num_tokens, features.dim) = (self.num_tokens, self.dim);
-        features.tokens.resize(self.num_tokens * self.dim, 0.0);
-        features.cls.resize(self.dim, 0.0);
+        (features.num_tokens, features.dim) = (num_images * self.num_tokens, self.dim);
+        features.tokens.resize(features.num_tokens * self.dim, 0.0);
+        features.cls.resize(num_images * self.dim, 0.0);
         match &mut self.reading {
             Reading::Direct { is_tokens_first } => {
                 let (tokens, cls) = (features.tokens.as_mut_slice(), features.cls.as_mut_slice());
@@ -114,13 +128,25 @@ impl Encoder for OnnxEncoder {
             }
             Reading::Staged { interface, image, outputs, tokens_idx, cls_idx } => {
                 if !image.is_empty() {
-                    channels_last(&input.data, image);
+                    let images = image.chunks_exact_mut(wanted / num_images);
+                    input
+                        .data
+                        .chunks_exact(wanted / num_images)
+                        .zip(images)
+                        .for_each(|(from, to)| channels_last(from, to));
                 }
                 let given = if image.is_empty() { &input.data } else { &*image };
                 // At most a handful of outputs; the slices live on the stack.
                 run_staged(self.session.as_mut(), given, outputs).map_err(inference)?;
                 if let [Some(tokens), Some(cls)] = [outputs.get(*tokens_idx), outputs.get(*cls_idx)] {
-                    arrange(interface, tokens, cls, features);
+                    let given = [tokens, cls].map(|values| values.chunks_exact((values.len() / num_images).max(1)));
+                    let wanted = features.tokens.chunks_exact_mut(self.num_tokens * self.dim);
+                    let [tokens, cls] = given;
+                    for ((tokens, cls), wanted) in
+                        tokens.zip(cls).zip(wanted.zip(features.cls.chunks_exact_mut(self.dim)))
+                    {
+                        arrange(interface, (tokens, cls), wanted);
+                    }
                 }
                 Ok(())
             }
@@ -146,29 +172,34 @@ fn channels_last(planes: &[f32], pixels: &mut [f32]) {
     }
 }
 
-/// What the graph gave -> tokens `[N, D]` and class token `[D]`.
-fn arrange(interface: &EncoderInterface, tokens: &[f32], cls: &[f32], features: &mut Features) {
-    let dim = features.dim;
+/// What the graph gave of an image -> tokens `[N, D]` and class token `[D]`.
+fn arrange(
+    interface: &EncoderInterface,
+    (given, given_cls): (&[f32], &[f32]),
+    (tokens, cls): (&mut [f32], &mut [f32]),
+) {
+    let dim = cls.len().max(1);
+    let num_tokens = tokens.len() / dim;
     if interface.token_layout == TokenLayout::ChannelsFirst {
-        for (token_idx, token) in features.tokens.chunks_exact_mut(dim).enumerate() {
-            let values = tokens.iter().skip(token_idx).step_by(features.num_tokens);
+        for (token_idx, token) in tokens.chunks_exact_mut(dim).enumerate() {
+            let values = given.iter().skip(token_idx).step_by(num_tokens);
             token.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
         }
     } else {
-        let patches = tokens.get(interface.num_prefix_tokens * dim..).unwrap_or_default();
-        features.tokens.iter_mut().zip(patches).for_each(|(to, from)| *to = *from);
+        let patches = given.get(interface.num_prefix_tokens * dim..).unwrap_or_default();
+        tokens.iter_mut().zip(patches).for_each(|(to, from)| *to = *from);
     }
     match &interface.cls {
-        ClassToken::Output(_) => features.cls.iter_mut().zip(cls).for_each(|(to, from)| *to = *from),
+        ClassToken::Output(_) => cls.iter_mut().zip(given_cls).for_each(|(to, from)| *to = *from),
         ClassToken::Row(row) => {
-            features.cls.iter_mut().zip(tokens.iter().skip(row * dim)).for_each(|(to, from)| *to = *from);
+            cls.iter_mut().zip(given.iter().skip(row * dim)).for_each(|(to, from)| *to = *from);
         }
         ClassToken::Mean => {
-            features.cls.fill(0.0);
-            for token in features.tokens.chunks_exact(dim) {
-                features.cls.iter_mut().zip(token).for_each(|(mean, value)| *mean += value);
+            cls.fill(0.0);
+            for token in tokens.chunks_exact(dim) {
+                cls.iter_mut().zip(token).for_each(|(mean, value)| *mean += value);
             }
-            features.cls.iter_mut().for_each(|mean| *mean /= features.num_tokens as f32);
+            cls.iter_mut().for_each(|mean| *mean /= num_tokens as f32);
         }
     }
 }
@@ -235,8 +266,12 @@ impl Policy for OnnxPolicy {
     }
 }
 
-/// Whether a policy goes with this encoder and these joints.
-pub(super) fn check_policy(card: &ModelCard, encoder: &ModelCard, joint_names: &[String]) -> Result<(), String> {
+/// Whether a policy goes with this encoder, so many cameras and these joints.
+pub(super) fn check_policy(
+    card: &ModelCard,
+    (encoder, num_cameras): (&ModelCard, usize),
+    joint_names: &[String],
+) -> Result<(), String> {
     if card.encoder_sha256.as_deref() != Some(encoder.sha256.as_str()) {
         let trained_on = card.encoder_sha256.as_deref().unwrap_or_default();
         return Err(format!(
@@ -254,12 +289,12 @@ pub(super) fn check_policy(card: &ModelCard, encoder: &ModelCard, joint_names: &
     let [action] = one_of(&card.outputs, ["action"])?;
     let num_joints = card.joints.len();
     let (num_tokens, dim) = encoder.feature_shape()?;
-    let given = vec![1, num_tokens, dim];
+    let given = vec![1, num_cameras * num_tokens, dim];
     let is_action = action[..] == [1, num_joints]
         || matches!(action[..], [1, num_steps, joints] if num_steps > 0 && joints == num_joints);
     if *tokens != given || joints[..] != [1, 2 * num_joints] || !is_action {
         return Err(format!(
-            "takes tokens {tokens:?} and joints {joints:?} and gives action {action:?}; the encoder gives tokens {given:?} and there are {num_joints} joints"
+            "takes tokens {tokens:?} and joints {joints:?} and gives action {action:?}; the encoder gives tokens {given:?} of the profile's cameras ({num_cameras}) and there are {num_joints} joints; use the profile that it was trained for"
         ));
     }
     Ok(())

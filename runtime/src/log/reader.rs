@@ -22,8 +22,15 @@ const NOT_CLOSED: &str = "it was not closed: its writer was killed, and what it 
 /// One message of a log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogEntry {
-    /// What the camera saw.
+    /// What the first camera saw.
     Frame(Frame),
+    /// What a camera beside it saw.
+    ExtraFrame {
+        /// The camera's name.
+        camera: String,
+        /// What it saw.
+        frame: Frame,
+    },
     /// Joint states, in the order of `names`.
     Joints {
         /// Joint names.
@@ -60,7 +67,7 @@ pub struct LogReader {
     path: PathBuf,
     file: File,
     mcap: LinearReader,
-    channels: HashMap<u16, Topic>,
+    channels: HashMap<u16, Channel>,
     header: LogHeader,
     recorder: BTreeMap<String, String>,
     first: Option<LogEntry>,
@@ -165,11 +172,10 @@ impl LogReader {
         }
         match mcap::parse_record(opcode, data).map_err(|error| Stop::Cut(error.to_string()))? {
             Record::Channel(channel) => {
-                let ends_with = |topic: &Topic| channel.topic.trim_start_matches('/').ends_with(topic.name());
                 if channel.message_encoding == "cdr"
-                    && let Some(topic) = Topic::ALL.into_iter().find(ends_with)
+                    && let Some(known) = Channel::of(&channel.topic)
                 {
-                    self.channels.insert(channel.id, topic);
+                    self.channels.insert(channel.id, known);
                 }
                 Ok(None)
             }
@@ -182,9 +188,18 @@ impl LogReader {
                 Ok(None)
             }
             Record::Message { header, data } => {
-                let Some(topic) = self.channels.get(&header.channel_id).copied() else { return Ok(None) };
-                let decoded = decode(topic, header.sequence, &data);
-                decoded.map(Some).map_err(|problem| Stop::Bad { topic: topic.name(), problem })
+                let Some(channel) = self.channels.get(&header.channel_id) else { return Ok(None) };
+                match channel {
+                    Channel::Of(topic) => {
+                        let decoded = decode(*topic, header.sequence, &data);
+                        decoded.map(Some).map_err(|problem| Stop::Bad { topic: topic.name(), problem })
+                    }
+                    Channel::Extra(camera) => {
+                        let decoded = decode_frame(header.sequence, &data);
+                        let entry = |frame| Some(LogEntry::ExtraFrame { camera: camera.clone(), frame });
+                        decoded.map(entry).map_err(|problem| Stop::Bad { topic: "camera/<name>/image", problem })
+                    }
+                }
             }
             // The tail that stands while a log is written has no checksum; a closed one has.
             Record::DataEnd(end) if end.data_section_crc == 0 => Err(Stop::Cut(NOT_CLOSED.to_owned())),
@@ -235,14 +250,35 @@ enum Stop {
     Bad { topic: &'static str, problem: String },
 }
 
+/// What a channel holds.
+enum Channel {
+    Of(Topic),
+    /// Images of the camera of this name.
+    Extra(String),
+}
+
+impl Channel {
+    /// By the topic's name; topics of others hold nothing for us.
+    fn of(topic: &str) -> Option<Self> {
+        let topic = topic.trim_start_matches('/');
+        if let Some(known) = Topic::ALL.into_iter().find(|known| topic.ends_with(known.name())) {
+            return Some(Self::Of(known));
+        }
+        let (rest, name) = topic.strip_suffix("/image")?.rsplit_once('/')?;
+        (rest == "camera" || rest.ends_with("/camera")).then(|| Self::Extra(name.to_owned()))
+    }
+}
+
+fn decode_frame(sequence: u32, data: &[u8]) -> Result<Frame, String> {
+    let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
+    wire::decode_image(data, &mut frame)?;
+    frame.sequence = u64::from(sequence);
+    Ok(frame)
+}
+
 fn decode(topic: Topic, sequence: u32, data: &[u8]) -> Result<LogEntry, String> {
     Ok(match topic {
-        Topic::Image => {
-            let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
-            wire::decode_image(data, &mut frame)?;
-            frame.sequence = u64::from(sequence);
-            LogEntry::Frame(frame)
-        }
+        Topic::Image => LogEntry::Frame(decode_frame(sequence, data)?),
         Topic::JointStates => {
             let mut joints = NamedJoints::default();
             wire::decode_joints(data, &mut joints)?;
@@ -272,6 +308,7 @@ fn header_of(facts: &BTreeMap<String, String>) -> LogHeader {
         robot: text("robot"),
         profile: text("profile"),
         joints: json(&text("joints")),
+        cameras: json(&text("cameras")),
         encoder: json(&text("encoder")),
         policy: json(&text("policy")),
         git_revision: text("git_revision"),

@@ -12,6 +12,7 @@ use foresee_firmware_config::DeviceProfile;
 use super::{CommandTopic, LogWriter, RECORDER_RECORD};
 use crate::ends::{Episode, Observation};
 use crate::error::RuntimeError;
+use crate::frame::Frame;
 use crate::safety::SafeCommand;
 use crate::time::Stamp;
 use crate::wire::EpisodePhase;
@@ -84,12 +85,11 @@ impl Recorder {
     /// [`RuntimeError::Log`] when no thread can be started.
     pub fn start(writer: LogWriter, profile: &DeviceProfile, options: RecorderOptions) -> Result<Self, RuntimeError> {
         let num_joints = profile.joints.len();
-        let (width, height) = (profile.camera.width, profile.camera.height);
         // Room for a task's name: copying into it then allocates nothing.
         let episode = || Episode { task: String::with_capacity(256), ..Episode::default() };
-        let slot = |(width, height)| Slot {
+        let slot = |observation| Slot {
             content: Content::Tick,
-            observation: Observation::blank(width, height, num_joints),
+            observation,
             stamp: Stamp::default(),
             values: vec![0.0; num_joints],
             episode: episode(),
@@ -99,10 +99,10 @@ impl Recorder {
         let (give_tick, free_ticks) = sync_channel(num_slots);
         let (give_episode, free_episodes) = sync_channel(NUM_EPISODE_SLOTS);
         for _ in 0..num_slots {
-            let _ = give_tick.try_send(Box::new(slot((width, height))));
+            let _ = give_tick.try_send(Box::new(slot(Observation::of(profile))));
         }
         for _ in 0..NUM_EPISODE_SLOTS {
-            let _ = give_episode.try_send(Box::new(slot((0, 0))));
+            let _ = give_episode.try_send(Box::new(slot(Observation::blank(0, 0, num_joints))));
         }
         let shared = Arc::<Shared>::default();
         let path = writer.path().to_path_buf();
@@ -113,6 +113,7 @@ impl Recorder {
             give_episode,
             shared: Arc::clone(&shared),
             begun: None,
+            written: vec![None; profile.extra_cameras.len()],
         };
         let thread = std::thread::Builder::new()
             .name("foresee-recorder".to_owned())
@@ -127,10 +128,8 @@ impl Recorder {
         slot.content = Content::Tick;
         // Field by field: a derived `clone_from` would allocate anew.
         let (from, to) = (observation, &mut slot.observation);
-        (to.frame.stamp, to.frame.sequence) = (from.frame.stamp, from.frame.sequence);
-        (to.frame.width, to.frame.height, to.frame.encoding) =
-            (from.frame.width, from.frame.height, from.frame.encoding);
-        to.frame.data.clone_from(&from.frame.data);
+        to.frame.copy_from(&from.frame);
+        to.extra.iter_mut().zip(&from.extra).for_each(|(to, from)| to.copy_from(from));
         to.joints.stamp = from.joints.stamp;
         to.joints.positions.clone_from(&from.joints.positions);
         to.joints.velocities.clone_from(&from.joints.velocities);
@@ -215,6 +214,8 @@ struct Work {
     shared: Arc<Shared>,
     /// An episode that began, until its first frame comes.
     begun: Option<(Stamp, Episode)>,
+    /// Stamp and sequence of the last frame of each camera beside the first: a slow one's is written once.
+    written: Vec<Option<(Stamp, u64)>>,
 }
 
 impl Work {
@@ -259,10 +260,23 @@ impl Work {
         };
     }
 
+    /// Before the first camera's frame: whoever reads that has seen what the loop saw.
+    fn write_extra(&mut self, frames: &[Frame]) -> Result<(), RuntimeError> {
+        for (camera_idx, (frame, written)) in frames.iter().zip(&mut self.written).enumerate() {
+            let now = Some((frame.stamp, frame.sequence));
+            if *written != now {
+                self.writer.write_extra_frame(camera_idx, frame)?;
+                *written = now;
+            }
+        }
+        Ok(())
+    }
+
     fn write(&mut self, slot: &Slot) -> Result<(), RuntimeError> {
         match slot.content {
             Content::Tick => {
                 self.write_begun(Some(slot.observation.frame.stamp))?;
+                self.write_extra(&slot.observation.extra)?;
                 self.writer.write_frame(&slot.observation.frame)?;
                 self.writer.write_joints(&self.names, &slot.observation.joints)?;
                 self.writer.write_command(CommandTopic::JointCommand, &self.names, (slot.stamp, &slot.values))

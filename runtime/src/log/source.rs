@@ -6,7 +6,7 @@ use std::time::Duration;
 use foresee_firmware_config::DeviceProfile;
 
 use super::{CommandTopic, LogEntry, LogHeader, LogReader};
-use crate::ends::{Actuator, FrameSource, Observation, SourceEvent};
+use crate::ends::{Actuator, FrameSource, Observation, SourceEvent, extra_frames};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::joints::JointState;
@@ -29,6 +29,8 @@ pub struct LogSource {
     reader: LogReader,
     path: String,
     joint_names: Vec<String>,
+    /// Names and latest frames of the cameras beside the first.
+    extra: Vec<(String, Frame)>,
     /// A frame whose joint states may still come.
     waiting: Option<Frame>,
     joints: JointState,
@@ -51,6 +53,7 @@ impl LogSource {
             reader: LogReader::open(path)?,
             path: path.display().to_string(),
             joint_names: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
+            extra: extra_frames(profile),
             waiting: None,
             joints: JointState::zeros(profile.joints.len()),
             has_joints: false,
@@ -96,6 +99,11 @@ impl LogSource {
                 self.waiting = Some(frame);
                 Ok(if is_ready { Taken::FrameIsReady } else { Taken::Nothing })
             }
+            LogEntry::ExtraFrame { camera, frame } => {
+                let known = self.extra.iter_mut().find(|(name, _)| *name == camera);
+                known.into_iter().for_each(|(_, latest)| latest.copy_from(&frame));
+                Ok(Taken::Nothing)
+            }
             LogEntry::Joints { names, state } => {
                 self.take_joints(&names, &state)?;
                 Ok(if is_own_joints { Taken::FrameIsReady } else { Taken::Nothing })
@@ -140,6 +148,8 @@ impl LogSource {
         self.last_sequence = Some(frame.sequence);
         self.clock.advance(frame.stamp);
         observation.frame = frame;
+        let latest = self.extra.iter().map(|(_, latest)| latest);
+        observation.extra.iter_mut().zip(latest).for_each(|(to, from)| to.copy_from(from));
         observation.joints.clone_from(&self.joints);
         SourceEvent::Observed
     }

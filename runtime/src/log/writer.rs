@@ -14,7 +14,7 @@ use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::joints::JointState;
 use crate::time::Stamp;
-use crate::wire::{self, EpisodePhase};
+use crate::wire::{self, EpisodePhase, MessageKind, extra_image};
 
 /// What is not yet in the file is at most this old, while something is being written.
 const FLUSH_PERIOD: Duration = Duration::from_secs(1);
@@ -25,10 +25,10 @@ pub struct LogWriter {
     path: PathBuf,
     /// `None` once finished, or after a failed write.
     mcap: Option<mcap::Writer<Sink>>,
-    /// Channel ids in the order of [`Topic::ALL`].
-    channels: [u16; Topic::ALL.len()],
+    /// Channel ids in the order of [`Topic::ALL`], then of the header's cameras.
+    channels: Vec<u16>,
     /// Messages so far, likewise.
-    sequences: [u32; Topic::ALL.len()],
+    sequences: Vec<u32>,
     message: Vec<u8>,
     chunk_bytes: usize,
     flushed: Instant,
@@ -47,8 +47,8 @@ impl LogWriter {
         let mut writer = Self {
             path: path.to_path_buf(),
             mcap: Some(mcap),
+            sequences: vec![0; channels.len()],
             channels,
-            sequences: Default::default(),
             message: Vec::new(),
             chunk_bytes: 0,
             flushed: Instant::now(),
@@ -71,7 +71,16 @@ impl LogWriter {
     /// [`RuntimeError::Log`], here and below, when the file cannot be written; nothing more is written after that.
     pub fn write_frame(&mut self, frame: &Frame) -> Result<(), RuntimeError> {
         wire::encode_image(frame, &mut self.message);
-        self.write(Topic::Image, frame.stamp, Some(frame.sequence as u32))
+        self.write(Topic::Image as usize, frame.stamp, Some(frame.sequence as u32))
+    }
+
+    /// Writes an image of the header's camera number `camera_idx`.
+    ///
+    /// # Errors
+    /// As [`LogWriter::write_frame`].
+    pub fn write_extra_frame(&mut self, camera_idx: usize, frame: &Frame) -> Result<(), RuntimeError> {
+        wire::encode_image(frame, &mut self.message);
+        self.write(Topic::ALL.len() + camera_idx, frame.stamp, Some(frame.sequence as u32))
     }
 
     /// Writes joint states under these names.
@@ -80,7 +89,7 @@ impl LogWriter {
     /// As [`LogWriter::write_frame`].
     pub fn write_joints(&mut self, names: &[String], joints: &JointState) -> Result<(), RuntimeError> {
         wire::encode_joints(names, joints, &mut self.message);
-        self.write(Topic::JointStates, joints.stamp, None)
+        self.write(Topic::JointStates as usize, joints.stamp, None)
     }
 
     /// Writes joint commands under these names; `stamp` is that of the image that they answer.
@@ -94,7 +103,7 @@ impl LogWriter {
         (stamp, values): (Stamp, &[f64]),
     ) -> Result<(), RuntimeError> {
         wire::encode_command(names, stamp, values, &mut self.message);
-        self.write(topic.into(), stamp, None)
+        self.write(Topic::from(topic) as usize, stamp, None)
     }
 
     /// Writes that an episode begins or ends at `stamp`.
@@ -106,7 +115,7 @@ impl LogWriter {
             self.timeline.continue_at(stamp);
         }
         wire::encode_episode(stamp, phase, episode, &mut self.message);
-        self.write(Topic::Episode, stamp, None)
+        self.write(Topic::Episode as usize, stamp, None)
     }
 
     /// Writes named facts, as an MCAP metadata record.
@@ -144,9 +153,9 @@ impl LogWriter {
     }
 
     /// Writes what lies encoded in `message`.
-    fn write(&mut self, topic: Topic, stamp: Stamp, sequence: Option<u32>) -> Result<(), RuntimeError> {
+    fn write(&mut self, channel_idx: usize, stamp: Stamp, sequence: Option<u32>) -> Result<(), RuntimeError> {
         let (Some(channel_id), Some(count)) =
-            (self.channels.get(topic as usize).copied(), self.sequences.get_mut(topic as usize))
+            (self.channels.get(channel_idx).copied(), self.sequences.get_mut(channel_idx))
         else {
             return Ok(());
         };
@@ -196,8 +205,8 @@ impl std::fmt::Debug for LogWriter {
     }
 }
 
-/// Writes the file header and one channel a topic.
-fn begin(sink: Sink, header: &LogHeader) -> mcap::McapResult<(mcap::Writer<Sink>, [u16; Topic::ALL.len()])> {
+/// Writes the file header and one channel a topic and camera.
+fn begin(sink: Sink, header: &LogHeader) -> mcap::McapResult<(mcap::Writer<Sink>, Vec<u16>)> {
     let options = mcap::WriteOptions::new()
         .profile("ros2")
         .library(concat!("foresee ", env!("CARGO_PKG_VERSION")))
@@ -207,12 +216,12 @@ fn begin(sink: Sink, header: &LogHeader) -> mcap::McapResult<(mcap::Writer<Sink>
         .chunk_size(None)
         .disable_seeking(true);
     let mut mcap = options.create(sink)?;
-    let mut channels = [0; Topic::ALL.len()];
-    for (topic, channel) in Topic::ALL.into_iter().zip(&mut channels) {
-        let kind = topic.kind();
+    let topics = Topic::ALL.into_iter().map(|topic| (topic.name().to_owned(), topic.kind()));
+    let cameras = header.cameras.iter().map(|name| (extra_image(name), MessageKind::Image));
+    let mut channels = Vec::with_capacity(Topic::ALL.len() + header.cameras.len());
+    for (topic, kind) in topics.chain(cameras) {
         let schema = mcap.add_schema(kind.type_name(), "ros2msg", kind.definition().as_bytes())?;
-        let name = format!("/{}/{}", header.robot, topic.name());
-        *channel = mcap.add_channel(schema, &name, "cdr", &BTreeMap::new())?;
+        channels.push(mcap.add_channel(schema, &format!("/{}/{topic}", header.robot), "cdr", &BTreeMap::new())?);
     }
     Ok((mcap, channels))
 }

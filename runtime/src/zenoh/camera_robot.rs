@@ -36,6 +36,7 @@ impl FrameSource for CameraRobot {
             if let Some(event) = self.joints.hear()? {
                 return Ok(event);
             }
+            self.joints.latest_extra(&mut observation.extra);
             if self.joints.latest_joints(&mut observation.joints)? {
                 return Ok(SourceEvent::Observed);
             }

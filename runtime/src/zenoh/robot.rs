@@ -76,6 +76,8 @@ impl CommandGate {
 /// A robot over zenoh: publishes observations, obeys commands.
 pub struct ZenohRobot {
     images: Publisher<'static>,
+    /// Of the cameras beside the first.
+    extra_images: Vec<Publisher<'static>>,
     joint_states: Publisher<'static>,
     episodes: Publisher<'static>,
     arrivals: Receiver<Arrival>,
@@ -117,6 +119,7 @@ impl ZenohRobot {
         ];
         Ok(Self {
             images: publisher(link, "camera/image")?,
+            extra_images: Vec::new(),
             joint_states: publisher(link, "joint_states")?,
             episodes: publisher(link, "episode")?,
             arrivals,
@@ -127,6 +130,16 @@ impl ZenohRobot {
             _subscribers: subscribers,
             _token: link.appear("robot")?,
         })
+    }
+
+    /// Publishes the images of cameras of these names, too: [`Observation::extra`] in this order.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Transport`].
+    pub fn with_cameras(mut self, link: &ZenohLink, names: &[String]) -> Result<Self, RuntimeError> {
+        let publisher = |name: &String| link.publisher(&wire::extra_image(name));
+        self.extra_images = names.iter().map(publisher).collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Waits until a loop is here and hears images, joint states and episodes; gives whether one is.
@@ -148,15 +161,20 @@ impl ZenohRobot {
     }
 
     fn is_heard(&self) -> bool {
-        let mut publishers = [&self.images, &self.joint_states, &self.episodes].into_iter();
+        let mut publishers = [&self.images, &self.joint_states, &self.episodes].into_iter().chain(&self.extra_images);
         publishers.all(|publisher| publisher.matching_status().wait().is_ok_and(|status| status.matching()))
     }
 
-    /// Publishes joint state, then image, of one observation. The joint state is in the order of this robot's joint names.
+    /// Publishes the images of the cameras beside the first, joint state, then image, of one observation. The joint state is in the order of this robot's joint names.
     ///
     /// # Errors
     /// [`RuntimeError::Transport`].
     pub fn publish(&mut self, observation: &Observation) -> Result<(), RuntimeError> {
+        for (publisher, frame) in self.extra_images.iter().zip(&observation.extra) {
+            wire::encode_image(frame, &mut self.bytes);
+            let image = std::mem::take(&mut self.bytes);
+            publisher.put(image).attachment(frame.sequence.to_le_bytes()).wait().map_err(transport)?;
+        }
         let sequence = observation.frame.sequence.to_le_bytes();
         wire::encode_joints(&self.joint_names, &observation.joints, &mut self.bytes);
         self.joint_states.put(self.bytes.as_slice()).attachment(sequence).wait().map_err(transport)?;

@@ -9,18 +9,23 @@ use ::zenoh::pubsub::{Publisher, Subscriber};
 use foresee_firmware_config::{DeviceProfile, Pace};
 
 use super::link::{Mailbox, Message, ZenohLink, transport};
-use crate::ends::{Actuator, FrameSource, Observation, SourceEvent};
+use crate::ends::{Actuator, FrameSource, Observation, SourceEvent, extra_frames};
 use crate::error::RuntimeError;
+use crate::frame::Frame;
 use crate::joints::JointState;
 use crate::safety::SafeCommand;
-use crate::wire::{self, EpisodePhase, NamedJoints};
+use crate::wire::{self, EpisodePhase, NamedJoints, extra_image};
 
 #[derive(Debug)]
 enum Arrival {
     Image(Message),
+    /// Of a camera beside the first.
+    ExtraImage(usize, Message),
     Joints(Message),
     Episode(Message),
-    Robot { is_here: bool },
+    Robot {
+        is_here: bool,
+    },
 }
 
 /// Observations of a robot, over zenoh. In lockstep every frame is taken in order; at a fixed rate the latest wins and the ones it overtook count as dropped.
@@ -28,6 +33,8 @@ pub struct ZenohSource {
     arrivals: Receiver<Arrival>,
     mailbox: Mailbox<Arrival>,
     joint_names: Vec<String>,
+    /// Names and latest frames of the cameras beside the first.
+    extra: Vec<(String, Frame)>,
     is_lockstep: bool,
     joints: NamedJoints,
     last_sequence: Option<u64>,
@@ -45,18 +52,24 @@ impl ZenohSource {
     /// [`RuntimeError::Transport`].
     pub fn new(link: &ZenohLink, profile: &DeviceProfile) -> Result<Self, RuntimeError> {
         let (mailbox, arrivals) = Mailbox::new();
-        let subscribers = vec![
+        let mut subscribers = vec![
             link.subscriber("camera/image", &mailbox, Arrival::Image)?,
             link.subscriber("joint_states", &mailbox, Arrival::Joints)?,
             link.subscriber("episode", &mailbox, Arrival::Episode)?,
             link.watch("robot", &mailbox, |is_here| Arrival::Robot { is_here })?,
         ];
+        let extra = extra_frames(profile);
+        for (idx, (name, _)) in extra.iter().enumerate() {
+            let arrival = move |message| Arrival::ExtraImage(idx, message);
+            subscribers.push(link.subscriber(&extra_image(name), &mailbox, arrival)?);
+        }
         // Last: whoever sees the token knows that the subscriptions stand.
         let token = link.appear("loop")?;
         Ok(Self {
             arrivals,
             mailbox,
             joint_names: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
+            extra,
             is_lockstep: matches!(profile.pace, Pace::Lockstep { .. }),
             joints: NamedJoints::default(),
             last_sequence: None,
@@ -68,13 +81,14 @@ impl ZenohSource {
         })
     }
 
-    /// Hears what has arrived without waiting, for a loop whose frames come from its own camera; images are passed over.
+    /// Hears what has arrived without waiting, for a loop whose frames come from its own camera; that camera's images are passed over.
     #[cfg(feature = "camera")]
     pub(super) fn hear(&mut self) -> Result<Option<SourceEvent>, RuntimeError> {
         while let Ok(arrival) = self.arrivals.try_recv() {
             match arrival {
                 Arrival::Joints(message) => self.take_joints(&message)?,
                 Arrival::Episode(message) => return self.episode(&message).map(Some),
+                Arrival::ExtraImage(idx, message) => self.take_extra(idx, &message)?,
                 Arrival::Image(_) | Arrival::Robot { .. } => {}
             }
         }
@@ -88,6 +102,18 @@ impl ZenohSource {
             return Ok(false);
         }
         self.write_joints(joints).map(|()| true)
+    }
+
+    /// The latest of each camera beside the first.
+    pub(super) fn latest_extra(&self, frames: &mut [Frame]) {
+        frames.iter_mut().zip(&self.extra).for_each(|(frame, (_, latest))| frame.copy_from(latest));
+    }
+
+    fn take_extra(&mut self, idx: usize, message: &Message) -> Result<(), RuntimeError> {
+        let Some((name, latest)) = self.extra.get_mut(idx) else { return Ok(()) };
+        wire::decode_image(&message.payload.to_bytes(), latest).map_err(|problem| bad(&extra_image(name), problem))?;
+        latest.sequence = message.sequence.unwrap_or(latest.sequence + 1);
+        Ok(())
     }
 
     /// Takes an image; gives whether it is a new one (a robot in lockstep repeats a frame that was not answered in time).
@@ -118,6 +144,7 @@ impl ZenohSource {
             );
             return Err(bad("joint_states", problem));
         }
+        self.latest_extra(&mut observation.extra);
         self.write_joints(&mut observation.joints)?;
         Ok(true)
     }
@@ -158,6 +185,7 @@ impl ZenohSource {
                 // The one overtaken is a gap in the sequence, and counted there.
                 Arrival::Image(newer) => message = newer,
                 Arrival::Joints(joints) => self.take_joints(&joints)?,
+                Arrival::ExtraImage(idx, image) => self.take_extra(idx, &image)?,
                 other => {
                     self.kept = Some(other);
                     break;
@@ -193,6 +221,7 @@ impl FrameSource for ZenohSource {
                     }
                 }
                 Arrival::Joints(message) => self.take_joints(&message)?,
+                Arrival::ExtraImage(idx, message) => self.take_extra(idx, &message)?,
                 Arrival::Episode(message) => return self.episode(&message),
                 Arrival::Robot { is_here: true } => self.last_sequence = None,
                 // At a fixed pace a robot may come back; until then frames are missing, and the joints are held.
