@@ -50,7 +50,8 @@ impl Attendant {
         health: Option<SocketAddr>,
         systemd: Option<Systemd>,
     ) -> anyhow::Result<Self> {
-        let vitals = Arc::new(Vitals::default());
+        let others = profile.extra_cameras.iter().map(|extra| extra.camera.name.as_str());
+        let vitals = Arc::new(Vitals::of(std::iter::once(profile.camera.name.as_str()).chain(others)));
         let patience = Duration::from_millis(10 * profile.watchdog.action_timeout_millis).max(SHORTEST_PATIENCE);
         let facts = HealthFacts {
             robot: profile.robot.clone(),
@@ -80,7 +81,10 @@ impl Attendant {
     /// Counts what the loop tells; waits for nobody.
     pub(crate) fn observe(&self, event: &LoopEvent<'_>) {
         match event {
-            LoopEvent::Ticked { report, num_dropped, .. } => self.vitals.record(report, *num_dropped),
+            LoopEvent::Ticked { report, num_dropped, cameras, .. } => {
+                self.vitals.record_cameras(cameras);
+                self.vitals.record(report, *num_dropped);
+            }
             _ => self.vitals.hear(),
         }
     }

@@ -109,6 +109,8 @@ impl EngineArguments {
             allow_partial: self.allow_partial,
             engine_cache: Some(places::engine_cache(self.engine_cache.as_deref())),
             trust: Trust { keys: self.trust.iter().map(|key| VerifyingKey::parse(key)).collect::<Result<_, _>>()? },
+            num_cameras: 1 + profile.extra_cameras.len(),
+            camera_order: profile.rates.cameras,
         })
     }
 }

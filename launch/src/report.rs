@@ -108,6 +108,20 @@ fn account(result: &RunResult) -> String {
         let _ = write!(html, "<tr><td>{name}<td><code>{}</code></tr>", escape(&value));
     };
     row("frames, dropped", format!("{}, {}", result.frames, result.frames_dropped));
+    for camera in &result.cameras {
+        row(
+            &format!("camera {}", camera.name),
+            format!(
+                "{} frames, {} passed over, {} ticks refused, {} over budget; p99 age {:.1} ms, own time {:.2} ms",
+                camera.frames,
+                camera.passed_over,
+                camera.ticks_refused,
+                camera.ticks_over_budget,
+                camera.age_millis.p99,
+                camera.spent_millis.p99
+            ),
+        );
+    }
     let commands = (result.commands_clamped, result.commands_rate_limited, result.commands_held);
     row("commands clamped, rate-limited, held", format!("{}, {}, {}", commands.0, commands.1, commands.2));
     let reasons = result.safe_actions.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foresee_runtime::{EngineReport, Episode, LatencyHistogram, LoopStatistics, Stage};
+use foresee_runtime::{CameraAccount, CameraRig, EngineReport, Episode, LatencyHistogram, LoopStatistics, Stage};
 use serde::Serialize;
 
 /// `result.json` of `foresee run`. Times in milliseconds.
@@ -46,6 +46,8 @@ pub(crate) struct RunResult {
     pub(crate) safe_actions: BTreeMap<String, u64>,
     pub(crate) frames: u64,
     pub(crate) frames_dropped: u64,
+    /// One a camera, the profile's first.
+    pub(crate) cameras: Vec<CameraResult>,
     pub(crate) commands_clamped: u64,
     pub(crate) commands_rate_limited: u64,
     pub(crate) commands_held: u64,
@@ -53,6 +55,39 @@ pub(crate) struct RunResult {
     pub(crate) start_to_first_action_seconds: Option<f64>,
     pub(crate) interrupted: bool,
     pub(crate) episode_results: Vec<Episode>,
+}
+
+/// What became of one camera's frames.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CameraResult {
+    pub(crate) name: String,
+    /// Encoded.
+    pub(crate) frames: u64,
+    /// Overtaken by another one before they were looked at.
+    pub(crate) passed_over: u64,
+    /// Ticks not answered because its frame was too old, frozen or black.
+    pub(crate) ticks_refused: u64,
+    pub(crate) ticks_over_budget: u64,
+    /// Exposure to the end of the tick; known at a fixed pace alone.
+    pub(crate) age_millis: Millis,
+    /// Preprocessing its image and its share of encoding.
+    pub(crate) spent_millis: Millis,
+}
+
+impl CameraResult {
+    /// Of every camera of a loop.
+    pub(crate) fn of(cameras: &CameraRig) -> Vec<Self> {
+        let result = |account: &CameraAccount| Self {
+            name: account.name.clone(),
+            frames: account.num_frames,
+            passed_over: account.num_passed_over,
+            ticks_refused: account.num_refused,
+            ticks_over_budget: account.num_over_budget,
+            age_millis: Millis::of(&account.age),
+            spent_millis: Millis::of(&account.spent),
+        };
+        cameras.accounts().map(result).collect()
+    }
 }
 
 /// Returns of one policy over episodes.

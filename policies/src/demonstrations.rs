@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    CommandTopic, Encoder, EncoderInput, Features, Frame, JointState, LogEntry, LogReader, Preprocessor, Stamp,
+    CameraRig, CommandTopic, Encoder, Features, Frame, JointState, LogEntry, LogReader, Observation, Stamp,
 };
 
 use crate::error::PoliciesError;
@@ -18,8 +19,8 @@ use crate::samples::{EpisodeSamples, JointRange, Sample, Samples};
 pub struct DemonstrationOptions {
     /// Logs, or folders of logs.
     pub sources: Vec<PathBuf>,
-    /// The commanded joints, in the order and with the ranges of the action.
-    pub joints: Vec<JointRange>,
+    /// The robot: its cameras, and its joints in the order and with the ranges of the action.
+    pub profile: DeviceProfile,
     /// Most memory that the features may take; above it, reading ends with an error rather than with swapping.
     pub max_bytes: usize,
 }
@@ -36,10 +37,11 @@ pub fn load_demonstrations(
     watch: &mut Watch<'_>,
 ) -> Result<Samples, PoliciesError> {
     let logs = logs_of(&options.sources)?;
-    let mut samples = empty_samples(options, &encoders)?;
+    let joints = JointRange::of(&options.profile);
+    let mut samples = empty_samples(options, &joints, &encoders)?;
     let mut read: Vec<Option<Vec<EpisodeSamples>>> = logs.iter().map(|_| None).collect();
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let shared = Shared { logs: &logs, joints: &options.joints, next: &next, stop: &stop };
+    let shared = Shared { logs: &logs, profile: &options.profile, joints: &joints, next: &next, stop: &stop };
     let (sender, receiver) = mpsc::sync_channel(2 * encoders.len());
     std::thread::scope(|scope| {
         for encoder in encoders {
@@ -68,6 +70,7 @@ type Answer = (usize, Result<Vec<EpisodeSamples>, PoliciesError>);
 /// What the workers share.
 struct Shared<'a> {
     logs: &'a [PathBuf],
+    profile: &'a DeviceProfile,
     joints: &'a [JointRange],
     next: &'a AtomicUsize,
     stop: &'a AtomicBool,
@@ -83,7 +86,7 @@ impl Shared<'_> {
             let answer = match (&mut eyes, encoder.take()) {
                 (Some(eyes), _) => read_log(log, self.joints, eyes),
                 (None, Some(encoder)) => {
-                    Eyes::new(encoder).and_then(|new| read_log(log, self.joints, eyes.insert(new)))
+                    Eyes::new(self.profile, encoder).and_then(|new| read_log(log, self.joints, eyes.insert(new)))
                 }
                 (None, None) => return,
             };
@@ -142,7 +145,11 @@ fn first_of(sources: &[PathBuf]) -> PathBuf {
     sources.first().cloned().unwrap_or_default()
 }
 
-fn empty_samples(options: &DemonstrationOptions, encoders: &[Box<dyn Encoder>]) -> Result<Samples, PoliciesError> {
+fn empty_samples(
+    options: &DemonstrationOptions,
+    joints: &[JointRange],
+    encoders: &[Box<dyn Encoder>],
+) -> Result<Samples, PoliciesError> {
     let encoder = encoders
         .first()
         .ok_or_else(|| PoliciesError::Training("no encoder was given; open at least one".to_owned()))?;
@@ -151,7 +158,8 @@ fn empty_samples(options: &DemonstrationOptions, encoders: &[Box<dyn Encoder>]) 
         return Err(PoliciesError::Training("the encoders are not all of one model; open one model".to_owned()));
     }
     let (num_tokens, dim) = token_shape(encoder.as_ref())?;
-    Ok(Samples::new(num_tokens, dim, &options.joints, &card.sha256))
+    let num_cameras = 1 + options.profile.extra_cameras.len();
+    Ok(Samples::new(num_cameras * num_tokens, dim, joints, &card.sha256))
 }
 
 /// N and D of an encoder's `tokens`.
@@ -160,27 +168,31 @@ fn token_shape(encoder: &dyn Encoder) -> Result<(usize, usize), PoliciesError> {
     card.feature_shape().map_err(|problem| PoliciesError::Training(format!("encoder {}: {problem}", card.name)))
 }
 
-/// Preprocessing and encoder with their buffers.
+/// Cameras and encoder with their buffers.
 struct Eyes {
-    preprocessor: Preprocessor,
+    rig: CameraRig,
     encoder: Box<dyn Encoder>,
-    input: EncoderInput,
     features: Features,
+    observation: Observation,
+    /// Names of the cameras beside the first.
+    extra: Vec<String>,
 }
 
 impl Eyes {
-    fn new(encoder: Box<dyn Encoder>) -> Result<Self, PoliciesError> {
-        let card = encoder.card();
-        let preprocessing = card.preprocessing.as_ref().ok_or_else(|| {
-            PoliciesError::Training(format!("the card of {} says nothing of preprocessing; export it again", card.name))
-        })?;
-        let (num_tokens, dim) = token_shape(encoder.as_ref())?;
+    fn new(profile: &DeviceProfile, encoder: Box<dyn Encoder>) -> Result<Self, PoliciesError> {
         Ok(Self {
-            preprocessor: Preprocessor::new(preprocessing)?,
-            input: EncoderInput::zeros(preprocessing.height, preprocessing.width),
-            features: Features::zeros(num_tokens, dim),
+            rig: CameraRig::new(profile, encoder.as_ref())?,
+            features: Features::zeros(0, 0),
+            observation: Observation::of(profile),
+            extra: profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect(),
             encoder,
         })
+    }
+
+    /// Keeps what a camera beside the first saw.
+    fn keep(&mut self, camera: &str, frame: Frame) {
+        let known = self.extra.iter().zip(&mut self.observation.extra).find(|(name, _)| *name == camera);
+        known.into_iter().for_each(|(_, slot)| slot.copy_from(&frame));
     }
 }
 
@@ -202,6 +214,11 @@ fn read_log(path: &Path, joints: &[JointRange], eyes: &mut Eyes) -> Result<Vec<E
                 std::mem::take(&mut moment).settle(joints, eyes, &mut episodes)?;
                 moment.frame = Some(frame);
             }
+            LogEntry::ExtraFrame { camera, frame } => {
+                // It belongs to the frame of the first camera that follows.
+                std::mem::take(&mut moment).settle(joints, eyes, &mut episodes)?;
+                eyes.keep(&camera, frame);
+            }
             LogEntry::Joints { names, state } => {
                 check_names(path, &names, joints)?;
                 moment.joints = Some(state);
@@ -216,6 +233,7 @@ fn read_log(path: &Path, joints: &[JointRange], eyes: &mut Eyes) -> Result<Vec<E
             LogEntry::Episode { .. } => {
                 std::mem::take(&mut moment).settle(joints, eyes, &mut episodes)?;
                 episodes.push(EpisodeSamples::default());
+                eyes.rig.reset();
             }
         }
     }
@@ -245,8 +263,8 @@ impl Moment {
         if stamp != frame.stamp || state.stamp != frame.stamp || widths != [joints.len(); 3] {
             return Ok(());
         }
-        eyes.preprocessor.run(&frame, &mut eyes.input)?;
-        eyes.encoder.encode(&eyes.input, &mut eyes.features)?;
+        eyes.observation.frame = frame;
+        eyes.rig.see(&eyes.observation, eyes.encoder.as_mut(), &mut eyes.features)?;
         if let Some(episode) = episodes.last_mut() {
             let JointState { positions, velocities, .. } = &state;
             episode.push(&Sample { tokens: &eyes.features.tokens, positions, velocities, action: &action }, joints);

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{CameraProfile, DeviceProfile};
 use foresee_runtime::{
     ControlLoop, Ends, EngineOptions, EngineReport, LoopEvent, LoopStatistics, RuntimeError, TickReport, open_encoder,
     open_policy, run,
 };
 use foresee_sim::{
-    Assets, Camera, CameraOptions, Environment, EnvironmentOptions, EpisodePlan, Quality, Randomisation, Textures,
-    in_process_ends,
+    Assets, Camera, CameraOptions, Environment, EnvironmentOptions, EpisodePlan, EpisodePlayer, Quality, Randomisation,
+    Textures, in_process_ends,
 };
 
 use crate::actor::StateActor;
@@ -192,11 +192,11 @@ impl VisualEvaluation<'_> {
         let assets = Assets { native: self.native, textures: Textures::Full };
         let mut environment = Environment::with_options(self.task, assets, options)?;
         environment.reset(plan.first_seed)?;
-        let view = &self.profile.camera;
-        let options =
-            CameraOptions { name: view.name.clone(), width: view.width, height: view.height, quality: self.quality };
-        let camera = Camera::new(&environment, &options)?;
-        let (mut source, mut actuator) = in_process_ends(environment, camera, plan);
+        let camera = |view: &CameraProfile| Camera::new(&environment, &CameraOptions::of(view, self.quality));
+        let first = camera(&self.profile.camera)?;
+        let others = self.profile.extra_cameras.iter().map(|extra| camera(&extra.camera)).collect::<Result<_, _>>()?;
+        let player = EpisodePlayer::new(environment, first, plan).with_cameras(others);
+        let (mut source, mut actuator) = in_process_ends(player);
         let ends = Ends { source: &mut source, actuator: &mut actuator };
         let tell = |played| {
             if sender.send(Ok(played)).is_err() {

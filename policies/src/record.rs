@@ -35,6 +35,8 @@ pub struct RecordOptions {
     pub robot: String,
     /// The camera.
     pub camera: CameraOptions,
+    /// Cameras beside it.
+    pub extra_cameras: Vec<CameraOptions>,
     /// Who acts.
     pub behaviour: Behaviour,
     /// How the actions are disturbed.
@@ -200,15 +202,19 @@ impl RecordOptions {
 
     /// What must be the same for two recordings to share a folder.
     fn manifest(&self) -> Manifest {
-        let CameraOptions { name, width, height, quality } = &self.camera;
-        let quality = match quality {
-            Quality::Fast => "fast",
-            Quality::Reference => "reference",
+        let describe = |camera: &CameraOptions| {
+            let CameraOptions { name, width, height, quality } = camera;
+            let quality = match quality {
+                Quality::Fast => "fast",
+                Quality::Reference => "reference",
+            };
+            format!("{name} {width}x{height} {quality}")
         };
+        let cameras: Vec<String> = std::iter::once(&self.camera).chain(&self.extra_cameras).map(describe).collect();
         Manifest {
             task: self.task.clone(),
             robot: self.robot.clone(),
-            camera: format!("{name} {width}x{height} {quality}"),
+            camera: cameras.join(", "),
             behaviour: self.behaviour,
             disturbance: self.disturbance,
             first_seed: self.first_seed,

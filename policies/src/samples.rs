@@ -1,5 +1,6 @@
 //! Demonstrations in memory: features of every frame, the joint state with it, and what the expert did.
 
+use foresee_firmware_config::DeviceProfile;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +167,12 @@ impl EpisodeSamples {
 }
 
 impl JointRange {
+    /// A profile's joints, in its order.
+    pub fn of(profile: &DeviceProfile) -> Vec<Self> {
+        let joints = profile.joints.iter();
+        joints.map(|joint| Self { name: joint.name.clone(), minimum: joint.minimum, maximum: joint.maximum }).collect()
+    }
+
     pub(crate) fn middle_and_half_range(&self) -> (f64, f64) {
         (0.5 * (self.minimum + self.maximum), 0.5 * (self.maximum - self.minimum))
     }

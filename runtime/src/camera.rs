@@ -1,5 +1,6 @@
 //! Cameras, video files and folders of images through OpenCV: opened, negotiated with, reconnected to, calibrated.
 
+mod beside;
 mod calibrate;
 mod device;
 mod hand_eye;
@@ -8,6 +9,7 @@ mod machine;
 mod negotiate;
 mod source;
 
+pub use beside::CamerasBeside;
 pub use calibrate::{Calibration, CalibrationView, Checkerboard, calibrate, find_checkerboard};
 pub use device::CameraDevice;
 pub use hand_eye::{HandEye, HandEyeView, board_pose, hand_eye};

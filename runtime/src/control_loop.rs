@@ -13,7 +13,7 @@ use crate::encoder::{Encoder, Features};
 use crate::ends::Observation;
 use crate::error::RuntimeError;
 use crate::policy::Policy;
-use crate::rig::{CameraAccount, CameraRig};
+use crate::rig::CameraRig;
 use crate::safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
 use crate::statistics::LoopStatistics;
 use crate::time::{Clock, Stamp};
@@ -139,18 +139,13 @@ impl ControlLoop {
     /// A loop for the profile's joints and pace.
     ///
     /// # Errors
-    /// [`RuntimeError::Card`] when the encoder's card has no preprocessing that can be done.
+    /// As [`CameraRig::new`].
     pub fn new(
         encoder: Box<dyn Encoder>,
         policy: Box<dyn Policy>,
         profile: &DeviceProfile,
     ) -> Result<Self, RuntimeError> {
-        let card = encoder.card();
-        let problem = || format!("the card of encoder `{}` has no preprocessing; export the encoder again", card.name);
-        let preprocessing = card.preprocessing.as_ref();
-        let preprocessing =
-            preprocessing.ok_or_else(|| RuntimeError::Card { path: card.model.clone().into(), problem: problem() })?;
-        let rig = CameraRig::new(profile, preprocessing, encoder.as_ref())?;
+        let rig = CameraRig::new(profile, encoder.as_ref())?;
         let num_joints = profile.joints.len();
         let filter = SharedFilter::of(profile);
         let command = filter.lock().last().clone();
@@ -305,9 +300,9 @@ impl ControlLoop {
         self.blank.clone()
     }
 
-    /// What became of each camera's frames, the profile's first.
-    pub fn cameras(&self) -> impl Iterator<Item = &CameraAccount> {
-        self.rig.accounts()
+    /// The cameras, with what became of their frames.
+    pub fn cameras(&self) -> &CameraRig {
+        &self.rig
     }
 
     /// What became of the policy's chunks.
@@ -375,7 +370,7 @@ impl ControlLoop {
             done.map_err(|error| (stage, error))
         };
         if tick.is_multiple_of(self.rates.encode_every_ticks) {
-            timed(Stage::Preprocess, &mut || self.rig.look(observation, self.pace))?;
+            timed(Stage::Preprocess, &mut || self.rig.look(observation))?;
             timed(Stage::Encode, &mut || self.rig.encode(self.encoder.as_mut(), &mut self.features))?;
         } else {
             self.rig.check(observation).map_err(|error| (Stage::Preprocess, error))?;

@@ -128,7 +128,8 @@ pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError
     let pace =
         Pace::Fixed { rate_hertz: 1.0 / PERIOD.as_secs_f64(), max_frame_age_millis: MAX_FRAME_AGE.as_millis() as u64 };
     let watchdog = WatchdogProfile { look_millis: 5, action_timeout_millis: MAX_FRAME_AGE.as_millis() as u64 };
-    let profile = DeviceProfile { camera, pace, watchdog, budget: None, ..profile.clone() };
+    let extra_cameras = Vec::new();
+    let profile = DeviceProfile { camera, extra_cameras, pace, watchdog, budget: None, ..profile.clone() };
     let broken = |problem: &str| RuntimeError::End { name: "faults".to_owned(), problem: problem.to_owned() };
     let lateness = Lateness::start().map_err(|error| broken(&format!("no thread: {error}")))?;
     std::thread::scope(|scope| {

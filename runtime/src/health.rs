@@ -14,7 +14,7 @@ use crate::control_loop::Stage;
 use crate::encoder::EngineReport;
 use crate::error::RuntimeError;
 use crate::thermal::ZoneTemperature;
-use crate::vitals::{VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
+use crate::vitals::{CameraVitals, VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
 
 /// A request is a line and some headers; more is none of ours.
 const MAX_REQUEST_BYTES: usize = 8 * 1024;
@@ -44,6 +44,16 @@ pub struct HealthServer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
+
+type CameraCounter = (&'static str, &'static str, fn(&CameraVitals) -> &AtomicU64);
+
+/// What is counted of each camera.
+const CAMERA_COUNTERS: [CameraCounter; 4] = [
+    ("foresee_camera_frames_total", "Frames of the camera that were encoded.", |camera| &camera.num_frames),
+    ("foresee_camera_passed_over_total", "Frames that another one overtook.", |camera| &camera.num_passed_over),
+    ("foresee_camera_refused_total", "Ticks held because of the camera.", |camera| &camera.num_refused),
+    ("foresee_camera_over_budget_total", "Ticks over the camera's budget.", |camera| &camera.num_over_budget),
+];
 
 impl HealthServer {
     /// Listens on a loopback address; port 0 takes a free one.
@@ -208,6 +218,13 @@ impl Page {
         ] {
             text.head(name, "counter", help);
             text.value(name, "", AtomicU64::load(counter, Ordering::Relaxed) as f64);
+        }
+        for (name, help, counter) in CAMERA_COUNTERS {
+            text.head(name, "counter", help);
+            for camera in &vitals.cameras {
+                let label = labels([("camera".to_owned(), camera.name.clone())]);
+                text.value(name, &label, counter(camera).load(Ordering::Relaxed) as f64);
+            }
         }
         text.head("foresee_tick_seconds", "histogram", "Frame in memory to command in memory.");
         text.histogram("foresee_tick_seconds", "", &vitals.tick);

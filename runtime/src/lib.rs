@@ -50,8 +50,8 @@ mod zenoh;
 
 #[cfg(feature = "camera")]
 pub use camera::{
-    Calibration, CalibrationView, CameraDevice, CameraFinding, CameraMode, CameraOptions, CameraSource, Checkerboard,
-    HandEye, HandEyeView, LiveCamera, board_pose, calibrate, find_checkerboard, hand_eye, list_cameras,
+    Calibration, CalibrationView, CameraDevice, CameraFinding, CameraMode, CameraOptions, CameraSource, CamerasBeside,
+    Checkerboard, HandEye, HandEyeView, LiveCamera, board_pose, calibrate, find_checkerboard, hand_eye, list_cameras,
 };
 pub use card::{
     CARD_FORMAT, CardSignature, ClassToken, Crop, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout,
@@ -87,7 +87,7 @@ pub use onnx::{
 pub use policy::Policy;
 pub use preprocess::{Preprocessor, straighten};
 pub use raw_pixels::RawPixels;
-pub use rig::CameraAccount;
+pub use rig::{CameraAccount, CameraRig};
 pub use run::{Ends, LoopEvent, RunEnd, run};
 pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
 pub use schedule::{ScheduleReport, lock_memory, schedule};
@@ -97,7 +97,7 @@ pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
 pub use time::{Clock, Stamp};
 #[cfg(feature = "camera")]
 pub use video::VideoFile;
-pub use vitals::{VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
+pub use vitals::{CameraVitals, VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
 pub use watchdog::{Watchdog, WatchdogSummary, Watched, WatchedActuator};
 #[cfg(feature = "wire")]
 pub use wire::{EpisodePhase, decode_every_message};

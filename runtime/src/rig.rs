@@ -7,7 +7,6 @@ use foresee_firmware_config::{BudgetProfile, CameraOrder, CameraProfile, DeviceP
 
 use crate::admission::Admission;
 use crate::budget::{BudgetState, BudgetWatch};
-use crate::card::PreprocessingCard;
 use crate::control_loop::{Stage, TickReport, nanos_since};
 use crate::encoder::{Encoder, EncoderInput, Features};
 use crate::ends::Observation;
@@ -41,10 +40,12 @@ pub struct CameraAccount {
 }
 
 /// The cameras, and what the encoder made of their images.
-pub(crate) struct CameraRig {
+#[derive(Debug)]
+pub struct CameraRig {
     /// The profile's camera, then the ones beside it.
     cameras: Vec<RigCamera>,
     order: CameraOrder,
+    is_lockstep: bool,
     /// All images in one, if the encoder takes a batch; else one each.
     inputs: Vec<EncoderInput>,
     is_batch: bool,
@@ -56,6 +57,7 @@ pub(crate) struct CameraRig {
     turn: usize,
 }
 
+#[derive(Debug)]
 struct RigCamera {
     profile: CameraProfile,
     preprocessor: Preprocessor,
@@ -71,15 +73,17 @@ struct RigCamera {
 }
 
 impl CameraRig {
-    /// The cameras of a profile, before an encoder with this preprocessing.
+    /// The cameras of a profile, before this encoder.
     ///
     /// # Errors
-    /// [`RuntimeError::Frame`] when the preprocessing cannot be done, or the encoder takes another number of images.
-    pub(crate) fn new(
-        profile: &DeviceProfile,
-        preprocessing: &PreprocessingCard,
-        encoder: &dyn Encoder,
-    ) -> Result<Self, RuntimeError> {
+    /// [`RuntimeError::Card`] when its card has no preprocessing, [`RuntimeError::Frame`] when that cannot be done or the encoder
+    /// takes another number of images.
+    pub fn new(profile: &DeviceProfile, encoder: &dyn Encoder) -> Result<Self, RuntimeError> {
+        let card = encoder.card();
+        let problem = || format!("the card of encoder `{}` has no preprocessing; export the encoder again", card.name);
+        let preprocessing = card.preprocessing.as_ref();
+        let preprocessing =
+            preprocessing.ok_or_else(|| RuntimeError::Card { path: card.model.clone().into(), problem: problem() })?;
         let camera = |camera: &CameraProfile, intrinsics: Option<&IntrinsicsProfile>| {
             Ok::<_, RuntimeError>(RigCamera {
                 profile: camera.clone(),
@@ -117,6 +121,7 @@ impl CameraRig {
         Ok(Self {
             cameras,
             order: profile.rates.cameras,
+            is_lockstep: matches!(profile.pace, Pace::Lockstep { .. }),
             inputs: vec![input; num_inputs],
             is_batch,
             one: Features::zeros(0, 0),
@@ -126,12 +131,26 @@ impl CameraRig {
     }
 
     /// A new episode begins: what was seen before is of another.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.turn = 0;
         for camera in &mut self.cameras {
             (camera.looked, camera.is_encoded) = (None, false);
             camera.admission.iter_mut().for_each(Admission::reset);
         }
+    }
+
+    /// What all cameras show -> features, side by side: what a tick does before its policy.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Frame`] when a frame is not of its camera's size or encoding, or is missing; what the encoder says.
+    pub fn see(
+        &mut self,
+        observation: &Observation,
+        encoder: &mut dyn Encoder,
+        features: &mut Features,
+    ) -> Result<(), RuntimeError> {
+        self.look(observation)?;
+        self.encode(encoder, features)
     }
 
     /// Why the frames beside the first are not to be answered, if they are not.
@@ -168,7 +187,7 @@ impl CameraRig {
     ///
     /// # Errors
     /// [`RuntimeError::Frame`] when a frame is not of its camera's size or encoding, or is missing.
-    pub(crate) fn look(&mut self, observation: &Observation, pace: Pace) -> Result<(), RuntimeError> {
+    pub(crate) fn look(&mut self, observation: &Observation) -> Result<(), RuntimeError> {
         let (num_cameras, is_batch, turn) = (self.cameras.len(), self.is_batch, self.turn);
         for (idx, camera) in self.cameras.iter_mut().enumerate() {
             camera.spent_nanos = 0;
@@ -179,7 +198,7 @@ impl CameraRig {
             let name = &camera.profile.name;
             let frame = frame.ok_or_else(|| RuntimeError::Frame(format!("no frame of camera `{name}`")))?;
             check_camera(frame, &camera.profile)?;
-            if matches!(pace, Pace::Lockstep { .. }) && frame.stamp != observation.frame.stamp {
+            if self.is_lockstep && frame.stamp != observation.frame.stamp {
                 let (found, wanted) = (frame.stamp.nanos, observation.frame.stamp.nanos);
                 return Err(RuntimeError::Frame(format!(
                     "camera `{name}` shows {found} ns where the first camera shows {wanted} ns; in lockstep they belong together"
@@ -302,8 +321,19 @@ impl CameraRig {
         }
     }
 
+    /// How their images go through the encoder, in words.
+    pub fn words(&self) -> String {
+        let num_cameras = self.cameras.len();
+        match (self.is_batch, self.order) {
+            _ if num_cameras == 1 => "one camera".to_owned(),
+            (true, _) => format!("{num_cameras} cameras, one batch"),
+            (false, CameraOrder::Batch) => format!("{num_cameras} cameras, one image after the other every tick"),
+            (false, CameraOrder::RoundRobin) => format!("{num_cameras} cameras in turn, one a tick"),
+        }
+    }
+
     /// One account a camera, the profile's first.
-    pub(crate) fn accounts(&self) -> impl Iterator<Item = &CameraAccount> {
+    pub fn accounts(&self) -> impl Iterator<Item = &CameraAccount> {
         self.cameras.iter().map(|camera| &camera.account)
     }
 }

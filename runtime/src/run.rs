@@ -8,6 +8,7 @@ use foresee_firmware_config::Pace;
 use crate::control_loop::{ControlLoop, TickReport, nanos_since};
 use crate::ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 use crate::error::RuntimeError;
+use crate::rig::CameraRig;
 use crate::safety::{Hold, SafeCommand};
 use crate::time::Clock;
 
@@ -29,6 +30,8 @@ pub enum LoopEvent<'a> {
         failure: Option<&'a RuntimeError>,
         /// Frames lost before the loop so far.
         num_dropped: u64,
+        /// The cameras, with their accounts so far.
+        cameras: &'a CameraRig,
     },
     /// An episode began.
     EpisodeStarted(&'a Episode),
@@ -123,7 +126,8 @@ fn step(
             ends.actuator.send(observation.frame.sequence, command)?;
             let report = TickReport { publish_nanos: Some(nanos_since(started)), ..report };
             let num_dropped = ends.source.num_dropped();
-            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped })?;
+            let cameras = control_loop.cameras();
+            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped, cameras })?;
             return Ok(Stepped::Ticked);
         }
         SourceEvent::EpisodeStarted(episode) => {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::control_loop::{Stage, TickReport};
+use crate::rig::CameraRig;
 
 /// Upper edges of the bars of a [`VitalHistogram`], in microseconds; a last bar takes the rest.
 pub const VITAL_EDGES_MICROS: [u64; 14] =
@@ -96,6 +97,23 @@ pub struct Vitals {
     pub tick: VitalHistogram,
     /// By stage, in [`Stage::ALL`]'s order.
     pub stages: [VitalHistogram; Stage::ALL.len()],
+    /// One a camera, the profile's first.
+    pub cameras: Vec<CameraVitals>,
+}
+
+/// The counters of one camera, as [`crate::CameraAccount`] has them.
+#[derive(Debug, Default)]
+pub struct CameraVitals {
+    /// The camera's name.
+    pub name: String,
+    /// Frames encoded.
+    pub num_frames: AtomicU64,
+    /// Frames that another one overtook.
+    pub num_passed_over: AtomicU64,
+    /// Ticks not answered because of this camera.
+    pub num_refused: AtomicU64,
+    /// Ticks over this camera's budget.
+    pub num_over_budget: AtomicU64,
 }
 
 impl Default for Vitals {
@@ -113,11 +131,32 @@ impl Default for Vitals {
             num_held: AtomicU64::default(),
             tick: VitalHistogram::default(),
             stages: Default::default(),
+            cameras: Vec::new(),
         }
     }
 }
 
 impl Vitals {
+    /// Of a loop with these cameras.
+    pub fn of<'a>(cameras: impl IntoIterator<Item = &'a str>) -> Self {
+        let vitals = |name: &str| CameraVitals { name: name.to_owned(), ..CameraVitals::default() };
+        Self { cameras: cameras.into_iter().map(vitals).collect(), ..Self::default() }
+    }
+
+    /// Takes over what the cameras counted.
+    pub fn record_cameras(&self, cameras: &CameraRig) {
+        for (vitals, account) in self.cameras.iter().zip(cameras.accounts()) {
+            for (counter, count) in [
+                (&vitals.num_frames, account.num_frames),
+                (&vitals.num_passed_over, account.num_passed_over),
+                (&vitals.num_refused, account.num_refused),
+                (&vitals.num_over_budget, account.num_over_budget),
+            ] {
+                counter.store(count, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Counts a tick.
     pub fn record(&self, report: &TickReport, num_dropped: u64) {
         let add = |counter: &AtomicU64, one: bool| counter.fetch_add(u64::from(one), Ordering::Relaxed);

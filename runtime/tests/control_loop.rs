@@ -202,7 +202,7 @@ fn a_replayed_log_gives_the_same_commands_to_the_bit() {
     let (mut num_ticks, mut num_begun, mut num_ended) = (0, 0, 0);
     let mut listener = |event: LoopEvent<'_>| {
         match event {
-            LoopEvent::Ticked { observation, command, report, failure, num_dropped } => {
+            LoopEvent::Ticked { observation, command, report, failure, num_dropped, .. } => {
                 assert_eq!((observation.frame.stamp, report.verdict), (command.stamp(), command.verdict()));
                 assert!(failure.is_none() && num_dropped == 0 && report.total_nanos() > 0);
                 num_ticks += 1;

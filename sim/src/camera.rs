@@ -4,6 +4,7 @@
 mod offscreen;
 mod view;
 
+use foresee_firmware_config::CameraProfile;
 use foresee_runtime::{Frame, Stamp};
 use mujoco_rs::prelude::{MjModel, MjtRndFlag};
 use mujoco_rs::wrappers::mj_model::MjtObj;
@@ -48,6 +49,13 @@ pub struct CameraOptions {
     pub height: u32,
     /// How.
     pub quality: Quality,
+}
+
+impl CameraOptions {
+    /// What a profile's camera sees.
+    pub fn of(camera: &CameraProfile, quality: Quality) -> Self {
+        Self { name: camera.name.clone(), width: camera.width, height: camera.height, quality }
+    }
 }
 
 /// A view that a benchmark has and the assets lack: from a place towards a body, upright.

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use foresee_runtime::{Actuator, Episode, FrameSource, Observation, RuntimeError, SafeCommand, SourceEvent};
+use foresee_firmware_config::PixelEncoding;
+use foresee_runtime::{Actuator, Episode, Frame, FrameSource, Observation, RuntimeError, SafeCommand, SourceEvent};
 
 use crate::camera::Camera;
 use crate::environment::{Environment, Transition};
@@ -23,9 +24,9 @@ pub struct EpisodePlan {
     pub num_episodes: u32,
 }
 
-/// Makes the two ends over one environment and a camera of it.
-pub fn in_process_ends(environment: Environment, camera: Camera, plan: EpisodePlan) -> (SimSource, SimActuator) {
-    let player = Rc::new(RefCell::new(EpisodePlayer::new(environment, camera, plan)));
+/// Makes the two ends over what is played.
+pub fn in_process_ends(player: EpisodePlayer) -> (SimSource, SimActuator) {
+    let player = Rc::new(RefCell::new(player));
     (SimSource { player: Rc::clone(&player) }, SimActuator { player })
 }
 
@@ -34,6 +35,8 @@ pub fn in_process_ends(environment: Environment, camera: Camera, plan: EpisodePl
 pub struct EpisodePlayer {
     environment: Environment,
     camera: Camera,
+    /// Beside the first.
+    extra: Vec<Camera>,
     plan: EpisodePlan,
     episode: Episode,
     phase: Phase,
@@ -65,6 +68,7 @@ impl EpisodePlayer {
         Self {
             environment,
             camera,
+            extra: Vec::new(),
             plan,
             episode: Episode::default(),
             phase: Phase::Between(0),
@@ -74,6 +78,12 @@ impl EpisodePlayer {
             warnings: Vec::new(),
             command: Vec::new(),
         }
+    }
+
+    /// Shows what these cameras see, too: [`Observation::extra`] in this order. Randomised camera faults stay the first camera's.
+    #[must_use]
+    pub fn with_cameras(self, extra: Vec<Camera>) -> Self {
+        Self { extra, ..self }
     }
 
     /// The environment that is played.
@@ -169,6 +179,7 @@ impl EpisodePlayer {
         frame.data.resize(self.camera.num_bytes(), 0);
         self.camera.render_frame(&mut self.environment, frame)?;
         frame.sequence = self.sequence;
+        render_extra(&mut self.extra, &mut self.environment, (self.sequence, &mut observation.extra))?;
         self.sequence += 1;
         if let Some(faults) = &mut self.faults {
             faults.spoil(frame);
@@ -176,6 +187,24 @@ impl EpisodePlayer {
         self.environment.write_joint_state(&mut observation.joints);
         Ok(())
     }
+}
+
+/// What the cameras beside the first see, as frame number `sequence`.
+///
+/// # Errors
+/// [`SimError`] when the renderer fails.
+pub fn render_extra(
+    cameras: &mut [Camera],
+    environment: &mut Environment,
+    (sequence, frames): (u64, &mut Vec<Frame>),
+) -> Result<(), SimError> {
+    frames.resize_with(cameras.len(), || Frame::black(0, 0, PixelEncoding::Rgb8));
+    for (camera, frame) in cameras.iter_mut().zip(frames) {
+        frame.data.resize(camera.num_bytes(), 0);
+        camera.render_frame(environment, frame)?;
+        frame.sequence = sequence;
+    }
+    Ok(())
 }
 
 /// The source end: shows the environment's states as its camera sees them.

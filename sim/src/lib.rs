@@ -32,7 +32,7 @@ mod vector;
 mod verify;
 
 pub use camera::{Camera, CameraOptions, CameraView, FREE_CAMERA, Quality, Segment};
-pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_ends};
+pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_ends, render_extra};
 pub use environment::{Autoreset, Environment, EnvironmentOptions, Transition};
 pub use error::SimError;
 pub use measure::{

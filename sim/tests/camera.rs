@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foresee_runtime::{Actuator, FrameSource, Observation, SafetyFilter, SourceEvent};
-use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, Quality, SimError, in_process_ends};
+use foresee_sim::{Camera, CameraOptions, Environment, EpisodePlan, EpisodePlayer, Quality, SimError, in_process_ends};
 
 const SIDE: u32 = 64;
 
@@ -62,7 +62,7 @@ fn the_ends_play_a_plan_in_lockstep() {
     let max_steps = environment.spec().max_steps;
     let camera = Camera::new(&environment, &options("fixed", SIDE, Quality::Fast)).unwrap();
     let (mut source, mut actuator) =
-        in_process_ends(environment, camera, EpisodePlan { first_seed: 5, num_episodes: 1 });
+        in_process_ends(EpisodePlayer::new(environment, camera, EpisodePlan { first_seed: 5, num_episodes: 1 }));
     let mut observation = Observation::blank(SIDE, SIDE, 2);
     let mut filter = SafetyFilter::new(&[], std::time::Duration::from_millis(20));
     let mut next = |observation: &mut Observation| source.next(observation, Duration::ZERO).unwrap();

@@ -72,6 +72,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let native = places::native();
     let camera = match &arguments.camera {
         Some(name) => name.clone(),
+        // Cameras side by side are the profile's.
+        None if !profile.extra_cameras.is_empty() => profile.camera.name.clone(),
         None => Environment::new(&arguments.task, &native)?.spec().camera.clone(),
     };
     let size = (profile.camera.width, profile.camera.height);
@@ -81,6 +83,11 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         folder: arguments.out.clone(),
         robot: profile.robot,
         camera: CameraOptions { name: camera, width: size.0, height: size.1, quality: Quality::Fast },
+        extra_cameras: profile
+            .extra_cameras
+            .iter()
+            .map(|extra| CameraOptions::of(&extra.camera, Quality::Fast))
+            .collect(),
         behaviour: match arguments.actor {
             Actor::Expert => Behaviour::Expert,
             Actor::Random => Behaviour::UniformRandom,

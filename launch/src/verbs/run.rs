@@ -8,9 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
+#[cfg(feature = "camera")]
+use foresee_firmware_config::CameraProfile;
 use foresee_firmware_config::{DeviceProfile, Pace, ZenohMode};
 #[cfg(feature = "camera")]
-use foresee_runtime::{CameraDevice, CameraOptions, CameraRobot, CameraSource, Clock, LiveCamera};
+use foresee_runtime::{CameraDevice, CameraOptions, CameraRobot, CameraSource, CamerasBeside, Clock, LiveCamera};
 use foresee_runtime::{
     ChunkSummary, ControlLoop, Ends, EngineReport, Episode, FrameSource, LogHeader, LogWriter, LoopStatistics,
     Recorder, RecorderOptions, RunEnd, ZenohLink, ZenohSource, write_atomically,
@@ -21,7 +23,7 @@ use crate::fitness::Machine;
 use crate::guard::{Guard, STOPPED};
 use crate::listener::{Account, Observed};
 use crate::models::ModelArguments;
-use crate::result::{AccountMillis, Millis, Returns, RunResult, StageMillis};
+use crate::result::{AccountMillis, CameraResult, Millis, Returns, RunResult, StageMillis};
 #[cfg(feature = "sim")]
 use crate::simulator::Simulation;
 use crate::simulator::Simulator;
@@ -114,6 +116,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
     say(&format!("robot {}, profile {}", profile.robot, profile.name));
     say(&format!("encoder on {}", models::describe(&engines.encoder)));
+    if !profile.extra_cameras.is_empty() {
+        say(&format!("cameras: {}", control_loop.cameras().words()));
+    }
     engines.policy.iter().for_each(|policy| say(&format!("policy on {}", models::describe(policy))));
     straightened(&profile)
         .iter()
@@ -142,9 +147,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(simulator) = &mut simulator {
         simulator.finish();
     }
-    let chunks = control_loop.chunks();
+    let (chunks, cameras) = (control_loop.chunks(), CameraResult::of(control_loop.cameras()));
     let is_interrupted = ended == RunEnd::Stopped;
-    let outcome = Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks };
+    let outcome = Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras };
     finish(arguments, &profile, outcome, &stop)
 }
 
@@ -191,24 +196,40 @@ struct Outcome {
     is_interrupted: bool,
     self_test: Option<LoopStatistics>,
     chunks: ChunkSummary,
+    cameras: Vec<CameraResult>,
 }
 
 /// Frames from the profile's camera where it names one, else from the robot; joint states from the robot.
 #[cfg(feature = "camera")]
 fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::Result<Box<dyn FrameSource>> {
     let joints = ZenohSource::new(link, profile)?;
-    let Some(device) = &profile.camera.device else { return Ok(Box::new(joints)) };
-    let device = CameraDevice::parse(device).map_err(|problem| anyhow::anyhow!("camera.device: {problem}"))?;
-    let options = CameraOptions { camera: profile.camera.clone(), clock: Clock::Wall, any_size: false };
-    let camera = LiveCamera::start(CameraSource::open(&device, options)?)?;
-    Ok(Box::new(CameraRobot::new(camera, joints)))
+    let first: Box<dyn FrameSource> = match open_camera(&profile.camera, "camera.device")? {
+        Some(camera) => Box::new(CameraRobot::new(camera, joints)),
+        None => Box::new(joints),
+    };
+    let mut beside = Vec::new();
+    for (place, extra) in profile.extra_cameras.iter().enumerate() {
+        let camera = open_camera(&extra.camera, &format!("extra_cameras[{place}].device"))?;
+        beside.extend(camera.map(|camera| (place, camera)));
+    }
+    Ok(if beside.is_empty() { first } else { Box::new(CamerasBeside::new(first, beside)) })
+}
+
+/// `None`: its frames come over zenoh.
+#[cfg(feature = "camera")]
+fn open_camera(camera: &CameraProfile, key: &str) -> anyhow::Result<Option<LiveCamera>> {
+    let Some(device) = &camera.device else { return Ok(None) };
+    let device = CameraDevice::parse(device).map_err(|problem| anyhow::anyhow!("{key}: {problem}"))?;
+    let options = CameraOptions { camera: camera.clone(), clock: Clock::Wall, any_size: false };
+    Ok(Some(LiveCamera::start(CameraSource::open(&device, options)?)?))
 }
 
 #[cfg(not(feature = "camera"))]
 fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::Result<Box<dyn FrameSource>> {
-    if let Some(device) = &profile.camera.device {
+    let others = profile.extra_cameras.iter().map(|extra| &extra.camera);
+    if let Some(device) = std::iter::once(&profile.camera).chain(others).find_map(|camera| camera.device.as_ref()) {
         anyhow::bail!(
-            "profile {}: camera.device = {device:?}: this build has no cameras; build with --features camera, or leave the key out and let the robot publish camera/image",
+            "profile {}: device = {device:?}: this build has no cameras; build with --features camera, or leave the key out and let the robot publish the images",
             profile.name
         );
     }
@@ -248,6 +269,7 @@ fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow
         robot: profile.robot.clone(),
         profile: profile.name.clone(),
         joints: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
+        cameras: profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect(),
         encoder: Some(engines.encoder.clone()),
         policy: engines.policy.clone(),
         git_revision: machine::GIT_REVISION.to_owned(),
@@ -264,7 +286,7 @@ fn finish(
     outcome: Outcome,
     stop: &AtomicBool,
 ) -> anyhow::Result<ExitCode> {
-    let Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks } = outcome;
+    let Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras } = outcome;
     let statistics = &account.statistics;
     let [policy, expert, random] = compare(&account.episodes, stop)?;
     let result = RunResult {
@@ -295,6 +317,7 @@ fn finish(
         safe_actions: account.safe_actions.clone(),
         frames: account.num_frames,
         frames_dropped: account.num_dropped,
+        cameras,
         commands_clamped: statistics.num_clamped,
         commands_rate_limited: statistics.num_rate_limited,
         commands_held: statistics.num_held,

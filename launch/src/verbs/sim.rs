@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use foresee_firmware_config::{DeviceProfile, Pace, ZenohMode, ZenohProfile};
+use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace, ZenohMode, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
 use foresee_sim::{Camera, CameraOptions, EpisodePlan, EpisodePlayer, Quality, Randomisation};
 use serde::Serialize;
@@ -131,13 +131,9 @@ impl Robot {
     fn new(arguments: &Arguments, profile: &DeviceProfile) -> anyhow::Result<Self> {
         let environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
         let quality = if arguments.reference_quality { Quality::Reference } else { Quality::Fast };
-        let options = CameraOptions {
-            name: profile.camera.name.clone(),
-            width: profile.camera.width,
-            height: profile.camera.height,
-            quality,
-        };
-        let camera = Camera::new(&environment, &options)?;
+        let camera = |view: &CameraProfile| Camera::new(&environment, &CameraOptions::of(view, quality));
+        let first = camera(&profile.camera)?;
+        let others = profile.extra_cameras.iter().map(|extra| camera(&extra.camera)).collect::<Result<_, _>>()?;
         let endpoints =
             arguments.endpoint.clone().map_or_else(|| profile.zenoh.connect.clone(), |endpoint| vec![endpoint]);
         // The loop connects there; a client meets it at the router.
@@ -148,9 +144,11 @@ impl Robot {
         let zenoh = ZenohProfile { listen, connect, ..profile.zenoh };
         let joint_names = environment.actuator_names();
         let command = vec![0.0; joint_names.len()];
-        let observation = Observation::blank(options.width, options.height, joint_names.len());
+        let (width, height) = (profile.camera.width, profile.camera.height);
+        let observation = Observation::blank(width, height, joint_names.len());
         let link = ZenohLink::open(&profile.robot, &zenoh)?;
-        let wire = ZenohRobot::new(&link, joint_names)?;
+        let cameras: Vec<String> = profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect();
+        let wire = ZenohRobot::new(&link, joint_names)?.with_cameras(&link, &cameras)?;
         let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes.unwrap_or(20) };
         let answer_timeout = match profile.pace {
             Pace::Lockstep { answer_timeout_millis, .. } => Duration::from_millis(answer_timeout_millis),
@@ -159,7 +157,7 @@ impl Robot {
                 profile.name
             ),
         };
-        let player = EpisodePlayer::new(environment, camera, plan);
+        let player = EpisodePlayer::new(environment, first, plan).with_cameras(others);
         Ok(Self { link, wire, player, observation, command, answer_timeout, num_repeated: 0, played: Vec::new() })
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use foresee_policies::{
-    BcOptions, DemonstrationOptions, JointRange, PositionEncoding, Progress, Watch, fit_policy, load_demonstrations,
+    BcOptions, DemonstrationOptions, PositionEncoding, Progress, Watch, fit_policy, load_demonstrations,
 };
 use foresee_runtime::Encoder;
 
@@ -81,12 +81,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn act_bc(arguments: &BcArguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
     let profile = foresee_firmware_config::load(&arguments.profile)?;
-    let joints = profile.joints.iter();
     let demonstrations = DemonstrationOptions {
         sources: arguments.data.clone(),
-        joints: joints
-            .map(|joint| JointRange { name: joint.name.clone(), minimum: joint.minimum, maximum: joint.maximum })
-            .collect(),
+        profile: profile.clone(),
         max_bytes: arguments.memory_gib << 30,
     };
     let num_encoders = std::thread::available_parallelism().map_or(1, usize::from);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::{CommandTopic, Episode, EpisodePhase, Frame, JointState, LogHeader, LogWriter, Stamp};
-use foresee_sim::{Camera, Environment, MUJOCO_VERSION};
+use foresee_sim::{Camera, Environment, MUJOCO_VERSION, render_extra};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -20,9 +20,11 @@ pub(super) struct Stage<'a> {
     options: &'a RecordOptions,
     environment: Environment,
     camera: Camera,
+    extra_cameras: Vec<Camera>,
     actor: Box<dyn StateActor>,
     names: Vec<String>,
     frame: Frame,
+    extra_frames: Vec<Frame>,
     joints: JointState,
     wanted: Vec<f64>,
     executed: Vec<f64>,
@@ -41,6 +43,8 @@ impl<'a> Stage<'a> {
         let mut environment = Environment::new(&options.task, &options.native)?;
         environment.reset(options.first_seed)?;
         let camera = Camera::new(&environment, &options.camera)?;
+        let extra = options.extra_cameras.iter().map(|options| Camera::new(&environment, options));
+        let extra_cameras = extra.collect::<Result<_, _>>()?;
         let actor: Box<dyn StateActor> = match options.behaviour {
             Behaviour::Expert => expert_for(&environment)?,
             Behaviour::UniformRandom => Box::new(UniformRandom::new()),
@@ -51,12 +55,14 @@ impl<'a> Stage<'a> {
             options,
             actor,
             frame: Frame::black(options.camera.width, options.camera.height, PixelEncoding::Rgb8),
+            extra_frames: Vec::new(),
             joints: JointState::zeros(names.len()),
             wanted: vec![0.0; names.len()],
             executed: vec![0.0; names.len()],
             names,
             environment,
             camera,
+            extra_cameras,
         })
     }
 
@@ -116,6 +122,11 @@ impl<'a> Stage<'a> {
         self.frame.sequence = u64::from(step);
         self.environment.write_joint_state(&mut self.joints);
         let stamp = self.frame.stamp;
+        let shown = (self.frame.sequence, &mut self.extra_frames);
+        render_extra(&mut self.extra_cameras, &mut self.environment, shown)?;
+        for (camera_idx, frame) in self.extra_frames.iter().enumerate() {
+            log.write_extra_frame(camera_idx, frame)?;
+        }
         log.write_frame(&self.frame)?;
         log.write_joints(&self.names, &self.joints)?;
         log.write_command(CommandTopic::JointCommand, &self.names, (stamp, &self.executed))?;
@@ -135,6 +146,7 @@ impl<'a> Stage<'a> {
         LogHeader {
             robot: self.options.robot.clone(),
             joints: self.names.clone(),
+            cameras: self.options.extra_cameras.iter().map(|camera| camera.name.clone()).collect(),
             git_revision: self.options.git_revision.clone(),
             facts: facts.map(|(key, value)| (key.to_owned(), value)).into(),
             ..LogHeader::default()

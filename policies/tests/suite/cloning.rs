@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use foresee_firmware_config::{DeviceProfile, Provider};
 use foresee_policies::{
-    BcOptions, DemonstrationOptions, ExportNotes, JointRange, PoliciesError, Progress, RecordOptions, Samples,
-    VisualEvaluation, VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy, load_demonstrations,
+    BcOptions, DemonstrationOptions, ExportNotes, PoliciesError, Progress, RecordOptions, Samples, VisualEvaluation,
+    VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy, load_demonstrations,
 };
 use foresee_runtime::{
     CARD_FORMAT, Encoder, EngineOptions, Golden, ModelCard, ModelKind, OnnxDim, OnnxGraph, PreprocessingCard,
@@ -83,9 +83,7 @@ fn load(recordings: &Path, encoder: &Path, num_encoders: usize) -> Result<Sample
 }
 
 fn demonstrations(recordings: &Path) -> DemonstrationOptions {
-    let joint = |name: &str| JointRange { name: name.to_owned(), minimum: -1.0, maximum: 1.0 };
-    let joints = vec![joint("shoulder"), joint("wrist")];
-    DemonstrationOptions { sources: vec![recordings.to_path_buf()], joints, max_bytes: 1 << 30 }
+    DemonstrationOptions { sources: vec![recordings.to_path_buf()], profile: profile(), max_bytes: 1 << 30 }
 }
 
 fn load_with(options: &DemonstrationOptions, encoder: &Path, num_encoders: usize) -> Result<Samples, PoliciesError> {
@@ -167,7 +165,7 @@ fn what_cannot_be_learnt_from_is_refused_by_name() {
     run(&options).expect("recorded");
     refused(&DemonstrationOptions { max_bytes: 1000, ..demonstrations(&recordings) }, "max_bytes 1000");
     let mut other = demonstrations(&recordings);
-    other.joints.reverse();
+    other.profile.joints.reverse();
     refused(&other, "shoulder");
     let log = recordings.join("episode-0000000007.mcap");
     let bytes = std::fs::read(&log).expect("read");

@@ -98,6 +98,7 @@ fn recording(folder: &Path) -> RecordOptions {
         folder: folder.to_path_buf(),
         robot: "reacher".to_owned(),
         camera: CameraOptions { name: "fixed".to_owned(), width: 32, height: 32, quality: Quality::Fast },
+        extra_cameras: Vec::new(),
         behaviour: Behaviour::Expert,
         disturbance: Disturbance::CLONING,
         num_episodes: 4,

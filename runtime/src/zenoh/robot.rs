@@ -73,8 +73,12 @@ impl CommandGate {
     }
 }
 
+/// How a publisher of this robot is declared.
+type Declare = fn(&ZenohLink, &str) -> Result<Publisher<'static>, RuntimeError>;
+
 /// A robot over zenoh: publishes observations, obeys commands.
 pub struct ZenohRobot {
+    declare: Declare,
     images: Publisher<'static>,
     /// Of the cameras beside the first.
     extra_images: Vec<Publisher<'static>>,
@@ -107,21 +111,18 @@ impl ZenohRobot {
         Self::publishing(link, joint_names, ZenohLink::prompt_publisher)
     }
 
-    fn publishing(
-        link: &ZenohLink,
-        joint_names: Vec<String>,
-        publisher: fn(&ZenohLink, &str) -> Result<Publisher<'static>, RuntimeError>,
-    ) -> Result<Self, RuntimeError> {
+    fn publishing(link: &ZenohLink, joint_names: Vec<String>, declare: Declare) -> Result<Self, RuntimeError> {
         let (mailbox, arrivals) = Mailbox::new();
         let subscribers = vec![
             link.subscriber("joint_command", &mailbox, Arrival::Command)?,
             link.watch("loop", &mailbox, |is_here| Arrival::Loop { is_here })?,
         ];
         Ok(Self {
-            images: publisher(link, "camera/image")?,
+            images: declare(link, "camera/image")?,
             extra_images: Vec::new(),
-            joint_states: publisher(link, "joint_states")?,
-            episodes: publisher(link, "episode")?,
+            joint_states: declare(link, "joint_states")?,
+            episodes: declare(link, "episode")?,
+            declare,
             arrivals,
             joint_names,
             is_loop_here: false,
@@ -137,7 +138,7 @@ impl ZenohRobot {
     /// # Errors
     /// [`RuntimeError::Transport`].
     pub fn with_cameras(mut self, link: &ZenohLink, names: &[String]) -> Result<Self, RuntimeError> {
-        let publisher = |name: &String| link.publisher(&wire::extra_image(name));
+        let publisher = |name: &String| (self.declare)(link, &wire::extra_image(name));
         self.extra_images = names.iter().map(publisher).collect::<Result<_, _>>()?;
         Ok(self)
     }
