@@ -250,6 +250,18 @@ mod tests {
             "[[joints]]\nname = \"a\"\ncommand = \"position_radians\"\nminimum = 1.0\nmaximum = 0.0\nmax_rate_per_second = 1.0",
             &["line 5", "joints[0].minimum", "minimum < maximum"],
         );
+        let extra = |name: &str, more: &str| {
+            format!("[[extra_cameras]]\nname = \"{name}\"\nwidth = 64\nheight = 48\nencoding = \"rgb8\"\n{more}")
+        };
+        check(&extra("fixed", ""), &["line 3", "extra_cameras[0].name = \"fixed\"", "another camera"]);
+        check(&format!("{}{}", extra("a", ""), extra("a", "")), &["line 8", "extra_cameras[1].name", "another camera"]);
+        check(&extra("a/b", ""), &["line 3", "extra_cameras[0].name", "letters"]);
+        check(&extra("a", "rate_hertz = 0.0"), &["line 7", "extra_cameras[0].rate_hertz = 0", "0.1"]);
+        check(&extra("a", "max_frame_age_millis = 50"), &["line 7", "max_frame_age_millis = 50", "lockstep"]);
+        check(&extra("a", "budget_millis = 0.0"), &["line 7", "extra_cameras[0].budget_millis", "0.001"]);
+        check(&extra("a", "budget_seconds = 1.0"), &["line 7", "budget_seconds", "budget_millis"]);
+        check(&(0..8).map(|idx| extra(&format!("c{idx}"), "")).collect::<String>(), &["extra_cameras", "at most 7"]);
+        check("[rates]\ncameras = \"both\"", &["line 3", "both", "round_robin"]);
         check(
             "[zenoh]\nlisten = [\"127.0.0.1:7447\"]\nconnect = []\nshared_memory = true",
             &["line 3", "zenoh.listen[0]", "tcp/127.0.0.1:7447"],

@@ -121,8 +121,9 @@ pub(crate) fn describe(report: &EngineReport) -> String {
         report.nodes.iter().map(|(name, count)| format!("{count} nodes on {name}")).collect::<Vec<_>>().join(", ");
     let EngineReport { provider, engine, precision, intra_threads, reason, .. } = report;
     let threads = if *intra_threads == 1 { "1 thread".to_owned() } else { format!("{intra_threads} threads") };
+    let images = if report.images > 1 { format!(", {} images at a time", report.images) } else { String::new() };
     let signed = report.signed_by.as_ref().map_or_else(String::new, |key| format!("; signed by {key}"));
-    format!("{} ({engine}, {precision}, {nodes}, {threads}); {reason}{signed}", provider.name())
+    format!("{} ({engine}, {precision}, {nodes}, {threads}{images}); {reason}{signed}", provider.name())
 }
 
 impl EncoderArguments {

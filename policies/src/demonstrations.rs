@@ -6,7 +6,8 @@ use std::sync::mpsc;
 
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    CameraRig, CommandTopic, Encoder, Features, Frame, JointState, LogEntry, LogReader, Observation, Stamp,
+    CameraRig, CommandTopic, Encoder, Features, Frame, JointState, LogEntry, LogReader, Observation, RuntimeError,
+    Stamp,
 };
 
 use crate::error::PoliciesError;
@@ -176,6 +177,8 @@ struct Eyes {
     observation: Observation,
     /// Names of the cameras beside the first.
     extra: Vec<String>,
+    /// What is read.
+    log: PathBuf,
 }
 
 impl Eyes {
@@ -186,6 +189,7 @@ impl Eyes {
             observation: Observation::of(profile),
             extra: profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect(),
             encoder,
+            log: PathBuf::new(),
         })
     }
 
@@ -207,6 +211,8 @@ struct Moment {
 
 fn read_log(path: &Path, joints: &[JointRange], eyes: &mut Eyes) -> Result<Vec<EpisodeSamples>, PoliciesError> {
     let mut reader = LogReader::open(path)?;
+    eyes.log = path.to_path_buf();
+    eyes.rig.reset();
     let (mut episodes, mut moment) = (vec![EpisodeSamples::default()], Moment::default());
     for entry in reader.by_ref() {
         match entry? {
@@ -264,7 +270,11 @@ impl Moment {
             return Ok(());
         }
         eyes.observation.frame = frame;
-        eyes.rig.see(&eyes.observation, eyes.encoder.as_mut(), &mut eyes.features)?;
+        let unusable = |error: RuntimeError| PoliciesError::Recordings {
+            folder: eyes.log.clone(),
+            problem: format!("{error}; give the profile that it was recorded with"),
+        };
+        eyes.rig.see(&eyes.observation, eyes.encoder.as_mut(), &mut eyes.features).map_err(unusable)?;
         if let Some(episode) = episodes.last_mut() {
             let JointState { positions, velocities, .. } = &state;
             episode.push(&Sample { tokens: &eyes.features.tokens, positions, velocities, action: &action }, joints);

@@ -30,7 +30,7 @@ use crate::card::ElementType;
 use crate::card::{ModelCard, ModelKind, TensorCard, TensorData, Trust};
 use crate::encoder::{Encoder, EngineReport};
 use crate::error::RuntimeError;
-use crate::onnx::OnnxSummary;
+use crate::onnx::{OnnxAxis, OnnxSummary};
 use crate::policy::Policy;
 
 /// How to run models.
@@ -99,21 +99,33 @@ fn open_onnx_encoder(model: &Path, options: &EngineOptions) -> Result<OnnxEncode
     };
     let (opened, num_images) = if num_images == 1 {
         (open_session(&one, options)?, 1)
+    } else if !takes_batches(&one.summary, &read.card.encoder_interface().image) {
+        (one_at_a_time(&one, options, "the graph has no open batch")?, 1)
     } else {
         let card = read.card.for_images(num_images).map_err(|problem| card_error(model, problem))?;
         match open_session(&Model { card: &card, ..one.clone() }, options) {
             Ok(opened) => (opened, num_images),
             // A graph for one image at a time still serves several cameras, one after the other.
             Err(refused) => {
-                let mut opened = open_session(&one, options)?;
-                let reason = &mut opened.report.reason;
-                *reason = format!("{reason}; one image at a time, since a batch of {num_images} is refused: {refused}");
-                (opened, 1)
+                (one_at_a_time(&one, options, &format!("a batch of {num_images} is refused: {refused}"))?, 1)
             }
         }
     };
     let encoder = OnnxEncoder::new(read.card.clone(), opened, num_images);
     encoder.map_err(|problem| card_error(model, problem))
+}
+
+/// Whether the graph leaves open how many images it takes at a time.
+fn takes_batches(summary: &OnnxSummary, image: &str) -> bool {
+    let declared = summary.inputs.iter().find(|input| input.name == image).and_then(|input| input.shape.as_ref());
+    declared.is_none_or(|shape| matches!(shape.first(), Some(OnnxAxis::Dynamic(_))))
+}
+
+fn one_at_a_time(model: &Model<'_>, options: &EngineOptions, why: &str) -> Result<OpenedSession, RuntimeError> {
+    let mut opened = open_session(model, options)?;
+    let reason = &mut opened.report.reason;
+    *reason = format!("{reason}; one image at a time, since {why}");
+    Ok(opened)
 }
 
 /// Opens a policy for the features of this encoder and these joints, as [`open_encoder`] does.

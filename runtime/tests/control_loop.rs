@@ -77,15 +77,33 @@ fn observe(observation: &mut Observation, tick: u64) {
     let bytes = observation.frame.data.iter_mut().enumerate();
     bytes.for_each(|(at, byte)| *byte = (at as u64 * 31 + tick * 17) as u8);
     observation.joints.positions.fill(tick as f64 / 100.0);
+    for frame in &mut observation.extra {
+        (frame.stamp, frame.sequence) = (stamp, tick);
+        frame.data.fill(tick as u8);
+    }
 }
 
 #[test]
 fn a_tick_allocates_nothing_even_when_it_is_recorded() {
+    let cameras = "[[extra_cameras]]\nname = \"side\"\nwidth = 64\nheight = 48\nencoding = \"rgb8\"\n";
+    let several = |more: &str| {
+        let text = format!("inherit = \"desktop-sim\"\n{more}{cameras}");
+        foresee_firmware_config::parse("several.toml", &text).unwrap()
+    };
+    for profile in [profile(), several(""), several("[rates]\ncameras = \"round_robin\"\n")] {
+        ticks_allocate_nothing(&profile);
+    }
+}
+
+fn ticks_allocate_nothing(profile: &DeviceProfile) {
     let folder = tempfile::tempdir().unwrap();
-    let writer = LogWriter::create(&folder.path().join("log.mcap"), &LogHeader::default()).unwrap();
-    let recorder = Recorder::start(writer, &profile(), RecorderOptions::default()).unwrap();
-    let mut control = control_loop(|_, _| Ok(()));
-    let mut observation = Observation::blank(128, 128, 2);
+    let cameras = profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect();
+    let header = LogHeader { cameras, ..LogHeader::default() };
+    let writer = LogWriter::create(&folder.path().join("log.mcap"), &header).unwrap();
+    let recorder = Recorder::start(writer, profile, RecorderOptions::default()).unwrap();
+    let policy = Reflex { num_acts: 0, misbehave: |_, _| Ok(()) };
+    let mut control = ControlLoop::new(Box::new(RawPixels::new(16, 16)), Box::new(policy), profile).unwrap();
+    let mut observation = Observation::of(profile);
     let episode = Episode { task: "dmc/reacher-easy".to_owned(), ..Episode::default() };
     let mut before = 0;
     for tick in 0..500 {

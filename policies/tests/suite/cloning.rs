@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use foresee_firmware_config::{DeviceProfile, Provider};
+use foresee_firmware_config::{DeviceProfile, Provider, parse};
 use foresee_policies::{
     BcOptions, DemonstrationOptions, ExportNotes, PoliciesError, Progress, RecordOptions, Samples, VisualEvaluation,
     VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy, load_demonstrations,
 };
 use foresee_runtime::{
     CARD_FORMAT, Encoder, EngineOptions, Golden, ModelCard, ModelKind, OnnxDim, OnnxGraph, PreprocessingCard,
-    Provenance, Resize, TensorCard, TensorData, open_encoder, sha256_file, write_model,
+    Provenance, Resize, TensorCard, TensorData, open_encoder, open_policy, sha256_file, write_model,
 };
 use foresee_sim::{CameraOptions, EpisodePlan, Quality};
 
@@ -78,6 +78,10 @@ fn write_patch_encoder(model: &Path) {
     card.save(model).expect("saved");
 }
 
+fn fixed_camera() -> CameraOptions {
+    CameraOptions { name: "fixed".to_owned(), width: 128, height: 128, quality: Quality::Fast }
+}
+
 fn load(recordings: &Path, encoder: &Path, num_encoders: usize) -> Result<Samples, PoliciesError> {
     load_with(&demonstrations(recordings), encoder, num_encoders)
 }
@@ -98,16 +102,25 @@ fn evaluate(
     plan: EpisodePlan,
     (num_workers, num_wanted): (usize, usize),
 ) -> VisualOutcome {
-    let (native, profile, engine) = (native(), profile(), engine());
+    evaluate_on((&profile(), &engine()), [encoder, policy], plan, (num_workers, num_wanted))
+}
+
+fn evaluate_on(
+    (profile, engine): (&DeviceProfile, &EngineOptions),
+    [encoder, policy]: [&Path; 2],
+    plan: EpisodePlan,
+    (num_workers, num_wanted): (usize, usize),
+) -> VisualOutcome {
+    let native = native();
     let evaluation = VisualEvaluation {
         task: "dmc/reacher-easy",
         native: &native,
-        profile: &profile,
+        profile,
         randomisation: None,
         quality: Quality::Fast,
         encoder,
         policy,
-        engine: &engine,
+        engine,
         plan,
         num_workers,
     };
@@ -125,8 +138,8 @@ fn a_clone_of_recordings_is_exported_and_served_the_same_by_any_number_of_worker
     let folder = tempfile::tempdir().expect("a folder");
     let (recordings, encoder) = (folder.path().join("recordings"), folder.path().join("patches.onnx"));
     write_patch_encoder(&encoder);
-    let camera = CameraOptions { name: "fixed".to_owned(), width: 128, height: 128, quality: Quality::Fast };
-    let options = RecordOptions { camera, num_episodes: 12, max_steps: Some(40), ..recording(&recordings) };
+    let options =
+        RecordOptions { camera: fixed_camera(), num_episodes: 12, max_steps: Some(40), ..recording(&recordings) };
     run(&options).expect("recorded");
 
     let samples = load(&recordings, &encoder, 2).expect("loaded");
@@ -151,6 +164,40 @@ fn a_clone_of_recordings_is_exported_and_served_the_same_by_any_number_of_worker
 }
 
 #[test]
+fn a_clone_that_sees_through_two_cameras_is_served_as_it_was_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (recordings, encoder) = (folder.path().join("recordings"), folder.path().join("patches.onnx"));
+    write_patch_encoder(&encoder);
+    let camera = "[[extra_cameras]]\nname = \"hand\"\nwidth = 64\nheight = 48\nencoding = \"rgb8\"\n";
+    let profile = parse("two.toml", &format!("inherit = \"desktop-sim\"\n{camera}")).expect("a profile");
+    let extra_cameras = vec![CameraOptions::of(&profile.extra_cameras[0].camera, Quality::Fast)];
+    let options =
+        RecordOptions { camera: fixed_camera(), num_episodes: 3, max_steps: Some(20), ..recording(&recordings) };
+    run(&RecordOptions { extra_cameras, ..options }).expect("recorded");
+
+    let engine = EngineOptions { num_cameras: 2, ..engine() };
+    let open = |engine: &EngineOptions| vec![open_encoder(&encoder, engine).expect("opened")];
+    let mut watch = Watch { observe: &mut |_| (), stop: &AtomicBool::new(false) };
+    let two = DemonstrationOptions { profile: profile.clone(), ..demonstrations(&recordings) };
+    let samples = load_demonstrations(&two, open(&engine), &mut watch).expect("loaded");
+    assert_eq!(samples.len(), 60);
+    let bc = BcOptions { num_epochs: 2, batch_size: 32, ..BcOptions::default() };
+    let checkpoint = fit_policy(&samples, &bc, &mut watch).expect("fitted");
+    let policy = folder.path().join("policy.onnx");
+    export_policy(&checkpoint, &policy, &ExportNotes::default()).expect("exported");
+
+    let plan = EpisodePlan { first_seed: 500, num_episodes: 1 };
+    let outcome = evaluate_on((&profile, &engine), [&encoder, &policy], plan, (1, 9));
+    assert_eq!((outcome.episodes.len(), outcome.encoder.images), (1, 2));
+    // One camera's tokens are too few for it.
+    let card = ModelCard::load(&encoder).expect("a card");
+    let names = ["shoulder".to_owned(), "wrist".to_owned()];
+    let refused =
+        open_policy(&policy, &card, &names, &EngineOptions { num_cameras: 1, ..engine }).err().expect("refused");
+    assert!(refused.to_string().contains("cameras (1)"), "{refused}");
+}
+
+#[test]
 fn what_cannot_be_learnt_from_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let (recordings, encoder) = (folder.path().join("recordings"), folder.path().join("patches.onnx"));
@@ -161,7 +208,12 @@ fn what_cannot_be_learnt_from_is_refused_by_name() {
     };
     std::fs::create_dir(&recordings).expect("made");
     refused(&demonstrations(&recordings), "hold no .mcap log");
-    let options = RecordOptions { num_episodes: 2, max_steps: Some(5), ..recording(&recordings) };
+    let small = RecordOptions { num_episodes: 1, max_steps: Some(5), ..recording(&recordings) };
+    run(&small).expect("recorded");
+    refused(&demonstrations(&recordings), "32x32 Rgb8 where the profile's camera `fixed` gives 128x128");
+    std::fs::remove_dir_all(&recordings).expect("removed");
+    let options =
+        RecordOptions { camera: fixed_camera(), num_episodes: 2, max_steps: Some(5), ..recording(&recordings) };
     run(&options).expect("recorded");
     refused(&DemonstrationOptions { max_bytes: 1000, ..demonstrations(&recordings) }, "max_bytes 1000");
     let mut other = demonstrations(&recordings);

@@ -89,10 +89,14 @@ fn joint_names() -> Vec<String> {
 
 /// `tokens = image @ A`, `cls = image @ B`, with a card that proves it.
 fn write_encoder(model: &Path) -> ModelCard {
+    write_encoder_of(model, OnnxDim::Batch)
+}
+
+fn write_encoder_of(model: &Path, batch: OnnxDim) -> ModelCard {
     let (a, b) = (noise(1, NUM_PIXELS * NUM_TOKENS * DIM), noise(2, NUM_PIXELS * DIM));
     let mut graph = OnnxGraph::new("encoder");
     let size = OnnxDim::Fixed(SIDE);
-    let image = graph.add_input("image", &[OnnxDim::Batch, OnnxDim::Fixed(3), size, size]);
+    let image = graph.add_input("image", &[batch, OnnxDim::Fixed(3), size, size]);
     let flat_shape = graph.add_indices("flat_shape", &[-1, NUM_PIXELS as i64]);
     let flat = graph.add_node("Reshape", &[&image, &flat_shape], Vec::new());
     let weight = graph.add_constant("a", &[NUM_PIXELS, NUM_TOKENS * DIM], &a);
@@ -101,8 +105,8 @@ fn write_encoder(model: &Path) -> ModelCard {
     let tokens = graph.add_node("Reshape", &[&tokens, &tokens_shape], Vec::new());
     let weight = graph.add_constant("b", &[NUM_PIXELS, DIM], &b);
     let cls = graph.matmul(&flat, &weight);
-    graph.add_output("tokens", &tokens, &[OnnxDim::Batch, OnnxDim::Fixed(NUM_TOKENS), OnnxDim::Fixed(DIM)]);
-    graph.add_output("cls", &cls, &[OnnxDim::Batch, OnnxDim::Fixed(DIM)]);
+    graph.add_output("tokens", &tokens, &[batch, OnnxDim::Fixed(NUM_TOKENS), OnnxDim::Fixed(DIM)]);
+    graph.add_output("cls", &cls, &[batch, OnnxDim::Fixed(DIM)]);
     write_model(model, &graph.to_bytes()).unwrap();
     let x = noise(3, NUM_PIXELS);
     let outputs = [
@@ -174,6 +178,42 @@ fn both_engines_give_the_same_features_and_actions() {
     a.cls.iter().zip(&expected).for_each(|(a, b)| close((*a).into(), (*b).into()));
     let expected = multiply(&[0.5, -1.0, 2.0, 0.25], &noise(4, 8));
     action_a.values.iter().zip(&expected).for_each(|(a, b)| close(*a, (*b).into()));
+}
+
+/// What a graph for one image at a time makes of two, and one that takes any number.
+#[test]
+fn images_of_several_cameras_go_through_as_a_batch_where_the_graph_takes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (open, closed) = (folder.path().join("open.onnx"), folder.path().join("closed.onnx"));
+    write_encoder_of(&open, OnnxDim::Batch);
+    write_encoder_of(&closed, OnnxDim::Fixed(1));
+    let image = |seed| noise(seed, NUM_PIXELS);
+    let both = EncoderInput { height: SIDE, width: SIDE, data: [image(7), image(8)].concat() };
+    for provider in [Provider::Tract, Provider::Cpu] {
+        let one = engine(ProviderChoice::Exactly(provider));
+        let two = EngineOptions { num_cameras: 2, ..one.clone() };
+        let mut alone = open_encoder(&open, &one).unwrap();
+        let mut batch = open_encoder(&open, &two).unwrap();
+        assert_eq!((alone.num_images(), batch.num_images(), batch.report().images), (1, 2, 2));
+        let (mut features, mut single) = (Features::zeros(0, 0), Features::zeros(0, 0));
+        batch.encode(&both, &mut features).unwrap();
+        assert_eq!((features.num_tokens, features.dim), (2 * NUM_TOKENS, DIM));
+        for (idx, seed) in [7, 8].into_iter().enumerate() {
+            alone.encode(&EncoderInput { data: image(seed), ..both }, &mut single).unwrap();
+            let near = |all: &[f32], one: &[f32]| {
+                let place = all.chunks_exact(one.len()).nth(idx).unwrap();
+                place.iter().zip(one).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{a} {b}"));
+            };
+            near(&features.tokens, &single.tokens);
+            near(&features.cls, &single.cls);
+        }
+        assert!(alone.encode(&both, &mut single).is_err(), "two images for an encoder of one");
+        let closed = open_encoder(&closed, &two).unwrap();
+        let reason = &closed.report().reason;
+        assert!(closed.num_images() == 1 && reason.contains("one image at a time"), "{reason}");
+        let in_turn = EngineOptions { camera_order: CameraOrder::RoundRobin, ..two };
+        assert_eq!(open_encoder(&open, &in_turn).unwrap().num_images(), 1);
+    }
 }
 
 #[test]

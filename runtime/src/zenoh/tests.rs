@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use foresee_firmware_config::{DeviceProfile, ZenohMode, ZenohProfile, load};
+use foresee_firmware_config::{DeviceProfile, PixelEncoding, ZenohMode, ZenohProfile, load};
 
 use super::*;
 use crate::{
-    Action, Actuator, Episode, EpisodePhase, FrameSource, Observation, RuntimeError, SafetyFilter, SourceEvent, Stamp,
+    Action, Actuator, Episode, EpisodePhase, Frame, FrameSource, Observation, RuntimeError, SafetyFilter, SourceEvent,
+    Stamp,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -200,6 +201,30 @@ fn an_image_before_the_first_joint_state_is_dropped_and_counted() {
     robot.publish(&observation(0)).unwrap();
     assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
     assert_eq!((lent.frame.sequence, source.num_dropped()), (0, 1));
+}
+
+#[test]
+fn the_images_of_several_cameras_come_together() {
+    let mut pair = Pair::new();
+    let text =
+        "inherit = \"desktop-sim\"\n[[extra_cameras]]\nname = \"side\"\nwidth = 8\nheight = 6\nencoding = \"rgb8\"\n";
+    let zenoh = pair.profile.zenoh.clone();
+    pair.profile = DeviceProfile { zenoh, ..foresee_firmware_config::parse("two.toml", text).unwrap() };
+    let (link, robot) = pair.robot();
+    let mut robot = robot.with_cameras(&link, &["side".to_owned()]).unwrap();
+    let (_link, mut source, _actuator) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    let mut lent = Observation::of(&pair.profile);
+    for sequence in 0..20 {
+        let mut sent = observation(sequence);
+        let mut side = Frame::black(8, 6, PixelEncoding::Rgb8);
+        (side.stamp, side.sequence) = (sent.frame.stamp, sequence);
+        side.data.fill(sequence as u8);
+        sent.extra = vec![side];
+        robot.publish(&sent).unwrap();
+        assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+        assert_eq!(lent.extra, sent.extra);
+    }
 }
 
 #[test]
