@@ -8,8 +8,8 @@ use crate::control::{budget, rates, safety, threads, watchdog};
 use crate::joint::dynamics;
 use crate::lens::intrinsics;
 use crate::profile::{
-    CameraProfile, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace, PowerProfile,
-    Precision, ThermalProfile, ZenohMode, ZenohProfile,
+    CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace,
+    PowerProfile, Precision, ThermalProfile, ZenohMode, ZenohProfile,
 };
 use crate::raw::{
     PaceKind, RawCamera, RawHardware, RawHealth, RawInference, RawJoint, RawMount, RawPace, RawPower, RawProfile,
@@ -186,6 +186,10 @@ fn joints(joints: Vec<RawJoint>) -> Checked<Vec<JointProfile>> {
         if !(joint.max_rate_per_second.is_finite() && joint.max_rate_per_second > 0.0) {
             return Err(wrong(&key("max_rate_per_second"), joint.max_rate_per_second, "must be finite and > 0"));
         }
+        if joint.command == CommandKind::TorqueNormalised {
+            within(&key("minimum"), joint.minimum, -1.0..=1.0)?;
+            within(&key("maximum"), joint.maximum, -1.0..=1.0)?;
+        }
         let raw = joint.dynamics();
         let joint = JointProfile {
             name: joint.name,
@@ -206,7 +210,7 @@ fn joints(joints: Vec<RawJoint>) -> Checked<Vec<JointProfile>> {
 }
 
 fn inference(raw: RawInference, hardware: Option<HardwareProfile>) -> Checked<InferenceProfile> {
-    within("inference.intra_threads", raw.intra_threads, 1..=1024)?;
+    within("inference.intra_threads", raw.intra_threads, 1..=256)?;
     if let Some(hardware) = hardware.filter(|hardware| raw.intra_threads > hardware.cpu_cores as usize) {
         let rule = format!("the device has {} cores: hardware.cpu_cores", hardware.cpu_cores);
         return Err(wrong("inference.intra_threads", raw.intra_threads, &rule));

@@ -25,11 +25,13 @@ impl std::fmt::Display for Place {
 pub enum ProfileError {
     /// Neither a built-in name nor a readable file.
     #[error(
-        "profile `{name}`: not built in ({known}) and not a file that exists{hint}; give one of these names or the path of a .toml file"
+        "profile `{name}`{by}: not built in ({known}) and not a file that exists{hint}; give one of these names or the path of a .toml file"
     )]
     Unknown {
         /// What was asked for.
         name: String,
+        /// Who inherits it, in words; empty where the user named it.
+        by: String,
         /// The built-in names, comma separated.
         known: String,
         /// `: did you mean ...?`, or nothing.
@@ -64,7 +66,7 @@ pub enum ProfileError {
         message: String,
     },
     /// Profiles that inherit each other.
-    #[error("profile `{name}`: inherits itself through {chain}; break the circle")]
+    #[error("profile `{name}`: inherits through {chain}: a circle, or more than 8 profiles; break or shorten it")]
     Circular {
         /// The profile.
         name: String,

@@ -67,7 +67,13 @@ impl Layers {
         let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
         let mut layers = Self { name: stem.into_owned(), raw, sources: vec![source] };
         if let Some(parent) = layers.raw.inherit.clone() {
-            let parent = resolve(&parent, base, chain)?;
+            let parent = resolve(&parent, base, chain).map_err(|error| match error {
+                // A name that is nowhere says little without who names it.
+                ProfileError::Unknown { name: missing, by, known, hint } if by.is_empty() => {
+                    ProfileError::Unknown { name: missing, by: format!(" (inherited by `{name}`)"), known, hint }
+                }
+                other => other,
+            })?;
             layers.raw = layers.raw.over(parent.raw);
             layers.sources.extend(parent.sources);
         }
@@ -93,7 +99,12 @@ fn resolve(name_or_path: &str, base: Option<&Path>, chain: &mut Vec<String>) -> 
     if !path.is_file() {
         let known: Vec<&str> = BUILT_IN_PROFILES.iter().map(|(name, _)| *name).collect();
         let hint = nearest::hint(name_or_path, &known);
-        return Err(ProfileError::Unknown { name: name_or_path.to_owned(), known: known.join(", "), hint });
+        return Err(ProfileError::Unknown {
+            name: name_or_path.to_owned(),
+            by: String::new(),
+            known: known.join(", "),
+            hint,
+        });
     }
     let read = |source| ProfileError::Read { path: path.clone(), source };
     let bytes = std::fs::metadata(&path).map_err(read)?.len();

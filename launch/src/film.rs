@@ -1,12 +1,11 @@
 //! What the camera saw, as pictures: a GIF of one episode and a strip of stills.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::Frame;
+use foresee_runtime::{Frame, write_atomically};
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, RgbImage, imageops};
 
@@ -78,8 +77,8 @@ impl Film {
     /// # Errors
     /// Names the file that cannot be written.
     pub(crate) fn write_gif(&self, path: &Path) -> anyhow::Result<()> {
-        let sink = File::create(path).with_context(|| format!("{}: cannot be written", path.display()))?;
-        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(sink), 10);
+        let mut bytes = Vec::new();
+        let mut encoder = GifEncoder::new_with_speed(&mut bytes, 10);
         encoder.set_repeat(Repeat::Infinite)?;
         for (frame_idx, (picture, stamp_nanos)) in self.frames.iter().enumerate() {
             let next = self.frames.get(frame_idx + 1).map_or(stamp_nanos + 1_000_000_000, |next| next.1);
@@ -91,7 +90,8 @@ impl Film {
             let rgba = image::DynamicImage::ImageRgb8(large).into_rgba8();
             encoder.encode_frame(image::Frame::from_parts(rgba, 0, 0, Delay::from_numer_denom_ms(millis, 1)))?;
         }
-        Ok(())
+        drop(encoder);
+        write_atomically(path, &bytes).map_err(Into::into)
     }
 
     fn write_strip(&self, path: &Path) -> anyhow::Result<()> {
@@ -106,7 +106,9 @@ impl Film {
                 imageops::replace(&mut strip, picture, i64::from(step) * still_idx as i64, 0);
             }
         }
-        strip.save(path).with_context(|| format!("{}: cannot be written", path.display()))
+        let mut bytes = Cursor::new(Vec::new());
+        strip.write_to(&mut bytes, image::ImageFormat::Png)?;
+        write_atomically(path, bytes.get_ref()).map_err(Into::into)
     }
 }
 

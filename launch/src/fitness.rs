@@ -1,9 +1,12 @@
 //! Whether this machine is what a profile says: what only the machine itself can tell, before anything is started.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::DeviceProfile;
 
+/// Which cores are online, as ranges.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
 /// Of the processors that are served; of larger pages the count is smaller, and so is what is taken away.
 const PAGE_BYTES: u64 = 4096;
 
@@ -38,6 +41,20 @@ impl Machine {
                     "profile {name}: hardware.memory_mebibytes = {}: this machine has {}; give [hardware] for it",
                     hardware.memory_mebibytes,
                     memory.unwrap_or_default()
+                ));
+            }
+        }
+        let threads = &profile.threads;
+        for (key, thread) in
+            [("control", &threads.control), ("encode", &threads.encode), ("watchdog", &threads.watchdog)]
+        {
+            let online = self.online().unwrap_or_default();
+            let is_off = |core: &&usize| !online.is_empty() && !online.iter().any(|range| range.contains(core));
+            if let Some(core) = thread.cores.iter().find(is_off) {
+                let online = self.text(ONLINE).unwrap_or_default();
+                misfits.push(format!(
+                    "profile {name}: threads.{key}_cores names core {core}: this machine has {} online; give [threads] for it",
+                    online.trim()
                 ));
             }
         }
@@ -117,12 +134,17 @@ impl Machine {
     }
 
     fn num_cores(&self) -> Option<u64> {
-        let online = self.text("/sys/devices/system/cpu/online")?;
-        let ranges = online.trim().split(',').map(|range| {
+        Some(self.online()?.into_iter().map(|range| range.count() as u64).sum())
+    }
+
+    /// The cores that are online.
+    fn online(&self) -> Option<Vec<RangeInclusive<usize>>> {
+        let online = self.text(ONLINE)?;
+        let range = |range: &str| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
-            Some(last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)? + 1)
-        });
-        ranges.sum()
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        };
+        online.trim().split(',').map(range).collect()
     }
 
     fn memory_mebibytes(&self) -> Option<u64> {
@@ -180,8 +202,9 @@ mod tests {
         };
         check(0, &["hardware.cpu_cores = 6", "has 3 online"]);
         check(1, &["hardware.memory_mebibytes = 8192", "3906"]);
-        check(2, &["power.nvpmodel_mode = \"15W\"", "no Jetson"]);
-        assert_eq!(misfits.len(), 3);
+        check(2, &["threads.control_cores", "0-1,3 online"]);
+        let last = misfits.last().unwrap();
+        assert!(last.contains("power.nvpmodel_mode = \"15W\"") && last.contains("no Jetson"), "{misfits:?}");
         let pi = foresee_firmware_config::load("raspberry-pi-5").unwrap();
         assert!(desktop.misfits(&pi).last().unwrap().contains("/dev/video0"));
     }

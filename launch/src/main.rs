@@ -43,7 +43,7 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,8 +56,21 @@ struct CommandLine {
     verb: verbs::Verb,
 }
 
+/// A negative number is a value, and is told as a wrong one, not as a flag that there is not.
+fn with_numbers(command: Command) -> Command {
+    let takes_value = |argument: &Arg| matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+    let command = command.mut_args(|argument| {
+        let takes_value = takes_value(&argument);
+        argument.allow_negative_numbers(takes_value)
+    });
+    command.mut_subcommands(with_numbers)
+}
+
 fn main() -> ExitCode {
-    match CommandLine::parse().verb.act() {
+    let matches = with_numbers(CommandLine::command()).get_matches();
+    let parsed = CommandLine::from_arg_matches(&matches).map_err(|error| error.exit());
+    let Ok(CommandLine { verb }) = parsed;
+    match verb.act() {
         Ok(code) => code,
         Err(error) => {
             // One line whatever the cause: the chain is joined, line breaks are folded.

@@ -81,6 +81,8 @@ pub(crate) struct ModelArguments {
     pub(crate) policy: Option<PathBuf>,
 }
 
+/// More threads than this inside one inference help nobody.
+const MAX_THREADS: usize = 256;
 /// File stem of the zoo's encoder.
 const ZOO_ENCODER: &str = "mae-64.onnx";
 /// File stem of the zoo's policy for the demo's task.
@@ -92,9 +94,14 @@ impl EngineArguments {
     /// # Errors
     /// No threads, or a key that is none.
     pub(crate) fn options(&self, profile: &DeviceProfile) -> anyhow::Result<EngineOptions> {
-        if self.threads == Some(0) {
-            bail!("--threads 0: give at least 1");
+        if let Some(threads) = self.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+            bail!("--threads {threads}: give 1 to {MAX_THREADS}");
         }
+        let trusted = |key: &String| {
+            VerifyingKey::parse(key).map_err(|error| {
+                anyhow::anyhow!("--trust {key}: {error}; give 64 hex digits, or the .pub file of `foresee card keygen`")
+            })
+        };
         let choice = match self.provider {
             ProviderArgument::Auto => ProviderChoice::Auto(profile.inference.providers.clone()),
             ProviderArgument::Tensorrt => ProviderChoice::Exactly(Provider::Tensorrt),
@@ -102,13 +109,16 @@ impl EngineArguments {
             ProviderArgument::Cpu => ProviderChoice::Exactly(Provider::Cpu),
             ProviderArgument::Tract => ProviderChoice::Exactly(Provider::Tract),
         };
+        if let Some(library) = self.onnxruntime.as_deref().filter(|library| !library.is_file()) {
+            bail!("--onnxruntime {}: is no file; give the path of libonnxruntime.so", library.display());
+        }
         Ok(EngineOptions {
             choice,
             intra_threads: self.threads.unwrap_or(profile.inference.intra_threads),
             library: places::onnxruntime(self.onnxruntime.as_deref()),
             allow_partial: self.allow_partial,
             engine_cache: Some(places::engine_cache(self.engine_cache.as_deref())),
-            trust: Trust { keys: self.trust.iter().map(|key| VerifyingKey::parse(key)).collect::<Result<_, _>>()? },
+            trust: Trust { keys: self.trust.iter().map(trusted).collect::<anyhow::Result<_>>()? },
             num_cameras: 1 + profile.extra_cameras.len(),
             camera_order: profile.rates.cameras,
         })

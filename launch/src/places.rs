@@ -26,6 +26,11 @@ pub(crate) fn onnxruntime(given: Option<&Path>) -> Option<PathBuf> {
     Some(native().join("onnxruntime/lib/libonnxruntime.so")).filter(|path| path.exists())
 }
 
+/// Whether two paths lead to one file that is there.
+pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
+    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
+}
+
 /// The folder of TensorRT's engines: the one given, else `foresee/engines` in `XDG_CACHE_HOME` or `~/.cache`.
 pub(crate) fn engine_cache(given: Option<&Path>) -> PathBuf {
     if let Some(path) = given {

@@ -54,10 +54,12 @@ fn comparison(result: &RunResult) -> anyhow::Result<String> {
     let mut html = format!("<h2>Return</h2><p>{} episodes, the same seeds for each row.</p>", result.episodes);
     html.push_str("<table><tr><th>policy<th>mean return<th>95 % interval<th>success</tr>");
     for (name, _, returns) in &known {
-        let [lower, upper] = returns.ci95;
+        let interval = returns
+            .interval()
+            .map_or_else(|| "one episode has none".to_owned(), |[lower, upper]| format!("{lower:.1} to {upper:.1}"));
         let _ = write!(
             html,
-            "<tr><td>{name}<td>{:.1}<td>{lower:.1} to {upper:.1}<td>{:.0} %</tr>",
+            "<tr><td>{name}<td>{:.1}<td>{interval}<td>{:.0} %</tr>",
             returns.mean_return,
             returns.success_rate * 100.0
         );

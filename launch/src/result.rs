@@ -101,6 +101,13 @@ pub(crate) struct Returns {
     pub(crate) returns: Vec<f64>,
 }
 
+impl Returns {
+    /// The interval of the mean; one episode has none.
+    pub(crate) fn interval(&self) -> Option<[f64; 2]> {
+        (self.returns.len() > 1).then_some(self.ci95)
+    }
+}
+
 /// The loop's time by stage.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct StageMillis {

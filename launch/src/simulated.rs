@@ -10,18 +10,21 @@ use foresee_sim::{Assets, Environment, EnvironmentOptions, Randomisation, Textur
 
 use crate::places;
 
+/// An episode of a model of the user's own, where nothing else is said.
+const TIME_LIMIT_SECONDS: f64 = 20.0;
+
 /// A model of the user's own in place of a task, and randomisation.
 #[derive(Args)]
 pub(crate) struct SimulatedArguments {
     /// A model of your own in place of a task: MJCF or URDF; what it names is looked for beside it.
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     mjcf: Option<PathBuf>,
-    /// What is rewarded in your model: `still` (nothing) or `distance:NAME:NAME` (minus the metres between two bodies, sites or geoms)
-    #[arg(id = "goal", long = "task", value_name = "GOAL", default_value = "still", requires = "mjcf")]
-    goal: String,
-    /// Simulated seconds after which an episode of your model is cut off.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20.0, requires = "mjcf")]
-    time_limit: f64,
+    /// What is rewarded in your model: `still` (nothing) or `distance:NAME:NAME` (minus the metres between two bodies, sites or geoms) [default: still]
+    #[arg(id = "goal", long = "task", value_name = "GOAL", requires = "mjcf")]
+    goal: Option<String>,
+    /// Simulated seconds after which an episode of your model is cut off [default: 20]
+    #[arg(long, value_name = "SECONDS", requires = "mjcf")]
+    time_limit: Option<f64>,
     #[command(flatten)]
     randomise: RandomiseArguments,
 }
@@ -41,6 +44,9 @@ impl SimulatedArguments {
     /// One line that names what is wrong and the fix.
     pub(crate) fn open(&self, task: Option<&str>, profile: &DeviceProfile) -> anyhow::Result<Environment> {
         let options = EnvironmentOptions { randomisation: self.randomise.load()?, ..EnvironmentOptions::default() };
+        if task.is_some() && (self.goal.is_some() || self.time_limit.is_some()) {
+            bail!("--task and --time-limit are of a model of your own; give --mjcf FILE in place of the task's name");
+        }
         if let Some(path) = &self.mjcf {
             let Pace::Lockstep { period_millis, .. } = profile.pace else {
                 let name = &profile.name;
@@ -48,10 +54,10 @@ impl SimulatedArguments {
             };
             let model = UserModel {
                 path: path.clone(),
-                goal: UserGoal::parse(&self.goal)?,
+                goal: self.goal.as_deref().map_or(Ok(UserGoal::Still), UserGoal::parse)?,
                 // The cast is exact: a period is far below 2^53.
                 control_timestep_seconds: period_millis as f64 / 1000.0,
-                time_limit_seconds: self.time_limit,
+                time_limit_seconds: self.time_limit.unwrap_or(TIME_LIMIT_SECONDS),
             };
             return Ok(Environment::of_user_model(&model, options)?);
         }

@@ -1,9 +1,11 @@
 //! The two ways in which a verb speaks: results on standard output, what happens on standard error.
 
+use std::io::Write;
+
 /// A line of a result.
-#[expect(clippy::print_stdout, reason = "a verb's result goes to standard output")]
 pub(crate) fn print(line: &str) {
-    println!("{line}");
+    // Whoever read it may have read enough: a pipe that was closed ends no robot.
+    drop(writeln!(std::io::stdout(), "{line}"));
 }
 
 /// An error and its causes on one line; a cause that the text before it tells already is not told again.
@@ -20,9 +22,8 @@ pub(crate) fn joined(error: &anyhow::Error) -> String {
 }
 
 /// A line of what happens.
-#[expect(clippy::print_stderr, reason = "what happens goes to standard error, beside the result")]
 pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
+    drop(writeln!(std::io::stderr(), "{line}"));
 }
 
 #[cfg(test)]

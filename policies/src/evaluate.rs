@@ -183,6 +183,7 @@ impl VisualEvaluation<'_> {
         stop: &AtomicBool,
         sender: &mpsc::SyncSender<Answer>,
     ) -> Result<(), PoliciesError> {
+        plan.check()?;
         let encoder = open_encoder(self.encoder, self.engine)?;
         let names: Vec<String> = self.profile.joints.iter().map(|joint| joint.name.clone()).collect();
         let policy = open_policy(self.policy, encoder.card(), &names, self.engine)?;
@@ -191,6 +192,16 @@ impl VisualEvaluation<'_> {
         let options = EnvironmentOptions { randomisation: self.randomisation.cloned(), ..Default::default() };
         let assets = Assets { native: self.native, textures: Textures::Full };
         let mut environment = Environment::with_options(self.task, assets, options)?;
+        let known = environment.actuator_names();
+        if let Some(joint) = names.iter().find(|name| !known.contains(name)) {
+            let (profile, known) = (&self.profile.name, known.join(", "));
+            return Err(PoliciesError::Joint {
+                profile: profile.clone(),
+                joint: joint.clone(),
+                task: self.task.to_owned(),
+                known,
+            });
+        }
         environment.reset(plan.first_seed)?;
         let camera = |view: &CameraProfile| Camera::new(&environment, &CameraOptions::of(view, self.quality));
         let first = camera(&self.profile.camera)?;

@@ -33,6 +33,8 @@ pub struct RecordOptions {
     pub folder: PathBuf,
     /// The robot's name in the log's topics.
     pub robot: String,
+    /// The device profile's name.
+    pub profile: String,
     /// The camera.
     pub camera: CameraOptions,
     /// Cameras beside it.

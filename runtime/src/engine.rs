@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use foresee_firmware_config::{CameraOrder, Provider};
 
 use self::adapters::{OnnxEncoder, OnnxPolicy};
-pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder};
+pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder, declared_image_size};
 pub use self::engine_cache::{CacheState, EngineBuild, EngineCache, EngineKey};
 pub use self::measure::{MeasureOptions, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
@@ -333,6 +333,16 @@ fn prove(card: &ModelCard, session: &mut dyn InferenceSession) -> Result<(), Str
         }
     }
     Ok(())
+}
+
+/// Reads a model with its card, external weights and signature, and checks them against each other; gives the card and the hex of the
+/// key that signed it.
+///
+/// # Errors
+/// As [`open_encoder`], short of running it.
+pub fn check_model(model: &Path) -> Result<(ModelCard, Option<String>), RuntimeError> {
+    let read = ReadModel::load(model, &EngineOptions::exactly(Provider::Tract))?;
+    Ok((read.card, read.signed_by))
 }
 
 fn expect_kind(model: &Path, card: &ModelCard, kind: ModelKind) -> Result<(), RuntimeError> {

@@ -65,8 +65,8 @@ pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 pub use engine::{
     AdmitOptions, Admitted, CacheState, ClassTokenChoice, EngineBuild, EngineCache, EngineKey, EngineOptions,
-    MeasureOptions, ProviderChoice, ProviderProbe, ServingMeasure, admit_encoder, measure_serving, open_encoder,
-    open_policy, probe_providers,
+    MeasureOptions, ProviderChoice, ProviderProbe, ServingMeasure, admit_encoder, check_model, declared_image_size,
+    measure_serving, open_encoder, open_policy, probe_providers,
 };
 pub use error::RuntimeError;
 pub use faults::{FaultRow, Lateness, run_faults};

@@ -9,7 +9,8 @@
 //! | `foresee/<robot>/stop`, `.../clear_fault` | empty | operator |
 //! | `foresee/<robot>/alive/robot`, `.../alive/loop` | liveliness tokens | each |
 //!
-//! An image and the command that answers it carry the observation's sequence (u64, little-endian) as attachment. Sessions are peers on the endpoints that they
+//! An image carries the observation's sequence (u64, little-endian) as attachment; the command that answers it, this and the loop's
+//! number: a robot obeys one loop, and says which at `alive/obeys/<number>`. Sessions are peers on the endpoints that they
 //! are given, or clients of a router there, and nowhere else: scouting and gossip are off.
 
 #[cfg(feature = "camera")]

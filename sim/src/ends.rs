@@ -24,6 +24,17 @@ pub struct EpisodePlan {
     pub num_episodes: u32,
 }
 
+impl EpisodePlan {
+    /// Whether there is a seed for every episode.
+    ///
+    /// # Errors
+    /// [`SimError::Seed`] names the first that is none.
+    pub fn check(&self) -> Result<(), SimError> {
+        let last = self.first_seed.saturating_add(u64::from(self.num_episodes.saturating_sub(1)));
+        if u32::try_from(last).is_ok() { Ok(()) } else { Err(SimError::Seed { seed: last }) }
+    }
+}
+
 /// Makes the two ends over what is played.
 pub fn in_process_ends(player: EpisodePlayer) -> (SimSource, SimActuator) {
     let player = Rc::new(RefCell::new(player));

@@ -8,6 +8,7 @@
 //! original draws its layouts once a process.
 
 mod arm;
+mod mesh_frame;
 mod place;
 mod task;
 
@@ -55,7 +56,6 @@ use std::path::Path;
 use crate::error::SimError;
 use crate::physics::{Assets, Physics};
 use crate::task::TaskParts;
-use crate::verify::{Inexactness, REWARD_TOLERANCE};
 use arm::{
     Action, Arm, Caging, Density, Grip, Look, Pinch, Verdict, distance, flat_distance, floor_height, gaussian,
     hamacher, long_tail, move_to, near, plus, prism, quaternion_reward, scaled_distance,
@@ -94,29 +94,4 @@ fn load(native: &Path, scene: &Scene) -> Result<Physics, SimError> {
     physics.relax_welds();
     physics.forward();
     Ok(physics)
-}
-
-/// What of a task is not reproduced in every bit as a function of a state: the original ran on MuJoCo 3.3.0.
-pub(crate) fn inexactness(task: &str) -> Option<Inexactness> {
-    match task.strip_prefix("metaworld/")? {
-        "door-close" | "door-open" => Some(Inexactness {
-            reason: "the handle is a mesh, whose frame MuJoCo 3.3.0 compiles otherwise",
-            state: 0.0,
-            observation: 1e-7,
-            reward: 1e-6,
-        }),
-        "lever-pull" => Some(Inexactness {
-            reason: "the lever is a mesh, whose frame MuJoCo 3.3.0 compiles otherwise",
-            state: 0.0,
-            observation: 1e-3,
-            reward: REWARD_TOLERANCE,
-        }),
-        "peg-insert-side" => Some(Inexactness {
-            reason: "the reward's margin is measured to where the peg had settled, on MuJoCo 3.3.0, before it was placed",
-            state: 0.0,
-            observation: 0.0,
-            reward: 1e-2,
-        }),
-        _ => None,
-    }
 }

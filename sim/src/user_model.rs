@@ -72,7 +72,16 @@ impl Environment {
         let name = model.path.display().to_string();
         std::fs::metadata(&model.path)
             .map_err(|error| SimError::Model { name: name.clone(), problem: error.to_string() })?;
+        if !(model.time_limit_seconds.is_finite() && model.time_limit_seconds > 0.0) {
+            let value = model.time_limit_seconds.to_string();
+            return Err(SimError::Option { name: "time limit", value, allowed: "a finite number of seconds above 0" });
+        }
         let physics = Physics::load_file(&name, &model.path)?;
+        let timestep = physics.timestep_seconds();
+        if !(timestep.is_finite() && timestep > 0.0) {
+            let problem = format!("option timestep is {timestep}; give seconds above 0, such as 0.002");
+            return Err(SimError::Model { name, problem });
+        }
         let (goal, success_criterion) = match &model.goal {
             UserGoal::Still => (None, None),
             UserGoal::Distance { from, to } => {

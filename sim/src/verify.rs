@@ -89,8 +89,7 @@ impl TaskReport {
     }
 
     fn judge(&mut self) {
-        let known = crate::dmc::inexactness(&self.task).or(crate::metaworld::inexactness(&self.task));
-        let known = known.or(crate::gymnasium_robotics::inexactness(&self.task));
+        let known = crate::dmc::inexactness(&self.task).or(crate::gymnasium_robotics::inexactness(&self.task));
         let allowed = known.unwrap_or(Inexactness::NONE);
         let failure = match self {
             _ if self.reason.is_some() => self.reason.take(),

@@ -135,3 +135,81 @@ fn a_simulation_that_cannot_be_is_named() {
     check(&["sim", "dmc/reacher-easy", "--randomise", "r.toml"], ranges, &["r.toml", "mass.factor = [2, 1]", "lowest"]);
     check(&["eval", "dmc/reacher-easy", "--randomise", "r.toml"], ranges, &["r.toml", "mass.factor"]);
 }
+
+#[test]
+fn a_number_that_cannot_be_is_named_with_its_flag() {
+    check(
+        &["run", "--simulate", "dmc/reacher-easy", "--threads", "100000"],
+        nothing,
+        &["--threads 100000", "1 to 256"],
+    );
+    check(&["run", "--simulate", "dmc/reacher-easy", "--trust", "zz"], nothing, &["--trust zz", "64 hex digits"]);
+    let past_the_end = ["run", "--simulate", "dmc/reacher-easy", "--episodes", "3", "--seed", "4294967294"];
+    check(&past_the_end, nothing, &["4294967296"]);
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, parts) in [
+        (["sim", "dmc/reacher-easy", "--seed", "-1"], ["--seed", "-1"]),
+        (["sim", "dmc/reacher-easy", "--episodes", "0"], ["--episodes", "0"]),
+        (["run", "--simulate=dmc/reacher-easy", "--episodes", "0"], ["--episodes", "0"]),
+        (["eval", "dmc/reacher-easy", "--workers", "0"], ["--workers", "0"]),
+    ] {
+        let output = foresee(folder.path()).args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("invalid value"), "{arguments:?}: {said}");
+        parts.iter().for_each(|part| assert!(said.contains(part), "{arguments:?}: {said}"));
+    }
+}
+
+#[test]
+fn what_would_be_written_over_or_ignored_is_named() {
+    let profile = |folder: &Path| std::fs::write(folder.join("mine.toml"), "inherit = \"desktop-sim\"\n").unwrap();
+    check(
+        &["config", "render", "zenoh", "mine.toml", "--out", "mine.toml"],
+        profile,
+        &["mine.toml", "the profile itself"],
+    );
+    check(&["sim", "dmc/reacher-easy", "--record", "model.onnx"], nothing, &["model.onnx", ".mcap"]);
+    check(&["sim", "--contact-sheet", "sheet.txt"], nothing, &["sheet.txt", ".png"]);
+    check(&["sim", "--contact-sheet", "nowhere/sheet.png"], nothing, &["no folder nowhere"]);
+    check(&["sim", "dmc/reacher-easy", "--max-steps", "5"], nothing, &["--max-steps", "--view or --record"]);
+    check(&["sim", "dmc/walker-walk"], nothing, &["desktop-sim", "shoulder", "dmc/walker-walk", "--profile"]);
+    check(&["eval", "dmc/walker-walk", "--episodes", "1"], nothing, &["desktop-sim", "shoulder", "dmc/walker-walk"]);
+}
+
+#[test]
+fn a_model_whose_time_stands_still_is_named() {
+    let still = |folder: &Path| {
+        let text = "<mujoco><option timestep=\"0\"/><worldbody><geom size=\"1\"/></worldbody></mujoco>";
+        std::fs::write(folder.join("still.xml"), text).unwrap();
+    };
+    check(&["sim", "--mjcf", "still.xml", "--record", "a.mcap"], still, &["still.xml", "timestep"]);
+    let limit = ["sim", "--mjcf", "still.xml", "--time-limit", "0", "--record", "a.mcap"];
+    check(&limit, still, &["time limit is 0", "above 0"]);
+}
+
+#[test]
+fn an_image_that_no_encoder_takes_is_named() {
+    let model = |folder: &Path| {
+        let zoo = foresee_tests::root().join("models/zoo/mae-64.onnx");
+        std::fs::copy(zoo, folder.join("model.onnx")).unwrap();
+    };
+    check(&["card", "make", "model.onnx", "--image", "99999999999"], model, &["8192"]);
+    check(&["card", "make", "model.onnx", "--image", "30000"], model, &["30000", "8192"]);
+}
+
+#[test]
+fn a_card_is_shown_with_what_lies_beside_it() {
+    let unsigned = |folder: &Path| {
+        for file in ["mae-64.onnx", "mae-64.card.json"] {
+            std::fs::copy(foresee_tests::root().join("models/zoo").join(file), folder.join(file)).unwrap();
+        }
+        std::fs::write(folder.join("mae-64.card.sig"), "garbage").unwrap();
+    };
+    check(&["card", "show", "mae-64.onnx"], unsigned, &["mae-64.card.sig", "not a signature"]);
+}
+
+#[test]
+fn a_profile_that_is_nowhere_is_named_with_who_wants_it() {
+    let orphan = |folder: &Path| std::fs::write(folder.join("mine.toml"), "inherit = \"nowhere.toml\"\n").unwrap();
+    check(&["run", "--profile", "mine.toml"], orphan, &["nowhere.toml", "inherited by `mine.toml`"]);
+}

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use foresee_runtime::{
-    AdmitOptions, ClassTokenChoice, Crop, ImageLayout, ModelCard, OnnxAxis, OnnxSummary, PreprocessingCard, Provenance,
-    Resize, SigningKey, admit_encoder,
+    AdmitOptions, ClassTokenChoice, Crop, ImageLayout, ModelCard, PreprocessingCard, Provenance, Resize, SigningKey,
+    admit_encoder, check_model, declared_image_size,
 };
 
 use crate::models::{EngineArguments, describe};
@@ -144,8 +144,13 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             print(&signature.display().to_string());
         }
         What::Show(show) => {
-            let card = ModelCard::load(&show.model)?;
-            if show.json { print(&serde_json::to_string_pretty(&card)?) } else { print_card(&show.model, &card) }
+            let (card, signed_by) = check_model(&show.model)?;
+            if show.json {
+                print(&serde_json::to_string_pretty(&card)?);
+            } else {
+                print_card(&show.model, &card);
+                print(&signed_by.map_or_else(|| "not signed".to_owned(), |key| format!("signed by {key}")));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -160,7 +165,7 @@ fn admit(make: &Make) -> anyhow::Result<()> {
     let (mean, std) = normalisation(&make.normalise)?;
     let (height, width) = match &make.image {
         Some(text) => image_size(text)?,
-        None => declared_size(&make.model)?,
+        None => declared_image_size(&make.model)?,
     };
     let preprocessing = PreprocessingCard {
         width,
@@ -251,21 +256,4 @@ fn image_size(text: &str) -> anyhow::Result<(usize, usize)> {
     sizes.with_context(|| {
         format!("--image {text:?}: give a side in pixels such as 224, or HEIGHTxWIDTH such as 192x256")
     })
-}
-
-/// Height and width as the graph has them.
-fn declared_size(model: &Path) -> anyhow::Result<(usize, usize)> {
-    let bytes = std::fs::read(model).with_context(|| model.display().to_string())?;
-    let summary = OnnxSummary::parse(&bytes).map_err(|problem| anyhow::anyhow!("{}: {problem}", model.display()))?;
-    let axes = summary.inputs.first().and_then(|input| input.shape.as_deref());
-    let fixed = |axis: &OnnxAxis| match axis {
-        OnnxAxis::Fixed(size) => Some(*size),
-        OnnxAxis::Dynamic(_) => None,
-    };
-    let size = match axes {
-        Some([_, first, second, third]) if fixed(first) == Some(3) => fixed(second).zip(fixed(third)),
-        Some([_, first, second, third]) if fixed(third) == Some(3) => fixed(first).zip(fixed(second)),
-        _ => None,
-    };
-    size.with_context(|| format!("{}: the graph leaves the size of its image open; give --image SIDE", model.display()))
 }

@@ -13,6 +13,7 @@ use foresee_runtime::write_atomically;
 use serde_json::json;
 
 use crate::fitness::Machine;
+use crate::places::is_same_file;
 use crate::words::{print, say};
 
 /// Arguments of `foresee config`.
@@ -229,6 +230,9 @@ fn render(arguments: &RenderArguments) -> anyhow::Result<ExitCode> {
         Target::ZenohPicoHeader => zenoh_pico_header(&profile)?,
     };
     match &arguments.out {
+        Some(file) if is_same_file(file, Path::new(name)) => {
+            bail!("--out {}: is the profile itself; give another file", file.display())
+        }
         Some(file) => write_atomically(file, text.as_bytes())?,
         None => print(text.trim_end()),
     }

@@ -36,8 +36,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1_000_000, value_name = "S")]
     seed: u64,
     /// Episodes at a time, each with its own simulator and engines; the returns do not depend on it.
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    workers: usize,
+    #[arg(long, default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
     /// Write what was measured into the policy's card.
     #[arg(long)]
     into_card: bool,
@@ -89,7 +89,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         policy: &arguments.models.policy_path(),
         engine: &arguments.models.encoder.options(&profile)?,
         plan,
-        num_workers: arguments.workers,
+        num_workers: usize::from(arguments.workers),
     };
     let progress_bar = bar(u64::from(plan.num_episodes));
     let mut observe = |progress| {
@@ -149,12 +149,11 @@ fn report(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {
     ];
     for (name, returns) in rows {
         let Some(returns) = returns else { continue };
-        let [lower, upper] = returns.ci95;
+        let interval = returns
+            .interval()
+            .map_or_else(|| "one episode".to_owned(), |[lower, upper]| format!("95 % [{lower:.1}, {upper:.1}]"));
         let success = returns.success_rate * 100.0;
-        print(&format!(
-            "{name:<8} mean return {:>7.1}  95 % [{lower:.1}, {upper:.1}]  success {success:.0} %",
-            returns.mean_return
-        ));
+        print(&format!("{name:<8} mean return {:>7.1}  {interval}  success {success:.0} %", returns.mean_return));
     }
     if let Some(share) = evaluation.policy_over_expert {
         print(&format!("policy over expert {share:.3}"));

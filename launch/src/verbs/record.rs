@@ -8,7 +8,7 @@ use foresee_policies::{Behaviour, Disturbance, Keep, Progress, RecordOptions, Wa
 use foresee_sim::{CameraOptions, Environment, Quality};
 
 use crate::progress::bar;
-use crate::words::print;
+use crate::words::{print, say};
 use crate::{machine, places, stop, trail};
 
 /// Who acts.
@@ -82,6 +82,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         native,
         folder: arguments.out.clone(),
         robot: profile.robot,
+        profile: profile.name,
         camera: CameraOptions { name: camera, width: size.0, height: size.1, quality: Quality::Fast },
         extra_cameras: profile
             .extra_cameras
@@ -120,6 +121,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "{folder}: {} episodes; now {} played, {} not kept, {} steps written",
             counts.0, counts.1, counts.2, counts.3
         ));
+    }
+    if report.stopped {
+        say("record: stopped; the same command goes on");
     }
     Ok(if report.stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }

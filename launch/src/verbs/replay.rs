@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use foresee_runtime::{
     CommandRecorder, ControlLoop, Ends, FrameSource, LogSource, LoopEvent, LoopStatistics, RecordedCommand,
@@ -55,7 +55,17 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(named) => named.clone(),
         None => foresee_runtime::LogReader::open(&arguments.log)?.header().profile.clone(),
     };
-    let profile = foresee_firmware_config::load(&named)?;
+    let log = arguments.log.display();
+    if named.is_empty() {
+        bail!("{log}: does not say of which profile it is; give --profile NAME|FILE");
+    }
+    let profile = foresee_firmware_config::load(&named);
+    let profile = match &arguments.profile {
+        Some(_) => profile?,
+        None => profile.with_context(|| {
+            format!("{log} is of profile `{named}`, which is found by no name here; give its file with --profile FILE")
+        })?,
+    };
     let mut source = LogSource::open(&arguments.log, &profile)?;
     let (encoder, policy) = arguments.models.open(&profile)?;
     let now = encoder.report().clone();
@@ -77,7 +87,10 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let ends = Ends { source: &mut source, actuator: &mut actuator };
     foresee_runtime::run(ends, &mut control_loop, &stop, &mut listen)?;
     if num_frames == 0 {
-        bail!("{}: holds no frame; was it recorded with foresee run or foresee record?", arguments.log.display());
+        match source.truncation() {
+            Some(why) => bail!("{log}: holds no frame that can be read: {why}"),
+            None => bail!("{log}: holds no frame; was it recorded with foresee run or foresee record?"),
+        }
     }
     let compared = compare(source.recorded(), &actuator.commands);
     let is_same_engine =

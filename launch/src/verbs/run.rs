@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     simulate: Option<String>,
     /// Episodes to simulate.
     #[cfg(feature = "sim")]
-    #[arg(long, default_value_t = 20, value_name = "N", requires = "simulate")]
+    #[arg(long, default_value = "20", value_name = "N", requires = "simulate", value_parser = clap::value_parser!(u32).range(1..))]
     episodes: u32,
     /// Seed of the first simulated episode; the next ones count up.
     #[cfg(feature = "sim")]
@@ -239,6 +239,7 @@ fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::Result<Box<
 #[cfg(feature = "sim")]
 fn start_simulator(arguments: &Arguments, stop: &AtomicBool) -> anyhow::Result<Option<Simulator>> {
     let Some(task) = &arguments.simulate else { return Ok(None) };
+    foresee_sim::EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes }.check()?;
     let simulation = Simulation {
         task,
         profile: &arguments.profile,
@@ -326,11 +327,15 @@ fn finish(
         interrupted: is_interrupted,
         episode_results: account.episodes,
     };
-    account.film.write(&folder)?;
     let json = serde_json::to_string_pretty(&result)?;
     write_atomically(&folder.join("result.json"), json.as_bytes())?;
+    // The result stands without its pictures.
+    if let Err(error) = account.film.write(&folder) {
+        say(&format!("film: {error:#}; it is left out"));
+    }
     report::write(&folder, &result, &statistics.total.bars_millis())?;
-    conclude(&folder, &result);
+    // With --json standard output is the JSON alone.
+    conclude(&folder, &result, if arguments.json { say } else { print });
     if arguments.json {
         print(&json);
     }
@@ -363,21 +368,25 @@ fn compare(_episodes: &[Episode], _stop: &AtomicBool) -> anyhow::Result<[Option<
     Ok([None, None, None])
 }
 
-fn conclude(folder: &Path, result: &RunResult) {
+fn conclude(folder: &Path, result: &RunResult, tell: fn(&str)) {
     let text = |returns: &Option<Returns>| {
         returns.as_ref().map_or_else(
             || "not measured".to_owned(),
-            |returns| format!("{:.1} [{:.1}, {:.1}]", returns.mean_return, returns.ci95[0], returns.ci95[1]),
+            |returns| match returns.interval() {
+                None => format!("{:.1}", returns.mean_return),
+                Some([lower, upper]) => format!("{:.1} [{lower:.1}, {upper:.1}]", returns.mean_return),
+            },
         )
     };
-    print(&format!(
-        "mean return over {} episodes [95 % interval]: camera policy {} | expert {} | random {}",
+    let interval = if result.episodes == 1 { "no interval of one" } else { "95 % interval" };
+    tell(&format!(
+        "mean return over {} episodes [{interval}]: camera policy {} | expert {} | random {}",
         result.episodes,
         text(&result.policy),
         text(&result.expert),
         text(&result.random)
     ));
-    print(&format!(
+    tell(&format!(
         "loop p50 {:.2} ms, p99 {:.2} ms; {} frames, {} dropped; provider {} ({})",
         result.loop_millis.p50,
         result.loop_millis.p99,
@@ -389,7 +398,7 @@ fn conclude(folder: &Path, result: &RunResult) {
     for file in ["report.html", "episode.gif", "log.mcap", "result.json"] {
         let path = folder.join(file);
         if path.exists() {
-            print(&format!("  {}", path.display()));
+            tell(&format!("  {}", path.display()));
         }
     }
 }

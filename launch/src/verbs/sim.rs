@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace, ZenohMode, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
     profile: String,
     /// Episodes to play [default: 20; with --view or --record: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     episodes: Option<u32>,
     /// Seed of the first episode; the next ones count up.
     #[arg(long, default_value_t = 0, value_name = "S")]
@@ -94,8 +94,14 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         stop_with_input(&stop)?;
     }
     let profile = foresee_firmware_config::load(&arguments.profile)?;
+    let num_episodes = arguments.episodes.unwrap_or(1);
+    EpisodePlan { first_seed: arguments.seed, num_episodes }.check()?;
     if arguments.view.is_some() || arguments.record.is_some() {
         return show::act(&profile, arguments, &stop);
+    }
+    let shown = [("--camera", arguments.camera.is_some()), ("--max-steps", arguments.max_steps.is_some())];
+    if let Some((flag, _)) = shown.iter().find(|(_, is_given)| *is_given) {
+        bail!("{flag}: goes with --view or --record; on the wire the profile says what the camera is");
     }
     let mut robot = Robot::new(arguments, &profile)?;
     let is_finished = robot.play(&stop)?;
@@ -130,6 +136,16 @@ struct Robot {
 impl Robot {
     fn new(arguments: &Arguments, profile: &DeviceProfile) -> anyhow::Result<Self> {
         let environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
+        let joint_names = environment.actuator_names();
+        if let Some(joint) = profile.joints.iter().find(|joint| !joint_names.contains(&joint.name)) {
+            let (profile, known) = (&profile.name, joint_names.join(", "));
+            let known = if known.is_empty() { "none" } else { &known };
+            bail!(
+                "profile {profile}: joint `{}` is no actuator of {}, which has {known}; give a --profile of this robot",
+                joint.name,
+                environment.spec().name
+            );
+        }
         let quality = if arguments.reference_quality { Quality::Reference } else { Quality::Fast };
         let camera = |view: &CameraProfile| Camera::new(&environment, &CameraOptions::of(view, quality));
         let first = camera(&profile.camera)?;
@@ -142,7 +158,6 @@ impl Robot {
             ZenohMode::Client => [Vec::new(), endpoints],
         };
         let zenoh = ZenohProfile { listen, connect, ..profile.zenoh };
-        let joint_names = environment.actuator_names();
         let command = vec![0.0; joint_names.len()];
         let (width, height) = (profile.camera.width, profile.camera.height);
         let observation = Observation::blank(width, height, joint_names.len());
@@ -234,6 +249,9 @@ impl Robot {
 
     /// The last announcement must arrive before this end goes away.
     fn wait_until_the_loop_left(&mut self, stop: &AtomicBool) {
+        if self.wire.num_foreign() > 0 {
+            say(&format!("sim: {} commands of another loop were refused", self.wire.num_foreign()));
+        }
         let deadline = Instant::now() + self.answer_timeout;
         while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
             if matches!(self.wire.wait_command(u64::MAX, LOOK_UP, &mut []), Ok(CommandWait::LoopLeft)) {

@@ -145,6 +145,7 @@ impl<'a> Stage<'a> {
         let facts = [("recording", manifest), ("seed", seed.to_string()), ("mujoco", MUJOCO_VERSION.to_string())];
         LogHeader {
             robot: self.options.robot.clone(),
+            profile: self.options.profile.clone(),
             joints: self.names.clone(),
             cameras: self.options.extra_cameras.iter().map(|camera| camera.name.clone()).collect(),
             git_revision: self.options.git_revision.clone(),

@@ -97,6 +97,7 @@ fn recording(folder: &Path) -> RecordOptions {
         native: native(),
         folder: folder.to_path_buf(),
         robot: "reacher".to_owned(),
+        profile: "desktop-sim".to_owned(),
         camera: CameraOptions { name: "fixed".to_owned(), width: 32, height: 32, quality: Quality::Fast },
         extra_cameras: Vec::new(),
         behaviour: Behaviour::Expert,

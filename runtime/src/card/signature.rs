@@ -137,7 +137,7 @@ impl Trust {
                 return Ok(None);
             }
             return Err(refuse(format!(
-                "there is no signature, and only models signed by a trusted key are served here; sign it with `foresee card sign {}`",
+                "there is no signature, and only models signed by a trusted key are served here; sign it with `foresee card sign {} --key FILE`",
                 model.display()
             )));
         }

@@ -4,7 +4,7 @@ mod find;
 
 use std::path::Path;
 
-use self::find::{describe_input, image_card, image_of, interface_of, layouts};
+use self::find::{describe_input, image_card, image_of, interface_of, layouts, sizes_of};
 use super::{EngineOptions, Model, NamedTensor, ProviderChoice, Refusal, open_onnx_encoder};
 use crate::card::{
     CARD_FORMAT, ClassToken, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout, ModelCard, ModelKind,
@@ -19,6 +19,21 @@ use crate::onnx::OnnxSummary;
 const MAX_MODEL_BYTES: u64 = 2 << 30;
 /// The seed of the golden input.
 const GOLDEN_SEED: u64 = 20_261_120;
+
+/// How far two runs on one image may be from each other, of the largest value.
+const REPEATED: f32 = 1e-3;
+
+/// Height and width of the image that an encoder's graph is for.
+///
+/// # Errors
+/// [`RuntimeError::File`] when the model cannot be read, [`RuntimeError::Model`] when it is no encoder, or leaves the size open.
+pub fn declared_image_size(model: &Path) -> Result<(usize, usize), RuntimeError> {
+    let refuse = |problem: String| RuntimeError::Model { path: model.to_path_buf(), problem };
+    let summary = OnnxSummary::parse(&read_limited(model, MAX_MODEL_BYTES)?).map_err(refuse)?;
+    let image = image_of(&summary).map_err(refuse)?;
+    let sizes = sizes_of(image).map_err(refuse)?;
+    sizes.ok_or_else(|| refuse("the graph leaves the size of its image open; give --image SIDE".to_owned()))
+}
 
 /// What cannot be found in the file, or is to be found otherwise.
 #[derive(Clone, Debug)]
@@ -72,6 +87,7 @@ pub struct Admitted {
 /// give; [`RuntimeError::Provider`] when the engine is not there. Nothing is left behind then.
 pub fn admit_encoder(model: &Path, options: &AdmitOptions, engine: &EngineOptions) -> Result<Admitted, RuntimeError> {
     let refuse = |problem: String| RuntimeError::Model { path: model.to_path_buf(), problem };
+    options.preprocessing.check().map_err(refuse)?;
     let bytes = read_limited(model, MAX_MODEL_BYTES)?;
     let summary = OnnxSummary::parse(&bytes).map_err(refuse)?;
     let image = image_of(&summary).map_err(refuse)?;
@@ -126,9 +142,18 @@ impl Exploration {
         };
         let golden = input(GOLDEN_SEED);
         let outputs = explore(&model, &golden, engine)?;
-        let others = explore(&model, &input(GOLDEN_SEED + 1), engine)?;
-        for (output, other) in outputs.iter().zip(&others) {
+        let (others, again) = (explore(&model, &input(GOLDEN_SEED + 1), engine)?, explore(&model, &golden, engine)?);
+        for ((output, other), again) in outputs.iter().zip(&others).zip(&again) {
             let name = &output.card.name;
+            let largest = output.values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+            let is_same = |(a, b): (&f32, &f32)| (a - b).abs() <= REPEATED * largest;
+            if !output.values.iter().zip(&again.values).all(is_same)
+                && output.values.iter().all(|value| value.is_finite())
+            {
+                return Err(Refusal::Model(format!(
+                    "gives another `{name}` for the same image: it draws at random; export it for inference, without dropout"
+                )));
+            }
             if !output.values.iter().all(|value| value.is_finite()) {
                 return Err(Refusal::Model(format!(
                     "gives NaN or infinity in `{name}` for standard normal pixels; export it in f32"

@@ -15,6 +15,7 @@ use ::zenoh::sample::{Locality, Sample, SampleKind};
 use foresee_firmware_config::{ZenohMode, ZenohProfile, is_endpoint, zenoh_config};
 
 use crate::error::RuntimeError;
+use crate::time::Clock;
 use crate::wire::{NamedCommand, decode_command};
 
 /// Messages that wait for their reader; when it is full the newest is dropped and counted.
@@ -38,6 +39,8 @@ pub fn free_loopback_endpoint() -> Result<String, RuntimeError> {
 pub struct ZenohLink {
     session: ::zenoh::Session,
     prefix: String,
+    /// Of this session among those of a robot: when it was opened, in nanoseconds.
+    number: u64,
 }
 
 impl ZenohLink {
@@ -68,7 +71,16 @@ impl ZenohLink {
                 ZenohMode::Peer => problem,
             })
         })?;
-        Ok(Self { session, prefix: format!("foresee/{robot}/") })
+        Ok(Self { session, prefix: format!("foresee/{robot}/"), number: Clock::Wall.now().nanos })
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The robot's name.
+    pub(super) fn robot(&self) -> &str {
+        self.prefix.trim_start_matches("foresee/").trim_end_matches('/')
     }
 
     pub(super) fn key(&self, name: &str) -> String {
@@ -119,6 +131,22 @@ impl ZenohLink {
         let mailbox = mailbox.clone();
         let deliver = move |sample: Sample| mailbox.put(wrap(sample.kind() == SampleKind::Put));
         let key = self.key(&format!("alive/{side}"));
+        self.session.liveliness().declare_subscriber(key).history(true).callback(deliver).wait().map_err(transport)
+    }
+
+    /// The same for every `side/<number>`, with its number.
+    pub(super) fn watch_numbers<M: Send + 'static>(
+        &self,
+        side: &str,
+        mailbox: &Mailbox<M>,
+        wrap: impl Fn(u64, bool) -> M + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
+        let mailbox = mailbox.clone();
+        let deliver = move |sample: Sample| {
+            let number = sample.key_expr().as_str().rsplit('/').next().and_then(|number| number.parse().ok());
+            number.into_iter().for_each(|number| mailbox.put(wrap(number, sample.kind() == SampleKind::Put)));
+        };
+        let key = self.key(&format!("alive/{side}/*"));
         self.session.liveliness().declare_subscriber(key).history(true).callback(deliver).wait().map_err(transport)
     }
 
@@ -179,14 +207,18 @@ pub struct Hearing(#[expect(dead_code, reason = "it listens until it is dropped"
 pub(super) struct Message {
     pub(super) payload: ZBytes,
     pub(super) sequence: Option<u64>,
+    /// Which loop sent it; a plain ROS 2 peer does not say.
+    pub(super) number: Option<u64>,
     pub(super) arrived: Instant,
 }
 
 impl Message {
     fn of(sample: Sample) -> Self {
-        let attached = sample.attachment().map(|attachment| attachment.to_bytes().into_owned());
-        let sequence = attached.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        Self { payload: sample.payload().clone(), sequence, arrived: Instant::now() }
+        let attached = sample.attachment().map(|attachment| attachment.to_bytes());
+        let mut numbers = attached.as_deref().unwrap_or_default().as_chunks::<8>().0.iter();
+        let mut next = || numbers.next().copied().map(u64::from_le_bytes);
+        let (sequence, number) = (next(), next());
+        Self { payload: sample.payload().clone(), sequence, number, arrived: Instant::now() }
     }
 }
 
@@ -227,6 +259,18 @@ pub(super) fn transport(error: ::zenoh::Error) -> RuntimeError {
     RuntimeError::Transport(one_line(&error.to_string()))
 }
 
+/// Without the places in its own code that zenoh names.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        if word.contains(".rs:") && words.last() == Some(&"at") {
+            words.pop();
+            // What closed the place closes what was said before it.
+            let closes = word.trim_start_matches(|c| c != ']').trim_end_matches('.');
+            words.extend(Some(closes).filter(|closes| !closes.is_empty()));
+        } else {
+            words.push(word);
+        }
+    }
+    words.join(" ").replace(" ]", "]")
 }

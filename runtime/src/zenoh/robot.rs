@@ -76,8 +76,22 @@ impl CommandGate {
 /// How a publisher of this robot is declared.
 type Declare = fn(&ZenohLink, &str) -> Result<Publisher<'static>, RuntimeError>;
 
-/// A robot over zenoh: publishes observations, obeys commands.
+/// A loop that has not commanded for this long may be followed by another.
+const TAKEOVER: Duration = Duration::from_secs(1);
+
+/// The loop that is obeyed.
+struct Master {
+    number: u64,
+    last: Instant,
+    /// Tells every loop.
+    _token: LivelinessToken,
+}
+
+/// A robot over zenoh: publishes observations, obeys commands of one loop.
 pub struct ZenohRobot {
+    link: ZenohLink,
+    master: Option<Master>,
+    num_foreign: u64,
     declare: Declare,
     images: Publisher<'static>,
     /// Of the cameras beside the first.
@@ -118,6 +132,9 @@ impl ZenohRobot {
             link.watch("loop", &mailbox, |is_here| Arrival::Loop { is_here })?,
         ];
         Ok(Self {
+            link: link.clone(),
+            master: None,
+            num_foreign: 0,
             images: declare(link, "camera/image")?,
             extra_images: Vec::new(),
             joint_states: declare(link, "joint_states")?,
@@ -148,7 +165,7 @@ impl ZenohRobot {
         let deadline = Instant::now() + timeout;
         while !self.is_loop_here {
             match self.arrivals.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Arrival::Loop { is_here }) => self.is_loop_here = is_here,
+                Ok(Arrival::Loop { is_here }) => self.take_loop(is_here),
                 // A command that nobody waits for answers nothing.
                 Ok(Arrival::Command(_)) => {}
                 Err(_) => break,
@@ -208,13 +225,13 @@ impl ZenohRobot {
         let deadline = Instant::now() + timeout;
         loop {
             match self.arrivals.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Arrival::Command(message)) if message.sequence == Some(sequence) => {
+                Ok(Arrival::Command(message)) if message.sequence == Some(sequence) && self.obeys(&message)? => {
                     self.read_command(&message, values)?;
                     return Ok(CommandWait::Answered);
                 }
                 Ok(Arrival::Command(_)) => {}
                 Ok(Arrival::Loop { is_here }) => {
-                    self.is_loop_here = is_here;
+                    self.take_loop(is_here);
                     if !is_here {
                         return Ok(CommandWait::LoopLeft);
                     }
@@ -234,14 +251,49 @@ impl ZenohRobot {
         let mut newest = None;
         while let Ok(arrival) = self.arrivals.try_recv() {
             match arrival {
-                Arrival::Command(message) if gate.admits(message.sequence) => newest = Some(message),
+                Arrival::Command(message) if self.obeys(&message)? && gate.admits(message.sequence) => {
+                    newest = Some(message);
+                }
                 Arrival::Command(_) => {}
-                Arrival::Loop { is_here } => self.is_loop_here = is_here,
+                Arrival::Loop { is_here } => self.take_loop(is_here),
             }
         }
         let Some(message) = newest else { return Ok(None) };
         self.read_command(&message, values)?;
         Ok(message.sequence)
+    }
+
+    /// Commands of another loop than the one that is obeyed, so far: none of them was.
+    pub fn num_foreign(&self) -> u64 {
+        self.num_foreign
+    }
+
+    fn take_loop(&mut self, is_here: bool) {
+        self.is_loop_here = is_here;
+        if !is_here {
+            self.master = None;
+        }
+    }
+
+    /// Whether a command comes from the loop that is obeyed; the first that commands is, until it is gone or silent.
+    fn obeys(&mut self, message: &Message) -> Result<bool, RuntimeError> {
+        // Who does not say is alone.
+        let Some(number) = message.number else { return Ok(true) };
+        match &mut self.master {
+            Some(master) if master.number == number => {
+                master.last = Instant::now();
+                Ok(true)
+            }
+            Some(master) if master.last.elapsed() < TAKEOVER => {
+                self.num_foreign += 1;
+                Ok(false)
+            }
+            _ => {
+                let token = self.link.appear(&format!("obeys/{number}"))?;
+                self.master = Some(Master { number, last: Instant::now(), _token: token });
+                Ok(true)
+            }
+        }
     }
 
     fn read_command(&mut self, message: &Message, values: &mut [f64]) -> Result<(), RuntimeError> {

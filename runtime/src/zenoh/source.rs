@@ -16,6 +16,9 @@ use crate::joints::JointState;
 use crate::safety::SafeCommand;
 use crate::wire::{self, EpisodePhase, NamedJoints, extra_image};
 
+/// How long a robot may obey another loop before this one gives up.
+const PATIENCE_WITH_ANOTHER: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 enum Arrival {
     Image(Message),
@@ -25,6 +28,11 @@ enum Arrival {
     Episode(Message),
     Robot {
         is_here: bool,
+    },
+    /// Whom the robot obeys.
+    Obeys {
+        number: u64,
+        is_so: bool,
     },
 }
 
@@ -40,6 +48,11 @@ pub struct ZenohSource {
     last_sequence: Option<u64>,
     arrived: Option<Instant>,
     num_dropped: u64,
+    /// This loop's number among the robot's.
+    number: u64,
+    robot: String,
+    /// Since when the robot has obeyed another loop.
+    obeys_another: Option<(u64, Instant)>,
     kept: Option<Arrival>,
     _subscribers: Vec<Subscriber<()>>,
     _token: LivelinessToken,
@@ -57,6 +70,7 @@ impl ZenohSource {
             link.subscriber("joint_states", &mailbox, Arrival::Joints)?,
             link.subscriber("episode", &mailbox, Arrival::Episode)?,
             link.watch("robot", &mailbox, |is_here| Arrival::Robot { is_here })?,
+            link.watch_numbers("obeys", &mailbox, |number, is_so| Arrival::Obeys { number, is_so })?,
         ];
         let extra = extra_frames(profile);
         for (idx, (name, _)) in extra.iter().enumerate() {
@@ -75,6 +89,9 @@ impl ZenohSource {
             last_sequence: None,
             arrived: None,
             num_dropped: 0,
+            number: link.number(),
+            robot: link.robot().to_owned(),
+            obeys_another: None,
             kept: None,
             _subscribers: subscribers,
             _token: token,
@@ -89,9 +106,11 @@ impl ZenohSource {
                 Arrival::Joints(message) => self.take_joints(&message)?,
                 Arrival::Episode(message) => return self.episode(&message).map(Some),
                 Arrival::ExtraImage(idx, message) => self.take_extra(idx, &message)?,
+                Arrival::Obeys { number, is_so } => self.take_obeyed(number, is_so),
                 Arrival::Image(_) | Arrival::Robot { .. } => {}
             }
         }
+        self.must_be_obeyed()?;
         Ok(None)
     }
 
@@ -114,6 +133,25 @@ impl ZenohSource {
         wire::decode_image(&message.payload.to_bytes(), latest).map_err(|problem| bad(&extra_image(name), problem))?;
         latest.sequence = message.sequence.unwrap_or(latest.sequence + 1);
         Ok(())
+    }
+
+    fn take_obeyed(&mut self, number: u64, is_so: bool) {
+        if is_so && number != self.number {
+            self.obeys_another = Some((number, Instant::now()));
+        } else if is_so || self.obeys_another.is_some_and(|(other, _)| other == number) {
+            self.obeys_another = None;
+        }
+    }
+
+    /// Two loops do not share a robot. A robot needs a moment to see that the loop before this one is gone.
+    fn must_be_obeyed(&self) -> Result<(), RuntimeError> {
+        if self.obeys_another.is_none_or(|(_, since)| since.elapsed() < PATIENCE_WITH_ANOTHER) {
+            return Ok(());
+        }
+        let robot = &self.robot;
+        Err(RuntimeError::Transport(format!(
+            "robot `{robot}` obeys another loop, and no command of this one; end the other first (foresee stop)"
+        )))
     }
 
     /// Takes an image; gives whether it is a new one (a robot in lockstep repeats a frame that was not answered in time).
@@ -204,6 +242,7 @@ impl ZenohSource {
 impl FrameSource for ZenohSource {
     fn next(&mut self, observation: &mut Observation, timeout: Duration) -> Result<SourceEvent, RuntimeError> {
         let deadline = Instant::now() + timeout;
+        self.must_be_obeyed()?;
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
             let arrival = match self.kept.take().map_or_else(|| self.arrivals.recv_timeout(remaining), Ok) {
@@ -223,6 +262,7 @@ impl FrameSource for ZenohSource {
                 Arrival::Joints(message) => self.take_joints(&message)?,
                 Arrival::ExtraImage(idx, message) => self.take_extra(idx, &message)?,
                 Arrival::Episode(message) => return self.episode(&message),
+                Arrival::Obeys { number, is_so } => self.take_obeyed(number, is_so),
                 Arrival::Robot { is_here: true } => self.last_sequence = None,
                 // At a fixed pace a robot may come back; until then frames are missing, and the joints are held.
                 Arrival::Robot { is_here: false } if !self.is_lockstep => {}
@@ -247,6 +287,7 @@ impl FrameSource for ZenohSource {
 /// Commands to a robot, over zenoh.
 pub struct ZenohActuator {
     publisher: Publisher<'static>,
+    number: u64,
     joint_names: Vec<String>,
     bytes: Vec<u8>,
 }
@@ -263,14 +304,17 @@ impl ZenohActuator {
             Pace::Lockstep { .. } => link.publisher("joint_command")?,
             Pace::Fixed { .. } => link.prompt_publisher("joint_command")?,
         };
-        Ok(Self { publisher, joint_names, bytes: Vec::new() })
+        Ok(Self { publisher, number: link.number(), joint_names, bytes: Vec::new() })
     }
 }
 
 impl Actuator for ZenohActuator {
     fn send(&mut self, sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
         wire::encode_command(&self.joint_names, command.stamp(), command.values(), &mut self.bytes);
-        let put = self.publisher.put(self.bytes.as_slice()).attachment(sequence.to_le_bytes());
+        let mut attachment = [0; 16];
+        let [answered, number] = [sequence, self.number].map(u64::to_le_bytes);
+        attachment.iter_mut().zip(answered.iter().chain(&number)).for_each(|(to, from)| *to = *from);
+        let put = self.publisher.put(self.bytes.as_slice()).attachment(attachment);
         put.wait().map_err(transport)
     }
 }

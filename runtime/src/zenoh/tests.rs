@@ -228,6 +228,45 @@ fn the_images_of_several_cameras_come_together() {
 }
 
 #[test]
+fn a_robot_obeys_one_loop_and_the_other_is_told() {
+    let pair = Pair::new();
+    let (_robot_link, mut robot) = pair.robot();
+    let (first_link, mut first, mut commands) = pair.ends();
+    let (second_link, mut second, mut others) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    let filter = || SafetyFilter::new(&pair.profile.joints, Duration::from_millis(20));
+    let (mut mine, mut foreign) = (filter(), filter());
+    let (mut values, mut lent) = ([0.0; 2], Observation::blank(1, 1, 0));
+    let (mut told, mut sequence) = (None, 0);
+    let started = std::time::Instant::now();
+    while told.is_none() && started.elapsed() < PATIENCE {
+        robot.publish(&observation(sequence)).unwrap();
+        assert_eq!(first.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+        let [plus, minus] = [0.01, -0.01].map(|value| Action { values: vec![value; 2] });
+        commands.send(sequence, mine.filter(lent.frame.stamp, Some(&plus))).unwrap();
+        assert_eq!(robot.wait_command(sequence, PATIENCE, &mut values).unwrap(), CommandWait::Answered);
+        others.send(sequence + 1, foreign.filter(lent.frame.stamp, Some(&minus))).unwrap();
+        assert!(values[0] > 0.0, "{values:?}");
+        told = second.next(&mut lent, Duration::ZERO).err();
+        sequence += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let told = told.expect("the second loop is told").to_string();
+    assert!(told.contains("obeys another loop") && robot.num_foreign() > 0, "{told}");
+    // Both leave; the next that commands is obeyed.
+    drop((first, commands, second, others));
+    first_link.close().unwrap();
+    second_link.close().unwrap();
+    while robot.wait_command(u64::MAX, PATIENCE, &mut values).unwrap() != CommandWait::LoopLeft {}
+    let (_third_link, mut third, mut commands) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    robot.publish(&observation(sequence)).unwrap();
+    assert_eq!(third.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+    commands.send(sequence, filter().last()).unwrap();
+    assert_eq!(robot.wait_command(sequence, PATIENCE, &mut values).unwrap(), CommandWait::Answered);
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let pair = Pair::new();
     let (_link, _robot) = pair.robot();

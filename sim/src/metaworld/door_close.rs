@@ -1,11 +1,12 @@
 //! Door close: push an open door shut (`sawyer_door_close_v3.py`).
 
 use crate::error::SimError;
+use crate::metaworld::mesh_frame::MeshFrame;
 use crate::metaworld::{
     Action, Arm, Look, Manipulation, Scene, TABLE, Verdict, distance, gaussian, make, move_to, one_object, plus,
 };
 use crate::numeric::quaternion_xyzw;
-use crate::physics::{Assets, BodyId, GeomId, JointId, Physics, SiteId};
+use crate::physics::{Assets, BodyId, JointId, Physics, SiteId};
 use crate::task::TaskParts;
 
 const SCENE: Scene = Scene {
@@ -26,7 +27,11 @@ pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
         Ok(DoorClose {
             door: physics.body("door")?,
             hinge: physics.joint("doorjoint")?,
-            handle: physics.geom("handle")?,
+            handle: MeshFrame {
+                body: physics.body("door_link")?,
+                position: [0.3757216301497299, -0.10713989547547989, 3.594872010784633e-5],
+                quaternion: [0.1511710860256814, 0.6907584981379653, -0.15062096865140928, 0.6908786606941284],
+            },
             goal: physics.site("goal")?,
         })
     })
@@ -35,7 +40,7 @@ pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
 struct DoorClose {
     door: BodyId,
     hinge: JointId,
-    handle: GeomId,
+    handle: MeshFrame,
     goal: SiteId,
 }
 
@@ -50,7 +55,7 @@ impl Manipulation for DoorClose {
     }
 
     fn objects(&self, physics: &Physics) -> [f64; 14] {
-        one_object(physics.geom_xpos(self.handle), quaternion_xyzw(physics.geom_xmat(self.handle)))
+        one_object(self.handle.xpos(physics), quaternion_xyzw(self.handle.xmat(physics)))
     }
 
     fn evaluate(&mut self, arm: &Arm, physics: &Physics, look: &Look) -> Verdict {

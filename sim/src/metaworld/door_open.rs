@@ -3,12 +3,13 @@
 use std::f64::consts::PI;
 
 use crate::error::SimError;
+use crate::metaworld::mesh_frame::MeshFrame;
 use crate::metaworld::{
     Action, Arm, Look, Manipulation, Scene, TABLE, Verdict, flat_distance, floor_height, hamacher, long_tail, make,
     move_to, near, one_object, plus,
 };
 use crate::numeric::{difference, norm, quaternion_xyzw};
-use crate::physics::{Assets, BodyId, GeomId, JointId, Physics, SiteId};
+use crate::physics::{Assets, BodyId, JointId, Physics, SiteId};
 use crate::reward::Tolerance;
 use crate::task::TaskParts;
 
@@ -28,7 +29,11 @@ pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
         Ok(DoorOpen {
             door: physics.body("door")?,
             hinge: physics.joint("doorjoint")?,
-            handle: physics.geom("handle")?,
+            handle: MeshFrame {
+                body: physics.body("door_link")?,
+                position: [0.3757216301497299, -0.10713989547547989, 3.594872010784633e-5],
+                quaternion: [0.1511710860256814, 0.6907584981379653, -0.15062096865140928, 0.6908786606941284],
+            },
             goal: physics.site("goal")?,
         })
     })
@@ -37,7 +42,7 @@ pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
 struct DoorOpen {
     door: BodyId,
     hinge: JointId,
-    handle: GeomId,
+    handle: MeshFrame,
     goal: SiteId,
 }
 
@@ -62,7 +67,7 @@ impl Manipulation for DoorOpen {
     }
 
     fn objects(&self, physics: &Physics) -> [f64; 14] {
-        one_object(physics.geom_xpos(self.handle), quaternion_xyzw(physics.geom_xmat(self.handle)))
+        one_object(self.handle.xpos(physics), quaternion_xyzw(self.handle.xmat(physics)))
     }
 
     fn evaluate(&mut self, arm: &Arm, physics: &Physics, look: &Look) -> Verdict {

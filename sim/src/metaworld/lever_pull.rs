@@ -3,12 +3,13 @@
 use std::f64::consts::PI;
 
 use crate::error::SimError;
+use crate::metaworld::mesh_frame::MeshFrame;
 use crate::metaworld::{
     Action, Arm, Look, Manipulation, Scene, Verdict, distance, flat_distance, hamacher, make, move_to, near,
     one_object, plus, scaled_distance,
 };
 use crate::numeric::quaternion_xyzw;
-use crate::physics::{Assets, BodyId, GeomId, JointId, Physics, SiteId};
+use crate::physics::{Assets, BodyId, JointId, Physics, SiteId};
 use crate::task::TaskParts;
 
 const SCENE: Scene = Scene {
@@ -26,7 +27,11 @@ pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
         Ok(LeverPull {
             base: physics.body("lever")?,
             lever: physics.site("leverStart")?,
-            lever_geom: physics.geom("objGeom")?,
+            lever_mesh: MeshFrame {
+                body: physics.body("lever_link1")?,
+                position: [7.279106204603776e-9, -0.19999999975288466, 8.554910867165248e-9],
+                quaternion: [0.662500038723091, 0.662500038723091, -0.24717139537556432, 0.24717139537556432],
+            },
             axis: physics.joint("LeverAxis")?,
             goal: physics.site("goal")?,
             lever_start: [0.0; 3],
@@ -37,7 +42,7 @@ pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
 struct LeverPull {
     base: BodyId,
     lever: SiteId,
-    lever_geom: GeomId,
+    lever_mesh: MeshFrame,
     axis: JointId,
     goal: SiteId,
     /// Where the lever's end was when the episode began.
@@ -55,7 +60,7 @@ impl Manipulation for LeverPull {
     }
 
     fn objects(&self, physics: &Physics) -> [f64; 14] {
-        one_object(physics.site_xpos(self.lever), quaternion_xyzw(physics.geom_xmat(self.lever_geom)))
+        one_object(physics.site_xpos(self.lever), quaternion_xyzw(self.lever_mesh.xmat(physics)))
     }
 
     fn evaluate(&mut self, arm: &Arm, physics: &Physics, look: &Look) -> Verdict {

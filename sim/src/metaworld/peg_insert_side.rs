@@ -18,6 +18,9 @@ const SCENE: Scene = Scene {
     layout_space: &[[0.0, 0.2], [0.5, 0.7], [0.02, 0.02], [-0.35, -0.25], [0.4, 0.7], [-0.001, 0.001]],
 };
 const TARGET_RADIUS: f64 = 0.07;
+/// Where the peg's head has settled, on MuJoCo 3.3.0, before the peg is put to its place: the original measures the margin of its reward
+/// from there, whatever the seed. Metres.
+const HEAD_START: [f64; 3] = [-0.0999999980983087, 0.6, 0.014784684936330153];
 const SCALE: [f64; 3] = [1.0, 2.0, 2.0];
 
 pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
@@ -37,7 +40,6 @@ pub(crate) fn task(assets: Assets<'_>) -> Result<TaskParts, SimError> {
                     physics.site("top_left_corner_collision_box_2")?,
                 ],
             ],
-            head_start: [0.0; 3],
         })
     })
 }
@@ -49,8 +51,6 @@ struct PegInsert {
     goal: SiteId,
     /// Of the two boxes below the hole: bottom right, top left.
     corners: [[SiteId; 2]; 2],
-    /// Where the peg's head was before the peg was put to its place.
-    head_start: [f64; 3],
 }
 
 impl Manipulation for PegInsert {
@@ -62,7 +62,6 @@ impl Manipulation for PegInsert {
         arm.object_start = [layout[0], layout[1], layout[2]];
         let place = [layout[3], layout[4], layout[5]];
         arm.target = plus(place, [0.03, 0.0, 0.13]);
-        self.head_start = physics.site_xpos(self.head);
         physics.place_free_object(arm.object_start);
         let model = physics.model_mut();
         model.body_pos_mut()[self.block.0] = place;
@@ -77,7 +76,7 @@ impl Manipulation for PegInsert {
         let peg = look.object();
         let head = physics.site_xpos(self.head);
         let to_target = scaled_distance(head, arm.target, SCALE);
-        let placing = near(TARGET_RADIUS, scaled_distance(self.head_start, arm.target, SCALE)).of(to_target);
+        let placing = near(TARGET_RADIUS, scaled_distance(HEAD_START, arm.target, SCALE)).of(to_target);
         let [first, second] =
             self.corners.map(|[zero, one]| prism(head, physics.site_xpos(zero), physics.site_xpos(one)));
         let placing = hamacher(placing, hamacher(second, first));

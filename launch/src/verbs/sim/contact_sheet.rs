@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use foresee_policies::{SmoothRandom, expert_for};
 use foresee_sim::{Camera, CameraOptions, Environment, Quality, TASKS};
 use image::{Rgb, RgbImage, imageops};
@@ -24,6 +24,12 @@ const NUM_STEPS: u32 = 20;
 /// # Errors
 /// What a task or its camera says; when the file cannot be written.
 pub(super) fn act(path: &Path, arguments: &super::Arguments) -> anyhow::Result<ExitCode> {
+    let is_png = path.extension().is_some_and(|extension| extension == "png");
+    ensure!(is_png, "--contact-sheet {}: is not a .png file", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        ensure!(folder.is_dir(), "--contact-sheet {}: there is no folder {}", path.display(), folder.display());
+    }
     let quality = if arguments.reference_quality { Quality::Reference } else { Quality::Fast };
     let [across, down] = [TILE + GAP, TILE + GAP + label::HEIGHT + 2];
     let num_rows = (TASKS.len() as u32).div_ceil(NUM_COLUMNS);
@@ -39,6 +45,11 @@ pub(super) fn act(path: &Path, arguments: &super::Arguments) -> anyhow::Result<E
     }
     progress_bar.finish_and_clear();
     sheet.save(path).with_context(|| format!("{}: cannot be written; name a .png file", path.display()))?;
+    if arguments.json {
+        let sheet = serde_json::json!({ "file": path, "tasks": TASKS.len(), "seed": arguments.seed });
+        print(&serde_json::to_string_pretty(&sheet)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     print(&format!("{}: {} tasks, seed {}", path.display(), TASKS.len(), arguments.seed));
     Ok(ExitCode::SUCCESS)
 }

@@ -88,6 +88,11 @@ impl<'a> Stage<'a> {
                 Screen::Gif { film: Film::default(), path }
             }
         };
+        ensure!(arguments.max_steps != Some(0), "--max-steps 0: give at least 1");
+        if let Some(path) = &arguments.record {
+            let is_log = path.extension().is_some_and(|extension| extension == "mcap");
+            ensure!(is_log, "--record {}: is not a .mcap file", path.display());
+        }
         let mut environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
         environment.reset(arguments.seed)?;
         let actor = expert_for(&environment).unwrap_or_else(|_| {
@@ -105,6 +110,7 @@ impl<'a> Stage<'a> {
         let (names, task) = (environment.actuator_names(), environment.spec().name.clone());
         let header = LogHeader {
             robot: profile.robot.clone(),
+            profile: profile.name.clone(),
             joints: names.clone(),
             git_revision: machine::GIT_REVISION.to_owned(),
             facts: [("task", task.as_str()), ("mujoco", MUJOCO_VERSION)]

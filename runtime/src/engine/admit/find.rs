@@ -35,6 +35,24 @@ pub(super) fn image_of(summary: &OnnxSummary) -> Result<&OnnxTensor, String> {
 
 /// The layouts to try: one where the graph tells.
 pub(super) fn layouts(image: &OnnxTensor, options: &AdmitOptions) -> Result<Vec<ImageLayout>, String> {
+    layouts_of(image, options.layout)
+}
+
+/// Height and width, where the graph has both.
+pub(super) fn sizes_of(image: &OnnxTensor) -> Result<Option<(usize, usize)>, String> {
+    let layouts = layouts_of(image, None)?;
+    let fixed = |axis: usize| match image.shape.as_ref().and_then(|axes| axes.get(axis)) {
+        Some(OnnxAxis::Fixed(size)) => Some(*size),
+        _ => None,
+    };
+    Ok(match layouts.as_slice() {
+        [ImageLayout::Nchw] => fixed(2).zip(fixed(3)),
+        [ImageLayout::Nhwc] => fixed(1).zip(fixed(2)),
+        _ => None,
+    })
+}
+
+fn layouts_of(image: &OnnxTensor, layout: Option<ImageLayout>) -> Result<Vec<ImageLayout>, String> {
     let channels = |axis: usize| match image.shape.as_ref().and_then(|axes| axes.get(axis)) {
         Some(OnnxAxis::Fixed(size)) => Some(*size),
         _ => None,
@@ -42,7 +60,7 @@ pub(super) fn layouts(image: &OnnxTensor, options: &AdmitOptions) -> Result<Vec<
     let can = |axis: usize| channels(axis).is_none_or(|size| size == 3);
     let possible: Vec<ImageLayout> = [(ImageLayout::Nchw, 1), (ImageLayout::Nhwc, 3)]
         .into_iter()
-        .filter(|(layout, axis)| can(*axis) && options.layout.is_none_or(|wanted| wanted == *layout))
+        .filter(|(possible, axis)| can(*axis) && layout.is_none_or(|wanted| wanted == *possible))
         .map(|(layout, _)| layout)
         .collect();
     // A graph that fixes 3 channels in one place means that one.
@@ -52,8 +70,7 @@ pub(super) fn layouts(image: &OnnxTensor, options: &AdmitOptions) -> Result<Vec<
         .filter(|layout| channels(if *layout == ImageLayout::Nchw { 1 } else { 3 }) == Some(3))
         .collect();
     if possible.is_empty() {
-        let wanted =
-            options.layout.map_or_else(String::new, |layout| format!(" as {}", format!("{layout:?}").to_uppercase()));
+        let wanted = layout.map_or_else(String::new, |layout| format!(" as {}", format!("{layout:?}").to_uppercase()));
         return Err(format!("input `{}` {} is no image of 3 channels{wanted}", image.name, describe_shape(image)));
     }
     Ok(if sure.is_empty() { possible } else { sure })
