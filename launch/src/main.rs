@@ -9,6 +9,8 @@ mod baselines;
 mod clips;
 #[cfg(feature = "pretrain")]
 mod compute;
+#[cfg(any(feature = "sim", feature = "pretrain"))]
+mod counts;
 mod film;
 mod fitness;
 mod guard;

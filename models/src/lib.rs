@@ -52,7 +52,9 @@ pub use labels::{
 pub use optimiser::{AdamW, learning_rate};
 pub use parameters::{Parameter, ParameterSpec, Parameters, Start, parameter_specs};
 pub use positions::{Stretch, interpolate_positions, sin_cos_table};
-pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, RunFacts, pretrain};
+pub use pretrain::{
+    PretrainOptions, PretrainOutcome, PretrainProgress, RunFacts, check_folder, pretrain, run_checkpoint,
+};
 pub use probe::{
     ClassCounts, ClassMask, FuturePsnr, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo, LinearProbe,
     MaskScores, NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource, classify_by_nearest,

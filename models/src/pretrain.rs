@@ -7,7 +7,7 @@ mod components;
 mod folder;
 mod picture;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ pub struct PretrainOptions {
     pub recipe: Recipe,
     /// The folder that the run leaves; made if it is not there.
     pub folder: PathBuf,
-    /// Of every draw.
-    pub seed: u64,
+    /// Of every draw; without one, the checkpoint's, or 0. A run does not go on with another seed than it began with.
+    pub seed: Option<u64>,
     /// Shards of a batch, each on a thread of its own.
     pub threads: usize,
     /// Threads that read, decode and crop ahead; each shard has at least one. They change nothing but the speed.
@@ -49,7 +49,8 @@ pub struct PretrainOptions {
     pub compute: Compute,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
-    /// Goes on from the folder's checkpoint, if there is one: seed, threads and micro-batch are then its own.
+    /// Goes on from the folder's checkpoint, if there is one: threads and micro-batch are then its own. Without this a folder that holds
+    /// a checkpoint is refused.
     pub resume: bool,
 }
 
@@ -133,8 +134,8 @@ pub struct PretrainOutcome {
 /// Trains until the recipe's steps are done or `stop` is set, then writes a checkpoint; `observer` sees every step.
 ///
 /// # Errors
-/// [`ModelsError`] when the folder cannot be written, the checkpoint to resume does not fit, no clip can be read, or the loss is not
-/// finite for 20 steps in a row.
+/// [`ModelsError`] when the folder cannot be written or holds a checkpoint that is not to be resumed, the checkpoint to resume does not
+/// fit, no clip can be read, or the loss is not finite for 20 steps in a row.
 pub fn pretrain(
     options: &PretrainOptions,
     source: &dyn ClipSource,
@@ -142,6 +143,7 @@ pub fn pretrain(
     stop: &AtomicBool,
 ) -> Result<PretrainOutcome, ModelsError> {
     check_source(&options.recipe, source)?;
+    check_folder(&options.folder, options.resume)?;
     let folder = RunFolder::create(&options.folder)?;
     let checkpoint = first_checkpoint(options, source, &folder)?;
     let recipe = checkpoint.recipe.clone();
@@ -301,6 +303,26 @@ impl Run<'_> {
     }
 }
 
+/// Whether a run may begin or go on in a folder: one that holds a checkpoint is only resumed.
+///
+/// # Errors
+/// [`ModelsError::Data`] when it holds one and `resume` is false, or when it is no folder.
+pub fn check_folder(folder: &Path, resume: bool) -> Result<(), ModelsError> {
+    let problem = if folder.is_file() {
+        "is a file; --out names the folder of the run"
+    } else if !resume && run_checkpoint(folder).is_some() {
+        "holds the checkpoint of a run; --resume goes on with it, another --out begins anew"
+    } else {
+        return Ok(());
+    };
+    Err(ModelsError::Data { path: folder.to_path_buf(), problem: problem.to_string() })
+}
+
+/// The checkpoint of a run's folder, if there is one.
+pub fn run_checkpoint(folder: &Path) -> Option<PathBuf> {
+    Some(folder::checkpoint_of(folder)).filter(|checkpoint| checkpoint.exists())
+}
+
 /// Whether the recipe can learn from the source at all.
 fn check_source(recipe: &Recipe, source: &dyn ClipSource) -> Result<(), ModelsError> {
     if source.num_samples() == 0 {
@@ -327,12 +349,13 @@ fn first_checkpoint(
     if options.resume && folder.checkpoint().exists() {
         return resume(options, source, folder);
     }
+    let seed = options.seed.unwrap_or(0);
     Ok(Checkpoint {
         recipe: options.recipe.clone(),
-        parameters: Parameters::initialise(&options.recipe, options.seed),
+        parameters: Parameters::initialise(&options.recipe, seed),
         optimiser: AdamW::default(),
         place: RunPlace {
-            seed: options.seed,
+            seed,
             threads: options.threads.clamp(1, options.recipe.optimiser.batch_size),
             micro_batch: options.micro_batch.max(1),
             num_samples: source.num_samples(),
@@ -341,7 +364,7 @@ fn first_checkpoint(
     })
 }
 
-/// The folder's checkpoint, if it is of this recipe and of as many samples. More or fewer steps than before are allowed.
+/// The folder's checkpoint, if it is of this recipe, of this seed and of as many samples. More or fewer steps than before are allowed.
 fn resume(options: &PretrainOptions, source: &dyn ClipSource, folder: &RunFolder) -> Result<Checkpoint, ModelsError> {
     let mut checkpoint = Checkpoint::load(&folder.checkpoint())?;
     let fail = |problem: String| Err(ModelsError::Checkpoint { path: folder.checkpoint(), problem });
@@ -349,6 +372,12 @@ fn resume(options: &PretrainOptions, source: &dyn ClipSource, folder: &RunFolder
     recipe.optimiser.steps = options.recipe.optimiser.steps;
     if recipe != options.recipe {
         return fail(format!("is of another recipe ({}); resume with that one or take a new folder", recipe.name));
+    }
+    let seed = checkpoint.place.seed;
+    if let Some(other) = options.seed.filter(|other| *other != seed) {
+        return fail(format!(
+            "was begun with seed {seed}, and --seed {other} is given; leave --seed out or take a new folder"
+        ));
     }
     let [before, now] = [checkpoint.place.num_samples, source.num_samples()];
     if before != now {

@@ -106,6 +106,39 @@ fn a_thing_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_run_that_is_there_is_not_begun_anew() {
+    let run = |folder: &Path| {
+        std::fs::create_dir(folder.join("run")).unwrap();
+        std::fs::write(folder.join("run/checkpoint.safetensors"), "hours of work").unwrap();
+    };
+    let pretrain = ["pretrain", "mae-64", "--data", ".", "--out", "run"];
+    check(&pretrain, run, &["run: ", "--resume", "another --out"]);
+    let file = |folder: &Path| std::fs::write(folder.join("run"), "no folder").unwrap();
+    check(&pretrain, file, &["run: is a file", "--out"]);
+    check(&["train", "bc", "--data", ".", "--out", "run"], file, &["--out run: is a file"]);
+}
+
+#[test]
+fn a_count_that_cannot_be_is_named_by_its_flag() {
+    for (flag, count) in [
+        ("--decode-threads", "0"),
+        ("--decode-threads", "100000"),
+        ("--micro-batch", "0"),
+        ("--threads", "0"),
+        ("--threads", "100000"),
+    ] {
+        let named = format!("{flag} {count}: ");
+        check(&["pretrain", "mae-64", "--data", ".", "--out", "run", flag, count], nothing, &[&named]);
+    }
+    for flag in ["--epochs", "--token-width", "--memory-gib"] {
+        check(&["train", "bc", "--data", ".", "--out", "run", flag, "0"], nothing, &[&format!("{flag} 0: ")]);
+    }
+    for flag in ["--episodes", "--stride"] {
+        check(&["record", "dmc/reacher-easy", "--out", "run", flag, "0"], nothing, &[&format!("{flag} 0: ")]);
+    }
+}
+
+#[test]
 fn a_profile_with_a_wrong_key_is_named() {
     let misspelt = |folder: &Path| {
         std::fs::write(folder.join("mine.toml"), "inherit = \"desktop-sim\"\n[zenohh]\nlisten = []\n").unwrap();

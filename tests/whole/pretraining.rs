@@ -121,8 +121,9 @@ fn stills_cannot_teach_what_moves() {
     std::fs::create_dir(folder.path().join("pictures")).unwrap();
     std::fs::write(folder.path().join("pictures/one.png"), "no matter").unwrap();
     let mut command = foresee(folder.path());
-    command.arg("pretrain").arg(&recipe).args(["--data", "pictures", "--out", "run"]);
+    command.arg("pretrain").arg(&recipe).args(["--data", "pictures", "--out", "run", "--resume"]);
     let output = command.output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && words.contains("the data are stills"), "{words}");
+    assert!(words.contains("run holds no checkpoint yet; the run begins at step 0"), "{words}");
 }

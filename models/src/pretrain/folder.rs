@@ -21,7 +21,7 @@ impl RunFolder {
     }
 
     pub(super) fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint.safetensors")
+        checkpoint_of(&self.path)
     }
 
     pub(super) fn reconstructions(&self) -> PathBuf {
@@ -46,6 +46,11 @@ impl RunFolder {
         let file = file.map_err(|source| ModelsError::File { path: path.clone(), source })?;
         Ok(Metrics { path, file: BufWriter::new(file), num_pending: 0 })
     }
+}
+
+/// Where the checkpoint of the run in a folder is.
+pub(super) fn checkpoint_of(folder: &Path) -> PathBuf {
+    folder.join("checkpoint.safetensors")
 }
 
 /// `metrics.jsonl`, appended to.
