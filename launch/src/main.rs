@@ -19,6 +19,8 @@ mod machine;
 #[cfg(feature = "pretrain")]
 mod memory;
 mod models;
+#[cfg(any(feature = "train", feature = "pretrain"))]
+mod output;
 mod places;
 mod plots;
 mod process_faults;

@@ -45,7 +45,7 @@ pub use export::{EngineCheck, ExportOptions, ExportResults, Precision, encoder_g
 pub use frames::{FrameStore, Shrink};
 pub use golden::{GoldenCheck, GoldenReport, verify_golden};
 pub use images::{ImageFolder, list_files};
-pub use import::{ImportOptions, ImportReport, import};
+pub use import::{HeadsSource, ImportOptions, ImportReport, import};
 pub use labels::{
     PropagatedFrame, PropagationRecipe, Protocol, VideoFeatures, key_points, label_pixels, propagate_labels,
 };
