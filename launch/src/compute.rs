@@ -2,9 +2,10 @@
 
 use anyhow::bail;
 use clap::Args;
-use foresee_models::{Arithmetic, Compute, TrainingDevice};
+use foresee_models::{Arithmetic, Compute, Recipe, TrainingDevice, parameter_specs};
 
 use crate::counts::check_counts;
+use crate::fitness::Machine;
 
 /// Shards on this CPU where nobody says how many.
 const CPU_SHARDS: usize = 2;
@@ -54,6 +55,18 @@ impl ComputeArguments {
     /// The devices as they were asked for.
     pub(crate) fn device_words(&self) -> String {
         self.device.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Whether this machine's memory holds what is trained by a recipe: found out before anything is allocated.
+///
+/// # Errors
+/// Names the recipe as it was asked for, and both sizes.
+pub(crate) fn must_fit(name: &str, recipe: &Recipe) -> anyhow::Result<()> {
+    let num_values = parameter_specs(recipe).iter().map(|spec| spec.shape.iter().product::<usize>() as u64).sum();
+    match Machine::here().cannot_train(num_values) {
+        Some(problem) => bail!("recipe {name}: {problem}"),
+        None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use foresee_models::{
     PretrainOptions, PretrainOutcome, RECIPES, Recipe, check_folder, pretrain, recipe_cost, run_checkpoint,
 };
 
-use crate::compute::{ComputeArguments, MOST_THREADS, micro_batch};
+use crate::compute::{ComputeArguments, MOST_THREADS, micro_batch, must_fit};
 use crate::counts::check_counts;
 use crate::memory::keep_pages;
 use crate::progress::bar;
@@ -71,14 +71,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return list(arguments.json);
     }
     keep_pages();
-    let recipe = arguments.recipe.as_deref().context("name a recipe; see --list")?;
+    let name = arguments.recipe.as_deref().context("name a recipe; see --list")?;
     let folder = arguments.out.clone().context("--out DIR: name the folder of the run")?;
     let compute = arguments.compute.compute();
     let threads = arguments.compute.shards(arguments.threads)?;
     check_counts(&[("--decode-threads", arguments.decode_threads, MOST_THREADS), micro_batch(arguments.micro_batch)])?;
     check_folder(&folder, arguments.resume)?;
     let stop = stop::flag()?;
-    let mut recipe = Recipe::load(recipe)?;
+    let mut recipe = Recipe::load(name)?;
+    must_fit(name, &recipe)?;
     if let Some(steps) = arguments.steps {
         let warm_up = recipe.optimiser.warm_up_steps;
         if steps <= warm_up {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::graphics_card::GraphicsCard;
 use super::median;
-use crate::compute::{ComputeArguments, micro_batch};
+use crate::compute::{ComputeArguments, micro_batch, must_fit};
 use crate::counts::check_counts;
 use crate::machine;
 use crate::memory::keep_pages;
@@ -105,6 +105,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         recipe.optimiser.batch_size = arguments.batch;
         recipe.data.repeated_sampling = 1;
         recipe.validate()?;
+        must_fit(name, &recipe)?;
         recipes.push((name, recipe));
     }
     if arguments.on_request {
