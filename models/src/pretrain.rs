@@ -135,7 +135,8 @@ pub struct PretrainOutcome {
 ///
 /// # Errors
 /// [`ModelsError`] when the folder cannot be written or holds a checkpoint that is not to be resumed, the checkpoint to resume does not
-/// fit, no clip can be read, or the loss is not finite for 20 steps in a row.
+/// fit, no clip can be read, or the loss is not finite for 20 steps in a row. A run that
+/// fails before its first step leaves no folder that it made.
 pub fn pretrain(
     options: &PretrainOptions,
     source: &dyn ClipSource,
@@ -145,7 +146,24 @@ pub fn pretrain(
     check_source(&options.recipe, source)?;
     check_folder(&options.folder, options.resume)?;
     let folder = RunFolder::create(&options.folder)?;
-    let checkpoint = first_checkpoint(options, source, &folder)?;
+    let mut has_stepped = false;
+    let mut watch = |progress: &PretrainProgress| {
+        has_stepped = true;
+        observer(progress);
+    };
+    let outcome = run_in(&folder, (options, source), (&mut watch, stop));
+    if outcome.is_err() && !has_stepped {
+        folder.take_back();
+    }
+    outcome
+}
+
+fn run_in(
+    folder: &RunFolder,
+    (options, source): (&PretrainOptions, &dyn ClipSource),
+    (observer, stop): (&mut dyn FnMut(&PretrainProgress), &AtomicBool),
+) -> Result<PretrainOutcome, ModelsError> {
+    let checkpoint = first_checkpoint(options, source, folder)?;
     let recipe = checkpoint.recipe.clone();
     let unreadable = Unreadable::default();
     let plan = ShardPlan {
@@ -181,7 +199,7 @@ struct Run<'a> {
     shards: Shards,
     preview: Preview,
     picture_rows: Vec<String>,
-    folder: RunFolder,
+    folder: &'a RunFolder,
     plan: ShardPlan<'a>,
     skipped_in_a_row: u64,
     seconds_per_step: Option<f64>,
