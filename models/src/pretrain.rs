@@ -7,13 +7,14 @@ mod components;
 mod folder;
 mod picture;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use self::folder::RunFolder;
+pub use self::folder::{check_folder, run_checkpoint};
 use self::picture::Preview;
 use crate::checkpoint::{Checkpoint, RunPlace};
 use crate::clips::ClipSource;
@@ -135,8 +136,8 @@ pub struct PretrainOutcome {
 ///
 /// # Errors
 /// [`ModelsError`] when the folder cannot be written or holds a checkpoint that is not to be resumed, the checkpoint to resume does not
-/// fit, no clip can be read, or the loss is not finite for 20 steps in a row. A run that
-/// fails before its first step leaves no folder that it made.
+/// fit, no clip can be read, or the loss is not finite for 20 steps in a row. A run that fails before its first step leaves no
+/// folder that it made.
 pub fn pretrain(
     options: &PretrainOptions,
     source: &dyn ClipSource,
@@ -319,26 +320,6 @@ impl Run<'_> {
         problems.extend(self.plan.unreadable.lines());
         problems
     }
-}
-
-/// Whether a run may begin or go on in a folder: one that holds a checkpoint is only resumed.
-///
-/// # Errors
-/// [`ModelsError::Data`] when it holds one and `resume` is false, or when it is no folder.
-pub fn check_folder(folder: &Path, resume: bool) -> Result<(), ModelsError> {
-    let problem = if folder.is_file() {
-        "is a file; --out names the folder of the run"
-    } else if !resume && run_checkpoint(folder).is_some() {
-        "holds the checkpoint of a run; --resume goes on with it, another --out begins anew"
-    } else {
-        return Ok(());
-    };
-    Err(ModelsError::Data { path: folder.to_path_buf(), problem: problem.to_string() })
-}
-
-/// The checkpoint of a run's folder, if there is one.
-pub fn run_checkpoint(folder: &Path) -> Option<PathBuf> {
-    Some(folder::checkpoint_of(folder)).filter(|checkpoint| checkpoint.exists())
 }
 
 /// Whether the recipe can learn from the source at all.

@@ -67,8 +67,28 @@ impl RunFolder {
     }
 }
 
+/// Whether a run may begin or go on in a folder: one that holds a checkpoint is only resumed.
+///
+/// # Errors
+/// [`ModelsError::Data`] when it holds one and `resume` is false, or when it is no folder.
+pub fn check_folder(folder: &Path, resume: bool) -> Result<(), ModelsError> {
+    let problem = if folder.is_file() {
+        "is a file; --out names the folder of the run"
+    } else if !resume && run_checkpoint(folder).is_some() {
+        "holds the checkpoint of a run; --resume goes on with it, another --out begins anew"
+    } else {
+        return Ok(());
+    };
+    Err(ModelsError::Data { path: folder.to_path_buf(), problem: problem.to_string() })
+}
+
+/// The checkpoint of a run's folder, if there is one.
+pub fn run_checkpoint(folder: &Path) -> Option<PathBuf> {
+    Some(checkpoint_of(folder)).filter(|checkpoint| checkpoint.exists())
+}
+
 /// Where the checkpoint of the run in a folder is.
-pub(super) fn checkpoint_of(folder: &Path) -> PathBuf {
+fn checkpoint_of(folder: &Path) -> PathBuf {
     folder.join("checkpoint.safetensors")
 }
 
