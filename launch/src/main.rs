@@ -61,6 +61,8 @@ struct CommandLine {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "camera")]
+    places::quieten_decoders();
     match CommandLine::parse().verb.act() {
         Ok(code) => code,
         Err(error) => {
