@@ -43,7 +43,7 @@ pub use encoder::{EncoderWeights, GridFeatures, TrainedEncoder, load_encoder};
 pub use error::ModelsError;
 pub use export::{EngineCheck, ExportOptions, ExportResults, Precision, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
-pub use golden::{GoldenCheck, GoldenReport, verify_golden};
+pub use golden::{GoldenCheck, GoldenReport, NotCompared, verify_golden};
 pub use images::{ImageFolder, list_files};
 pub use import::{HeadsSource, ImportOptions, ImportReport, import};
 pub use labels::{
