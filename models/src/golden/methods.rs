@@ -32,6 +32,10 @@ const GRADIENT_FLOOR: f64 = 1e-4;
 const STEP: f64 = 1e-4;
 const STEP_CLOSE: f64 = 1e-5;
 const STEP_SHARE: f64 = 1e-3;
+/// Key biases after steps, against f64: in learning rates.
+const KEY_BIAS: f64 = 0.2;
+/// Weights after the official steps in single precision.
+const SINGLE: &str = "f32";
 /// Position tables: absolute (RSP's are of f32 frequencies).
 const TABLE: f64 = 1e-6;
 
@@ -47,7 +51,7 @@ pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result
     trial.losses(&outcome, (&parameters, 0), report)?;
     trial.gradients(&gradients, report)?;
     let mut steps = Vec::new();
-    for numbers in ["f64", "f32"] {
+    for numbers in ["f64", SINGLE] {
         steps.extend(subject.companion(&format!("_steps_{numbers}"))?.map(|steps| (numbers, steps)));
     }
     trial.steps((&mut parameters, gradients), &steps, report)
@@ -360,7 +364,9 @@ impl Trial<'_> {
             let name = |what: &str| self.subject.name(&format!("step{step}/{numbers}/{what}"));
             report.add(name("weights"), worst, STEP);
             report.add(name("share_off"), num_off / f64::max(count, 1.0), STEP_SHARE);
-            report.add(name("key_biases"), worst_key_bias, learning_rate / 5.0);
+            // The suite allows a run in f32 this distance from the one in f64; two runs in f32 may lie on either side of it.
+            let num_rounded = if *numbers == SINGLE { 2.0 } else { 1.0 };
+            report.add(name("key_biases"), worst_key_bias, num_rounded * KEY_BIAS * learning_rate);
         }
         Ok(())
     }
