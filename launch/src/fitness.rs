@@ -101,12 +101,7 @@ impl Machine {
             let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
             number(limit.split_whitespace().next()?)?.checked_sub(pages(0)? * PAGE_BYTES)
         };
-        let group = || {
-            let groups = self.text("/proc/self/cgroup")?;
-            let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-            let file = |name: &str| self.text(&format!("/sys/fs/cgroup{}/{name}", group.trim_end_matches('/')));
-            Some(number(&file("memory.max")?)?.saturating_sub(number(&file("memory.current")?)?))
-        };
+        let group = || Some(self.group("memory.max")?.saturating_sub(self.group("memory.current")?));
         let machine = || {
             let text = self.text("/proc/meminfo")?;
             let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -131,6 +126,28 @@ impl Machine {
                 mebibytes(left)
             )
         })
+    }
+
+    /// Why so many weights cannot be trained here, if they cannot: with their gradients, both moments and the copy that a step runs on, of
+    /// four bytes each, they are larger than the whole memory.
+    #[cfg(feature = "pretrain")]
+    pub(crate) fn cannot_train(&self, num_values: u64) -> Option<String> {
+        let machine = (self.memory_mebibytes()?, "this machine has");
+        let group = self.group("memory.max").map(|bytes| (bytes >> 20, "memory.max of the control group allows"));
+        let (held, limit) = group.into_iter().chain([machine]).min_by_key(|(mebibytes, _)| *mebibytes)?;
+        let needed = num_values.saturating_mul(5 * 4).div_ceil(1 << 20);
+        (needed > held).then(|| {
+            format!(
+                "its {num_values} weights take {needed} MiB of memory to train (weights, gradients, two moments, a copy), and {limit} {held} MiB; make encoder or decoders smaller"
+            )
+        })
+    }
+
+    /// A number among the files of this process's control group.
+    fn group(&self, name: &str) -> Option<u64> {
+        let groups = self.text("/proc/self/cgroup")?;
+        let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        self.text(&format!("/sys/fs/cgroup{}/{name}", group.trim_end_matches('/')))?.trim().parse().ok()
     }
 
     fn num_cores(&self) -> Option<u64> {
@@ -232,6 +249,20 @@ mod tests {
         ];
         let shell = machine(folder.path(), &files);
         assert_eq!(shell.memory_left(), Some((1 << 20, "RLIMIT_AS (ulimit -v)")));
+    }
+
+    #[cfg(feature = "pretrain")]
+    #[test]
+    fn weights_that_cannot_be_trained_are_told_with_both_sizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let desktop = machine(folder.path(), &[("proc/meminfo", "MemTotal: 102400 kB\nMemAvailable: 4096 kB\n")]);
+        // A hundred MiB hold what is trained of five.
+        assert_eq!(desktop.cannot_train(5 << 20), None);
+        let problem = desktop.cannot_train(6 << 20).unwrap();
+        assert!(problem.contains("take 120 MiB") && problem.contains("this machine has 100 MiB"), "{problem}");
+        let files = [("proc/self/cgroup", "0::/robot\n"), ("sys/fs/cgroup/robot/memory.max", "52428800\n")];
+        let problem = machine(folder.path(), &files).cannot_train(3 << 20).unwrap();
+        assert!(problem.contains("the control group allows 50 MiB"), "{problem}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod baselines;
 mod clips;
 #[cfg(feature = "pretrain")]
 mod compute;
+#[cfg(any(feature = "sim", feature = "pretrain"))]
+mod counts;
 mod film;
 mod fitness;
 mod guard;
@@ -17,6 +19,8 @@ mod machine;
 #[cfg(feature = "pretrain")]
 mod memory;
 mod models;
+#[cfg(any(feature = "train", feature = "pretrain"))]
+mod output;
 mod places;
 mod plots;
 mod process_faults;
@@ -67,6 +71,8 @@ fn with_numbers(command: Command) -> Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "camera")]
+    places::quieten_decoders();
     let matches = with_numbers(CommandLine::command()).get_matches();
     let parsed = CommandLine::from_arg_matches(&matches).map_err(|error| error.exit());
     let Ok(CommandLine { verb }) = parsed;

@@ -1,4 +1,4 @@
-//! Where things lie: native libraries, the zoo, run folders. The only file that reads the environment.
+//! Where things lie: native libraries, the zoo, run folders. The only file that reads or sets the environment.
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,17 @@ pub(crate) fn engine_cache(given: Option<&Path>) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     cache.unwrap_or_else(std::env::temp_dir).join("foresee/engines")
+}
+
+/// Asks ffmpeg, behind OpenCV, for no lines of its own: what cannot be read is told once, by name. Unless the user asks for them.
+#[cfg(feature = "camera")]
+#[expect(unsafe_code, reason = "called first in main, before any other thread could read the environment")]
+pub(crate) fn quieten_decoders() {
+    const LEVEL: &str = "OPENCV_FFMPEG_LOGLEVEL";
+    if std::env::var_os(LEVEL).is_none() {
+        // AV_LOG_QUIET.
+        unsafe { std::env::set_var(LEVEL, "-8") };
+    }
 }
 
 /// The committed models: `FORESEE_ZOO`, else `models/zoo`.

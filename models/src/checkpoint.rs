@@ -87,7 +87,7 @@ impl Checkpoint {
     /// Reads one.
     ///
     /// # Errors
-    /// [`ModelsError::Checkpoint`] when the file is not one, [`ModelsError::Tensor`] when its tensors do not fit its recipe.
+    /// [`ModelsError::Checkpoint`] when the file is not one or its tensors do not fit its recipe.
     pub fn load(path: &Path) -> Result<Self, ModelsError> {
         let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
         let (tensors, facts) = load_tensors(path)?;
@@ -109,8 +109,9 @@ impl Checkpoint {
             let Some((name, part)) = part else { return Err(fail(format!("holds an unknown tensor {name}"))) };
             part.insert(name.to_string(), tensor);
         }
-        let parameters = Parameters::from_tensors(&recipe, model)?;
-        let optimiser = AdamW::from_parts(pair_moments(&parameters, first, second)?, number("num_updates")?);
+        let parameters = Parameters::from_tensors(&recipe, model).map_err(|error| error.in_checkpoint(path))?;
+        let moments = pair_moments(&parameters, first, second).map_err(|error| error.in_checkpoint(path))?;
+        let optimiser = AdamW::from_parts(moments, number("num_updates")?);
         let place = RunPlace {
             seed: number("seed")?,
             step: number("step")?,

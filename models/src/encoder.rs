@@ -53,13 +53,20 @@ impl EncoderWeights {
         if path.extension().is_some_and(|extension| extension == "onnx") {
             return weights_of_onnx(path);
         }
-        let (tensors, facts) = load_tensors(path)?;
+        let (tensors, facts) = load_tensors(path).map_err(|error| match error {
+            ModelsError::Checkpoint { path, problem } => {
+                let fix = "give what foresee pretrain, foresee import or foresee export encoder wrote";
+                ModelsError::Checkpoint { path, problem: format!("{problem}; {fix}") }
+            }
+            other => other,
+        })?;
         if facts.get("format").is_none_or(|format| format != WEIGHTS_FORMAT) {
             let Checkpoint { recipe, parameters, place, .. } = Checkpoint::load(path)?;
             return Ok(Self { recipe, parameters, seed: Some(place.seed) });
         }
         let recipe = Recipe::parse(&path.display().to_string(), facts.get("recipe").map_or("", String::as_str))?;
-        let parameters = Parameters::encoder_from_tensors(&recipe, tensors)?;
+        let parameters =
+            Parameters::encoder_from_tensors(&recipe, tensors).map_err(|error| error.in_checkpoint(path))?;
         Ok(Self { recipe, parameters, seed: None })
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong in pretraining, checkpoints and export: which thing, and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use foresee_runtime::RuntimeError;
 
@@ -61,4 +61,16 @@ pub enum ModelsError {
     /// A failure in the runtime's files, cards or preprocessing.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+}
+
+impl ModelsError {
+    /// The same, with the file whose tensor it is about.
+    pub(crate) fn in_checkpoint(self, path: &Path) -> Self {
+        match self {
+            Self::Tensor { name, problem } => {
+                Self::Checkpoint { path: path.to_path_buf(), problem: format!("tensor {name} {problem}") }
+            }
+            other => other,
+        }
+    }
 }

@@ -1,20 +1,24 @@
 //! Checks this crate against golden vectors that the methods' official code computed: random draws injected, sizes from the
 //! files, worst error of every prediction, loss term, gradient and optimiser step.
 //!
-//! A folder holds `<kind>_<set>.safetensors` for any set, where the kind is one of [`KINDS`]; `<file>_acts` and
-//! `<file>_steps_f64` go with them where they are there.
+//! A folder holds `<kind>_<set>.safetensors` for any set, where the kind is one of [`KINDS`]; `<file>_acts`, `<file>_steps_f32` and
+//! `<file>_steps_f64` go with them where they are there. What else is there, and every tensor that nothing looks at, is listed.
 
 mod file;
 mod layouts;
 mod methods;
 mod propagation;
+mod rest;
 mod units;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::Serialize;
 
 use self::file::GoldenFile;
+pub use self::rest::NotCompared;
 use crate::error::ModelsError;
 
 /// What a golden file can be for; the longest prefix that fits a file's name counts.
@@ -40,6 +44,8 @@ type Verifier = fn(&Subject<'_>, &mut GoldenReport) -> Result<(), ModelsError>;
 pub struct GoldenReport {
     /// In the order in which they were made.
     pub checks: Vec<GoldenCheck>,
+    /// What no check is about.
+    pub not_compared: Vec<NotCompared>,
 }
 
 /// One comparison.
@@ -82,13 +88,20 @@ pub(crate) struct Subject<'a> {
     pub(crate) stem: String,
     pub(crate) file: GoldenFile,
     folder: &'a Path,
+    /// Those that were read.
+    companions: RefCell<Vec<Rc<GoldenFile>>>,
 }
 
 impl Subject<'_> {
     /// The file that goes with this one, if it is there.
-    pub(crate) fn companion(&self, ending: &str) -> Result<Option<GoldenFile>, ModelsError> {
+    pub(crate) fn companion(&self, ending: &str) -> Result<Option<Rc<GoldenFile>>, ModelsError> {
         let path = self.folder.join(format!("{}{ending}.safetensors", self.stem));
-        if path.is_file() { GoldenFile::read(&path).map(Some) } else { Ok(None) }
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let file = Rc::new(GoldenFile::read(&path)?);
+        self.companions.borrow_mut().push(Rc::clone(&file));
+        Ok(Some(file))
     }
 
     pub(crate) fn name(&self, what: &str) -> String {
@@ -103,18 +116,28 @@ impl Subject<'_> {
 /// [`ModelsError`] when the folder cannot be read or holds no golden file.
 pub fn verify_golden(folder: &Path) -> Result<GoldenReport, ModelsError> {
     let mut report = GoldenReport::default();
-    for (path, stem) in golden_files(folder)? {
-        let Some((kind, verify)) =
-            KINDS.iter().find(|(kind, _)| stem.strip_prefix(kind).is_some_and(|set| set.starts_with('_')))
-        else {
-            continue;
-        };
+    let entries = entries(folder)?;
+    let mut read = Vec::new();
+    for (path, stem) in golden_files(&entries) {
+        let Some((kind, verify)) = kind_of(&stem) else { continue };
+        read.push(path.clone());
         let name = format!("{stem}/readable");
-        let compare = |file| verify(&Subject { kind, stem, file, folder }, &mut report);
-        if let Err(error) = GoldenFile::read(&path).and_then(compare) {
+        let compare = |file| {
+            let subject = Subject { kind, stem, file, folder, companions: RefCell::default() };
+            let verified = verify(&subject, &mut report);
+            for file in std::iter::once(&subject.file).chain(subject.companions.borrow().iter().map(Rc::as_ref)) {
+                read.push(file.path().to_path_buf());
+                // Of a file that could not be compared to its end, the check says so.
+                report.not_compared.extend(rest::of_tensors(file).filter(|_| verified.is_ok()));
+            }
+            verified
+        };
+        if let Err(error) = GoldenFile::read(path).and_then(compare) {
             report.add_problem(name, &error);
         }
     }
+    report.not_compared.extend(rest::of_files(&entries, &read));
+    report.not_compared.sort_by(|a, b| a.file.cmp(&b.file));
     if report.checks.is_empty() {
         let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
         let problem =
@@ -124,19 +147,27 @@ pub fn verify_golden(folder: &Path) -> Result<GoldenReport, ModelsError> {
     Ok(report)
 }
 
-fn golden_files(folder: &Path) -> Result<Vec<(PathBuf, String)>, ModelsError> {
+/// The kind that a file stem begins with.
+fn kind_of(stem: &str) -> Option<&'static (&'static str, Verifier)> {
+    KINDS.iter().find(|(kind, _)| stem.strip_prefix(kind).is_some_and(|set| set.starts_with('_')))
+}
+
+/// What a folder holds, in order.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, ModelsError> {
     let fail = |source| ModelsError::File { path: folder.to_path_buf(), source };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let entries = std::fs::read_dir(folder).map_err(fail)?.map(|entry| Ok(entry.map_err(fail)?.path()));
+    let mut entries = entries.collect::<Result<Vec<PathBuf>, ModelsError>>()?;
+    entries.sort();
+    Ok(entries)
+}
+
+/// Golden files that stand for themselves, with their stems.
+fn golden_files(entries: &[PathBuf]) -> impl Iterator<Item = (&PathBuf, String)> {
+    entries.iter().filter_map(|path| {
+        let stem = path.file_stem()?.to_string_lossy().into_owned();
         let is_golden = path.extension().is_some_and(|extension| extension == "safetensors");
-        if is_golden && !COMPANIONS.iter().any(|ending| stem.ends_with(ending)) {
-            files.push((path, stem));
-        }
-    }
-    files.sort();
-    Ok(files)
+        (is_golden && !COMPANIONS.iter().any(|ending| stem.ends_with(ending))).then_some((path, stem))
+    })
 }
 
 /// Largest absolute difference; infinite when the lengths differ or a value is not finite.

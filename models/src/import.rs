@@ -42,7 +42,8 @@ pub struct ImportOptions {
     pub output: Option<PathBuf>,
     /// Stretches the position tables to images of this many pixels.
     pub image_size: Option<usize>,
-    /// Attention heads of the encoder, which no shape tells; by default `dim / 64` as in ViT-S, B and L.
+    /// Attention heads of the encoder, which no shape tells; by default those of the recipe that the file holds, else `dim / 64` as in
+    /// ViT-S, B and L.
     pub heads: Option<usize>,
 }
 
@@ -53,6 +54,8 @@ pub struct ImportReport {
     pub method: String,
     /// Sizes, as a recipe has them.
     pub recipe: Recipe,
+    /// Where the encoder's number of heads is from.
+    pub heads_from: HeadsSource,
     /// Tensors taken.
     pub num_tensors: usize,
     /// Values in them.
@@ -65,6 +68,18 @@ pub struct ImportReport {
     pub wrong_shape: Vec<String>,
     /// Position tables that were stretched to the wanted grid.
     pub stretched: Vec<String>,
+}
+
+/// Where a number of attention heads is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadsSource {
+    /// [`ImportOptions::heads`].
+    Given,
+    /// The recipe that `foresee import` wrote into the file.
+    Recipe,
+    /// A guess from the encoder's width.
+    Width,
 }
 
 impl ImportReport {
@@ -80,12 +95,18 @@ impl ImportReport {
 /// [`ModelsError::Checkpoint`] when the file is not one, wants to call something, or does not fit its method and was to be written.
 pub fn import(options: &ImportOptions) -> Result<ImportReport, ModelsError> {
     let fail = |problem: String| ModelsError::Checkpoint { path: options.file.clone(), problem };
-    let mut tensors = without_prefixes(read_weights(&options.file)?);
-    let (method, mut recipe) = recipe_of(&tensors, options.heads).map_err(&fail)?;
+    let (tensors, known) = read_weights(&options.file)?;
+    let mut tensors = without_prefixes(tensors);
+    let (heads, heads_from) = match (options.heads, known) {
+        (Some(heads), _) => (Some(heads), HeadsSource::Given),
+        (None, Some(recipe)) => (Some(recipe.encoder.heads), HeadsSource::Recipe),
+        (None, None) => (None, HeadsSource::Width),
+    };
+    let (method, mut recipe) = recipe_of(&tensors, heads).map_err(&fail)?;
     let mut stretched = Vec::new();
     if let Some(image_size) = options.image_size {
         recipe.encoder.image_size = image_size;
-        recipe.validate()?;
+        recipe.check().map_err(|problem| fail(format!("--image {image_size}: {problem}")))?;
         stretched = stretch_tables(&recipe, &mut tensors).map_err(&fail)?;
     }
     let specs = if method == "encoder" { encoder_specs(&recipe) } else { parameter_specs(&recipe) };
@@ -103,8 +124,17 @@ pub fn import(options: &ImportOptions) -> Result<ImportReport, ModelsError> {
     let is_known = |name: &String| specs.iter().any(|spec| spec.name == *name);
     let extra: Vec<String> = tensors.keys().filter(|name| !is_known(name)).cloned().collect();
     let num_values = tensors.values().map(|(_, values)| values.len()).sum();
-    let report =
-        ImportReport { method, recipe, num_tensors: tensors.len(), num_values, missing, extra, wrong_shape, stretched };
+    let report = ImportReport {
+        method,
+        recipe,
+        heads_from,
+        num_tensors: tensors.len(),
+        num_values,
+        missing,
+        extra,
+        wrong_shape,
+        stretched,
+    };
     if let Some(output) = &options.output {
         if !report.fits() {
             return Err(fail(format!("does not fit {}: {}", report.method, problems(&report))));
@@ -135,13 +165,22 @@ fn write_weights(output: &Path, report: &ImportReport, tensors: &NamedTensors) -
     Ok(write_atomically(output, &bytes)?)
 }
 
-fn read_weights(path: &Path) -> Result<NamedTensors, ModelsError> {
+/// The tensors of a file and, if `foresee import` wrote it, their recipe.
+fn read_weights(path: &Path) -> Result<(NamedTensors, Option<Recipe>), ModelsError> {
     let fail = |problem: String| ModelsError::Checkpoint { path: path.to_path_buf(), problem };
     let file_fail = |source| ModelsError::File { path: path.to_path_buf(), source };
     if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(load_tensors(path)?.0);
+        let (tensors, facts) = load_tensors(path)?;
+        let is_ours = facts.get("format").is_some_and(|format| format == WEIGHTS_FORMAT);
+        let recipe =
+            facts.get("recipe").filter(|_| is_ours).map(|text| Recipe::parse(&path.display().to_string(), text));
+        return Ok((tensors, recipe.transpose()?));
     }
     let num_bytes = std::fs::metadata(path).map_err(file_fail)?.len();
+    if path.extension().is_some_and(|extension| extension == "onnx") {
+        let problem = "is an ONNX file, which holds no checkpoint; `foresee export encoder` takes an f32 export, `foresee card make` admits a model from elsewhere";
+        return Err(fail(problem.to_string()));
+    }
     if num_bytes > MAX_BYTES {
         return Err(fail(format!("has {num_bytes} bytes; at most {MAX_BYTES} are read")));
     }
@@ -155,7 +194,7 @@ fn read_weights(path: &Path) -> Result<NamedTensors, ModelsError> {
             read_tensor(&tensor, storage).ok_or_else(|| fail(format!("tensor {name} reaches past its numbers")))?;
         tensors.insert(name, (tensor.shape.clone(), values));
     }
-    Ok(tensors)
+    Ok((tensors, None))
 }
 
 /// The named tensors of a checkpoint: the root itself or what it keeps under a known key, as deep as [`MAX_DEPTH`].

@@ -43,16 +43,18 @@ pub use encoder::{EncoderWeights, GridFeatures, TrainedEncoder, load_encoder};
 pub use error::ModelsError;
 pub use export::{EngineCheck, ExportOptions, ExportResults, Precision, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
-pub use golden::{GoldenCheck, GoldenReport, verify_golden};
+pub use golden::{GoldenCheck, GoldenReport, NotCompared, verify_golden};
 pub use images::{ImageFolder, list_files};
-pub use import::{ImportOptions, ImportReport, import};
+pub use import::{HeadsSource, ImportOptions, ImportReport, import};
 pub use labels::{
     PropagatedFrame, PropagationRecipe, Protocol, VideoFeatures, key_points, label_pixels, propagate_labels,
 };
 pub use optimiser::{AdamW, learning_rate};
 pub use parameters::{Parameter, ParameterSpec, Parameters, Start, parameter_specs};
 pub use positions::{Stretch, interpolate_positions, sin_cos_table};
-pub use pretrain::{PretrainOptions, PretrainOutcome, PretrainProgress, RunFacts, pretrain};
+pub use pretrain::{
+    PretrainOptions, PretrainOutcome, PretrainProgress, RunFacts, check_folder, pretrain, run_checkpoint,
+};
 pub use probe::{
     ClassCounts, ClassMask, FuturePsnr, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo, LinearProbe,
     MaskScores, NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource, classify_by_nearest,

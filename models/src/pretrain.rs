@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use self::folder::RunFolder;
+pub use self::folder::{check_folder, run_checkpoint};
 use self::picture::Preview;
 use crate::checkpoint::{Checkpoint, RunPlace};
 use crate::clips::ClipSource;
@@ -37,8 +38,8 @@ pub struct PretrainOptions {
     pub recipe: Recipe,
     /// The folder that the run leaves; made if it is not there.
     pub folder: PathBuf,
-    /// Of every draw.
-    pub seed: u64,
+    /// Of every draw; without one, the checkpoint's, or 0. A run does not go on with another seed than it began with.
+    pub seed: Option<u64>,
     /// Shards of a batch, each on a thread of its own.
     pub threads: usize,
     /// Threads that read, decode and crop ahead; each shard has at least one. They change nothing but the speed.
@@ -49,7 +50,8 @@ pub struct PretrainOptions {
     pub compute: Compute,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
-    /// Goes on from the folder's checkpoint, if there is one: seed, threads and micro-batch are then its own.
+    /// Goes on from the folder's checkpoint, if there is one: threads and micro-batch are then its own. Without this a folder that holds
+    /// a checkpoint is refused.
     pub resume: bool,
 }
 
@@ -133,8 +135,9 @@ pub struct PretrainOutcome {
 /// Trains until the recipe's steps are done or `stop` is set, then writes a checkpoint; `observer` sees every step.
 ///
 /// # Errors
-/// [`ModelsError`] when the folder cannot be written, the checkpoint to resume does not fit, no clip can be read, or the loss is not
-/// finite for 20 steps in a row.
+/// [`ModelsError`] when the folder cannot be written or holds a checkpoint that is not to be resumed, the checkpoint to resume does not
+/// fit, no clip can be read, or the loss is not finite for 20 steps in a row. A run that fails before its first step leaves no
+/// folder that it made.
 pub fn pretrain(
     options: &PretrainOptions,
     source: &dyn ClipSource,
@@ -142,8 +145,26 @@ pub fn pretrain(
     stop: &AtomicBool,
 ) -> Result<PretrainOutcome, ModelsError> {
     check_source(&options.recipe, source)?;
+    check_folder(&options.folder, options.resume)?;
     let folder = RunFolder::create(&options.folder)?;
-    let checkpoint = first_checkpoint(options, source, &folder)?;
+    let mut has_stepped = false;
+    let mut watch = |progress: &PretrainProgress| {
+        has_stepped = true;
+        observer(progress);
+    };
+    let outcome = run_in(&folder, (options, source), (&mut watch, stop));
+    if outcome.is_err() && !has_stepped {
+        folder.take_back();
+    }
+    outcome
+}
+
+fn run_in(
+    folder: &RunFolder,
+    (options, source): (&PretrainOptions, &dyn ClipSource),
+    (observer, stop): (&mut dyn FnMut(&PretrainProgress), &AtomicBool),
+) -> Result<PretrainOutcome, ModelsError> {
+    let checkpoint = first_checkpoint(options, source, folder)?;
     let recipe = checkpoint.recipe.clone();
     let unreadable = Unreadable::default();
     let plan = ShardPlan {
@@ -179,7 +200,7 @@ struct Run<'a> {
     shards: Shards,
     preview: Preview,
     picture_rows: Vec<String>,
-    folder: RunFolder,
+    folder: &'a RunFolder,
     plan: ShardPlan<'a>,
     skipped_in_a_row: u64,
     seconds_per_step: Option<f64>,
@@ -327,12 +348,13 @@ fn first_checkpoint(
     if options.resume && folder.checkpoint().exists() {
         return resume(options, source, folder);
     }
+    let seed = options.seed.unwrap_or(0);
     Ok(Checkpoint {
         recipe: options.recipe.clone(),
-        parameters: Parameters::initialise(&options.recipe, options.seed),
+        parameters: Parameters::initialise(&options.recipe, seed),
         optimiser: AdamW::default(),
         place: RunPlace {
-            seed: options.seed,
+            seed,
             threads: options.threads.clamp(1, options.recipe.optimiser.batch_size),
             micro_batch: options.micro_batch.max(1),
             num_samples: source.num_samples(),
@@ -341,7 +363,7 @@ fn first_checkpoint(
     })
 }
 
-/// The folder's checkpoint, if it is of this recipe and of as many samples. More or fewer steps than before are allowed.
+/// The folder's checkpoint, if it is of this recipe, of this seed and of as many samples. More or fewer steps than before are allowed.
 fn resume(options: &PretrainOptions, source: &dyn ClipSource, folder: &RunFolder) -> Result<Checkpoint, ModelsError> {
     let mut checkpoint = Checkpoint::load(&folder.checkpoint())?;
     let fail = |problem: String| Err(ModelsError::Checkpoint { path: folder.checkpoint(), problem });
@@ -349,6 +371,12 @@ fn resume(options: &PretrainOptions, source: &dyn ClipSource, folder: &RunFolder
     recipe.optimiser.steps = options.recipe.optimiser.steps;
     if recipe != options.recipe {
         return fail(format!("is of another recipe ({}); resume with that one or take a new folder", recipe.name));
+    }
+    let seed = checkpoint.place.seed;
+    if let Some(other) = options.seed.filter(|other| *other != seed) {
+        return fail(format!(
+            "was begun with seed {seed}, and --seed {other} is given; leave --seed out or take a new folder"
+        ));
     }
     let [before, now] = [checkpoint.place.num_samples, source.num_samples()];
     if before != now {

@@ -362,7 +362,7 @@ impl Recipe {
         Err(ModelsError::Recipe { name: name_or_path.to_string(), problem })
     }
 
-    /// Reads and checks a recipe; `name` is for the error text.
+    /// Reads and checks a recipe; `name` says where the text is from, for the error.
     ///
     /// # Errors
     /// [`ModelsError::Recipe`] naming the key and the value.
@@ -371,7 +371,7 @@ impl Recipe {
             let problem = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
             ModelsError::Recipe { name: name.to_string(), problem }
         })?;
-        recipe.validate()?;
+        recipe.check().map_err(|problem| ModelsError::Recipe { name: name.to_string(), problem })?;
         Ok(recipe)
     }
 }

@@ -53,7 +53,7 @@ fn train(recipe: &Recipe, devices: &[TrainingDevice], arithmetic: Arithmetic) ->
     let options = PretrainOptions {
         recipe: recipe.clone(),
         folder: folder.path().to_path_buf(),
-        seed: 5,
+        seed: Some(5),
         threads: 2,
         decode_threads: 1,
         micro_batch: 2,

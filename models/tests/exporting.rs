@@ -132,6 +132,10 @@ fn an_onnx_file_is_as_good_as_its_checkpoint() {
     let results = results(&export(&calibrated).expect("exports in 8 bits"));
     assert_eq!((results.calibration_frames, results.engines[0].inputs), (6, 7));
     assert!(results.engines[0].cosine_tokens.is_some_and(|cosine| cosine > 0.99), "{results:?}");
-    let error = EncoderWeights::load(&small).expect_err("no f32 weights").to_string();
-    assert!(error.contains("small.onnx") || error.contains("is missing"), "{error}");
+    export(&options(&first, &second, Precision::F16)).expect("exports in half precision");
+    for (path, wanted) in [(&small, "small.onnx: was exported in int8"), (&second, "second.onnx: was exported in f16")]
+    {
+        let error = EncoderWeights::load(path).expect_err("no f32 weights").to_string();
+        assert!(error.contains(wanted) && error.contains("give the f32 export"), "{error}");
+    }
 }

@@ -21,7 +21,13 @@ fn check(folder: &str, wanted: &[&str]) {
 fn mae_and_rsp_are_exact() {
     check(
         "golden",
-        &["mae_tiny/forward", "mae_tiny/gradient/", "mae_tiny/step3/", "rsp_tiny/loss.kl_value.2", "rsp_tiny/step1/"],
+        &[
+            "mae_tiny/forward",
+            "mae_tiny/gradient/",
+            "mae_tiny/step3/f64/",
+            "rsp_tiny/loss.kl_value.2",
+            "rsp_tiny/step1/f64/",
+        ],
     );
 }
 
@@ -130,5 +136,42 @@ fn sizes_that_no_memory_holds_are_failed_checks() {
         let report = verify_golden(folder.path()).expect("reads");
         let told = |problem: &String| problem.contains(wanted);
         assert!(report.checks.iter().any(|check| !check.passed && check.problem.as_ref().is_some_and(told)), "{stem}");
+    }
+}
+
+#[test]
+fn what_is_not_compared_is_listed() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/golden");
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = |from: &str, to: &str| {
+        std::fs::copy(fixtures.join(from), folder.path().join(to)).expect("copied");
+    };
+    copy("mae_tiny.safetensors", "mae_a.safetensors");
+    copy("mae_tiny_acts.safetensors", "mae_a_acts.safetensors");
+    copy("mae_tiny_steps_f64.safetensors", "mae_a_steps_f32.safetensors");
+    copy("mae_tiny_steps_f64.safetensors", "mae_b_steps_f64.safetensors");
+    copy("mae_tiny_acts.safetensors", "foo_tiny.safetensors");
+    for name in ["mae_a_info.json", "mae_b_tolerances.json", "mae_a.pth", "README.md"] {
+        std::fs::write(folder.path().join(name), "text").expect("written");
+    }
+    let report = verify_golden(folder.path()).expect("reads");
+    assert!(report.passed(), "{:#?}", report.checks.iter().filter(|check| !check.passed).collect::<Vec<_>>());
+    for name in ["mae_a/step3/f32/weights", "mae_a/loss.loss.0/f32"] {
+        assert!(report.checks.iter().any(|check| check.name == name), "no check {name}");
+    }
+    let files: Vec<&str> = report.not_compared.iter().map(|left| left.file.as_str()).collect();
+    let wanted = [
+        ("README.md", "no .safetensors"),
+        ("foo_tiny.safetensors", "no kind"),
+        ("mae_a.pth", "foresee import"),
+        ("mae_a.safetensors", "draw.ids_restore (3 tensors), draw.ids_shuffle (3 tensors)"),
+        ("mae_a_acts.safetensors", "nothing is compared with its"),
+        ("mae_a_info.json", "a note"),
+        ("mae_b_steps_f64.safetensors", "goes with mae_b.safetensors, which is not there"),
+        ("mae_b_tolerances.json", "goes with mae_b.safetensors, which is not there"),
+    ];
+    assert_eq!(files, wanted.map(|(file, _)| file));
+    for (left, (file, reason)) in report.not_compared.iter().zip(wanted) {
+        assert!(left.reason.contains(reason), "{file}: {}", left.reason);
     }
 }

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use foresee_models::{
-    ImportOptions, ImportReport, ModelsError, NamedTensors, import, load_encoder, load_tensors, save_tensors,
+    HeadsSource, ImportOptions, ImportReport, ModelsError, NamedTensors, import, load_encoder, load_tensors,
+    save_tensors,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -120,4 +121,21 @@ fn bad_files_are_refused_in_one_line() {
         std::fs::write(&file, &zip[..end]).expect("written");
         assert!(import(&ImportOptions { file, ..ImportOptions::default() }).is_err(), "{end}");
     }
+}
+
+#[test]
+fn where_the_number_of_heads_is_from_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let heads = |file: PathBuf, heads: Option<usize>, output: Option<PathBuf>| {
+        let report = import(&ImportOptions { file, output, heads, ..ImportOptions::default() }).expect("imports");
+        (report.recipe.encoder.heads, report.heads_from)
+    };
+    let official = fixture("import/mae_tiny_encoder.pth");
+    assert_eq!(heads(official.clone(), None, None), (3, HeadsSource::Width));
+    let ours = folder.path().join("six.safetensors");
+    assert_eq!(heads(official.clone(), Some(6), Some(ours.clone())), (6, HeadsSource::Given));
+    assert_eq!(heads(ours, None, None), (6, HeadsSource::Recipe));
+    let options = ImportOptions { file: official, heads: Some(5), ..ImportOptions::default() };
+    let error = import(&options).expect_err("no width for five").to_string();
+    assert!(error.contains("is 48 wide, which --heads 5 does not divide"), "{error}");
 }

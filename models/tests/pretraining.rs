@@ -59,7 +59,7 @@ fn options(recipe: Recipe, folder: &Path) -> PretrainOptions {
     PretrainOptions {
         recipe,
         folder: folder.to_path_buf(),
-        seed: 3,
+        seed: Some(3),
         threads: 2,
         decode_threads: 2,
         micro_batch: 5,
@@ -103,9 +103,16 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     let whole = losses(&options(tiny(12), folders[0].path()), &store, None);
     let mut parts = options(tiny(12), folders[1].path());
     let mut stopped = losses(&parts, &store, Some(7));
+    let refused = |parts: &PretrainOptions, wanted: [&str; 2]| {
+        let error = pretrain(parts, &store, &mut |_| {}, &AtomicBool::new(false)).expect_err(wanted[0]).to_string();
+        assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
+    };
+    refused(&parts, ["--resume", "another --out"]);
     parts.resume = true;
-    // What a resumed run was started with does not matter: its own numbers are in the checkpoint.
-    parts.seed = 99;
+    parts.seed = Some(99);
+    refused(&parts, ["seed 3", "--seed 99"]);
+    // How a run that goes on is cut into shards does not matter: its own numbers are in the checkpoint.
+    parts.seed = None;
     parts.threads = 1;
     stopped.extend(losses(&parts, &store, None));
     assert_eq!(whole, stopped);

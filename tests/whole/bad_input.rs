@@ -106,6 +106,84 @@ fn a_thing_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_run_that_is_there_is_not_begun_anew() {
+    let run = |folder: &Path| {
+        std::fs::create_dir(folder.join("run")).unwrap();
+        std::fs::write(folder.join("run/checkpoint.safetensors"), "hours of work").unwrap();
+    };
+    let pretrain = ["pretrain", "mae-64", "--data", ".", "--out", "run"];
+    check(&pretrain, run, &["run: ", "--resume", "another --out"]);
+    let file = |folder: &Path| std::fs::write(folder.join("run"), "no folder").unwrap();
+    check(&pretrain, file, &["run: is a file", "--out"]);
+    check(&["train", "bc", "--data", ".", "--out", "run"], file, &["--out run: is a file"]);
+}
+
+#[test]
+fn an_output_that_would_destroy_a_file_is_refused() {
+    let files = |folder: &Path| {
+        copy_zoo(folder);
+        for name in ["w.safetensors", "card.json"] {
+            std::fs::write(folder.join(name), "weights").unwrap();
+        }
+    };
+    check(&["import", "w.safetensors", "--out", "card.json"], files, &["--out card.json", ".safetensors"]);
+    check(&["import", "w.safetensors", "--out", "./w.safetensors"], files, &["--out ./w.safetensors", "would be lost"]);
+    check(&["export", "encoder", "w.safetensors", "--out", "w.safetensors"], files, &["--out w.safetensors", ".onnx"]);
+    let in_place = ["export", "encoder", "mae-64.onnx", "--out", "./mae-64.onnx", "--precision", "f16"];
+    check(&in_place, files, &["--out ./mae-64.onnx", "would be lost"]);
+    check(&["export", "policy", "w.safetensors", "--out", "policy.pt"], files, &["--out policy.pt", ".onnx"]);
+}
+
+#[test]
+fn a_model_of_another_kind_is_named() {
+    check(&["export", "policy", "mae-64.onnx", "--out", "p.onnx"], copy_zoo, &["mae-64.onnx: is an ONNX file"]);
+    check(&["import", "mae-64.onnx"], copy_zoo, &["mae-64.onnx: is an ONNX file", "foresee export encoder"]);
+    let text = |folder: &Path| std::fs::write(folder.join("w.txt"), "no weights at all").unwrap();
+    check(&["export", "encoder", "w.txt", "--out", "w.onnx"], text, &["w.txt", "foresee pretrain"]);
+    check(&["export", "policy", "w.txt", "--out", "w.onnx"], text, &["w.txt", "foresee train"]);
+}
+
+#[test]
+fn a_count_that_cannot_be_is_named_by_its_flag() {
+    for (flag, count) in [
+        ("--decode-threads", "0"),
+        ("--decode-threads", "100000"),
+        ("--micro-batch", "0"),
+        ("--threads", "0"),
+        ("--threads", "100000"),
+    ] {
+        let named = format!("{flag} {count}: ");
+        check(&["pretrain", "mae-64", "--data", ".", "--out", "run", flag, count], nothing, &[&named]);
+    }
+    for flag in ["--epochs", "--token-width", "--memory-gib"] {
+        check(&["train", "bc", "--data", ".", "--out", "run", flag, "0"], nothing, &[&format!("{flag} 0: ")]);
+    }
+    for flag in ["--episodes", "--stride"] {
+        check(&["record", "dmc/reacher-easy", "--out", "run", flag, "0"], nothing, &[&format!("{flag} 0: ")]);
+    }
+}
+
+#[test]
+fn a_recipe_that_cannot_be_is_named_by_its_file() {
+    let recipe = |folder: &Path| {
+        let text = std::fs::read_to_string(root().join("models/recipes/mae-64.toml")).unwrap();
+        std::fs::write(folder.join("large.toml"), text.replace("batch_size = 64", "batch_size = 4000000000")).unwrap();
+        let wide = text.replace("dim = 128\ndepth = 6", "dim = 65536\ndepth = 600");
+        std::fs::write(folder.join("wide.toml"), wide).unwrap();
+        std::fs::write(folder.join("key.toml"), text.replace("batch_size", "batch_sise")).unwrap();
+    };
+    let pretrain = |file| ["pretrain", file, "--data", ".", "--out", "run"];
+    check(&pretrain("large.toml"), recipe, &["recipe large.toml: optimiser.batch_size is 4000000000", "65536"]);
+    check(&pretrain("key.toml"), recipe, &["recipe key.toml: ", "batch_sise"]);
+    check(
+        &pretrain("wide.toml"),
+        recipe,
+        &["recipe wide.toml: its ", " weights take ", " MiB; make encoder or decoders smaller"],
+    );
+    check(&["bench", "pretrain", "mae-64", "--batch", "0"], nothing, &["--batch 0: "]);
+}
+
+#[test]
 fn a_profile_with_a_wrong_key_is_named() {
     let misspelt = |folder: &Path| {
         std::fs::write(folder.join("mine.toml"), "inherit = \"desktop-sim\"\n[zenohh]\nlisten = []\n").unwrap();

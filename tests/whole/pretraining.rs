@@ -121,8 +121,29 @@ fn stills_cannot_teach_what_moves() {
     std::fs::create_dir(folder.path().join("pictures")).unwrap();
     std::fs::write(folder.path().join("pictures/one.png"), "no matter").unwrap();
     let mut command = foresee(folder.path());
-    command.arg("pretrain").arg(&recipe).args(["--data", "pictures", "--out", "run"]);
+    command.arg("pretrain").arg(&recipe).args(["--data", "pictures", "--out", "run", "--resume"]);
     let output = command.output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && words.contains("the data are stills"), "{words}");
+    assert!(!folder.path().join("run").exists());
+    assert!(words.contains("run holds no checkpoint yet; the run begins at step 0"), "{words}");
+}
+
+#[test]
+fn videos_that_cannot_be_read_are_one_line_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = write_recipe(folder.path(), "mae-64", &[("depth = 6", "depth = 1")]);
+    std::fs::create_dir(folder.path().join("videos")).unwrap();
+    for name in ["a.mp4", "b.mp4", "c.webm"] {
+        std::fs::write(folder.path().join("videos").join(name), vec![7; 5000]).unwrap();
+    }
+    let mut command = foresee(folder.path());
+    command.arg("pretrain").arg(&recipe).args(["--data", "videos", "--out", "runs/one"]);
+    let output = command.output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    let lines: Vec<&str> = words.lines().collect();
+    // What is trained on, and the error.
+    assert!(lines.len() == 2 && lines[1].contains("videos/"), "{words}");
+    assert!(!folder.path().join("runs").exists());
 }

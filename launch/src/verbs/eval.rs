@@ -10,6 +10,7 @@ use foresee_runtime::{EngineReport, ModelCard};
 use foresee_sim::{EnvironmentOptions, EpisodePlan, Quality, Randomisation};
 use serde::Serialize;
 
+use crate::counts::check_counts;
 use crate::models::ModelArguments;
 use crate::progress::bar;
 use crate::result::{Millis, Returns};
@@ -72,6 +73,8 @@ struct Evaluation {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let counts = [("--episodes", arguments.episodes as usize), ("--workers", usize::from(arguments.workers))];
+    check_counts(&counts.map(|(flag, count)| (flag, count, usize::MAX)))?;
     let stop = stop::flag()?;
     let profile = foresee_firmware_config::load(&arguments.profile)?;
     // Opened once for its own sake: errors name the arguments, and the policy says what runs it.

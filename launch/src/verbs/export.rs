@@ -10,6 +10,7 @@ use foresee_models::{EngineCheck, ExportOptions, ExportResults, Precision};
 use foresee_policies::{ExportNotes, PolicyCheckpoint, export_policy};
 use foresee_runtime::{EngineOptions, ModelCard, Provenance};
 
+use crate::output::check_output;
 use crate::words::{print, say};
 use crate::{machine, places, trail};
 
@@ -89,6 +90,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     must_be_ours(&model.checkpoint)?;
+    check_output(&model.out, "onnx", &[&model.checkpoint])?;
     let name = model.out.file_stem().context("--out FILE.onnx: name a file")?.to_string_lossy().into_owned();
     let run = model.checkpoint.parent().unwrap_or(Path::new("."));
     let mut commands = trail::behind([run]);
@@ -104,7 +106,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         // The other was refused above.
         Kind::Policy(_) | Kind::Other(_) => {
-            let checkpoint = PolicyCheckpoint::load(&model.checkpoint)?;
+            let checkpoint = policy(&model.checkpoint)?;
             let results = serde_json::json!({});
             let notes =
                 ExportNotes { name, commands, git_revision, data: model.data.clone(), seeds: Vec::new(), results };
@@ -124,6 +126,19 @@ fn must_be_ours(path: &Path) -> anyhow::Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// The policy in a file; what else the file is, is said.
+fn policy(path: &Path) -> anyhow::Result<PolicyCheckpoint> {
+    let shown = path.display();
+    if path.extension().is_some_and(|extension| extension == "onnx") {
+        bail!("{shown}: is an ONNX file; export policy takes the policy.safetensors that foresee train wrote");
+    }
+    let loaded = PolicyCheckpoint::load(path);
+    if path.is_file() {
+        return loaded.with_context(|| format!("{shown}: is not what foresee train wrote"));
+    }
+    Ok(loaded?)
 }
 
 fn export_encoder(arguments: &EncoderArguments, name: String, provenance: Provenance) -> anyhow::Result<ModelCard> {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use foresee_models::{ImportOptions, import};
+use foresee_models::{HeadsSource, ImportOptions, ImportReport, import};
 
+use crate::output::check_output;
 use crate::words::print;
 
 /// Arguments of `foresee import`.
@@ -19,7 +20,7 @@ pub(crate) struct Arguments {
     /// Stretch the position tables to images of this many pixels.
     #[arg(long, value_name = "PIXELS")]
     image: Option<usize>,
-    /// Attention heads, which no shape tells [default: dim / 64, as in ViT-S, B and L]
+    /// Attention heads, which no shape tells [default: of the recipe that foresee import wrote, else dim / 64, as in ViT-S, B and L]
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
     /// Print the result as JSON.
@@ -32,6 +33,9 @@ pub(crate) struct Arguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(output) = &arguments.out {
+        check_output(output, "safetensors", &[&arguments.file])?;
+    }
     let report = import(&ImportOptions {
         file: arguments.file.clone(),
         output: arguments.out.clone(),
@@ -42,6 +46,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(&serde_json::to_string_pretty(&report)?);
     } else {
         print(&format!("{}: {} tensors, {} values", report.method, report.num_tensors, report.num_values));
+        print(&heads_line(&report));
         let lists = [
             ("missing", &report.missing),
             ("extra", &report.extra),
@@ -55,4 +60,17 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(u8::from(!report.fits())))
+}
+
+/// `3 heads, guessed from the width 48; give --heads N if the model has another number`
+fn heads_line(report: &ImportReport) -> String {
+    let encoder = &report.recipe.encoder;
+    let source = match report.heads_from {
+        HeadsSource::Given => "as --heads says".to_owned(),
+        HeadsSource::Recipe => "as the file's recipe says".to_owned(),
+        HeadsSource::Width => {
+            format!("guessed from the width {}; give --heads N if the model has another number", encoder.dim)
+        }
+    };
+    format!("{} heads, {source}", encoder.heads)
 }

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_models::{PretrainOptions, PretrainOutcome, RECIPES, Recipe, pretrain, recipe_cost};
+use foresee_models::{
+    PretrainOptions, PretrainOutcome, RECIPES, Recipe, check_folder, pretrain, recipe_cost, run_checkpoint,
+};
 
-use crate::compute::ComputeArguments;
+use crate::compute::{ComputeArguments, MOST_THREADS, micro_batch, must_fit};
+use crate::counts::check_counts;
 use crate::memory::keep_pages;
 use crate::progress::bar;
 use crate::words::{print, say};
@@ -31,9 +34,9 @@ pub(crate) struct Arguments {
     /// Folder of the run: checkpoint, metrics, reconstructions.
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
     out: Option<PathBuf>,
-    /// Seed of every draw.
-    #[arg(long, default_value_t = 0, value_name = "S")]
-    seed: u64,
+    /// Seed of every draw [default: 0, or with --resume the checkpoint's]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
     /// Shards of a batch, each on a thread of its own [default: 2 on flex, one a device elsewhere]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -68,12 +71,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return list(arguments.json);
     }
     keep_pages();
-    let recipe = arguments.recipe.as_deref().context("name a recipe; see --list")?;
+    let name = arguments.recipe.as_deref().context("name a recipe; see --list")?;
     let folder = arguments.out.clone().context("--out DIR: name the folder of the run")?;
     let compute = arguments.compute.compute();
     let threads = arguments.compute.shards(arguments.threads)?;
+    check_counts(&[("--decode-threads", arguments.decode_threads, MOST_THREADS), micro_batch(arguments.micro_batch)])?;
+    check_folder(&folder, arguments.resume)?;
     let stop = stop::flag()?;
-    let mut recipe = Recipe::load(recipe)?;
+    let mut recipe = Recipe::load(name)?;
+    must_fit(name, &recipe)?;
     if let Some(steps) = arguments.steps {
         let warm_up = recipe.optimiser.warm_up_steps;
         if steps <= warm_up {
@@ -85,6 +91,9 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("--checkpoint-minutes {}: give a positive number", arguments.checkpoint_minutes))?;
     let source = clips::open(&arguments.data, &recipe)?;
     say(&format!("{}: {}", recipe.name, source.description()));
+    if arguments.resume && run_checkpoint(&folder).is_none() {
+        say(&format!("--resume: {} holds no checkpoint yet; the run begins at step 0", folder.display()));
+    }
     let options = PretrainOptions {
         recipe,
         folder: folder.clone(),

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use foresee_policies::{Behaviour, Disturbance, Keep, Progress, RecordOptions, Watch, record};
 use foresee_sim::{CameraOptions, Environment, Quality};
 
+use crate::counts::check_counts;
 use crate::progress::bar;
 use crate::words::{print, say};
 use crate::{machine, places, stop, trail};
@@ -67,6 +68,9 @@ pub(crate) struct Arguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let steps = arguments.max_steps.unwrap_or(1);
+    let counts = [("--episodes", arguments.episodes), ("--max-steps", steps), ("--stride", arguments.stride)];
+    check_counts(&counts.map(|(flag, count)| (flag, count as usize, usize::MAX)))?;
     let stop = stop::flag()?;
     let profile = foresee_firmware_config::load(&arguments.profile)?;
     let native = places::native();

@@ -3,17 +3,24 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use foresee_policies::{
     BcOptions, DemonstrationOptions, PositionEncoding, Progress, Watch, fit_policy, load_demonstrations,
 };
 use foresee_runtime::Encoder;
 
+use crate::counts::check_counts;
 use crate::memory::keep_pages;
 use crate::models::EncoderArguments;
 use crate::progress::bar;
 use crate::words::{print, say};
 use crate::{stop, trail};
+
+/// Limits of what can be asked for.
+const MOST_EPOCHS: usize = 100_000;
+const MOST_TOKEN_WIDTH: usize = 1024;
+const MOST_GIB: usize = 1 << 20;
 
 /// Arguments of `foresee train`.
 #[derive(Args)]
@@ -79,6 +86,14 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn act_bc(arguments: &BcArguments) -> anyhow::Result<ExitCode> {
+    check_counts(&[
+        ("--epochs", arguments.epochs, MOST_EPOCHS),
+        ("--token-width", arguments.token_width, MOST_TOKEN_WIDTH),
+        ("--memory-gib", arguments.memory_gib, MOST_GIB),
+    ])?;
+    if arguments.out.exists() && !arguments.out.is_dir() {
+        bail!("--out {}: is a file; name a folder", arguments.out.display());
+    }
     let stop = stop::flag()?;
     let profile = foresee_firmware_config::load(&arguments.profile)?;
     let demonstrations = DemonstrationOptions {
@@ -123,7 +138,8 @@ fn act_bc(arguments: &BcArguments) -> anyhow::Result<ExitCode> {
     };
     let checkpoint = fit_policy(&samples, &options, &mut Watch { observe: &mut observe, stop: &stop })?;
     epoch_bar.finish_and_clear();
-    std::fs::create_dir_all(&arguments.out)?;
+    std::fs::create_dir_all(&arguments.out)
+        .with_context(|| format!("--out {}: cannot be made", arguments.out.display()))?;
     let path = arguments.out.join("policy.safetensors");
     checkpoint.save(&path)?;
     trail::leave(&arguments.out, arguments.data.iter().map(PathBuf::as_path))?;

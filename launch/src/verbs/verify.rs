@@ -84,6 +84,11 @@ fn golden(folder: &Folder) -> anyhow::Result<ExitCode> {
             ));
         }
     }
+    if !folder.json {
+        for left in &report.not_compared {
+            print(&format!("not compared: {}: {}", left.file, left.reason));
+        }
+    }
     let problems: Vec<&str> = report.checks.iter().filter_map(|check| check.problem.as_deref()).collect();
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));

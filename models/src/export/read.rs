@@ -5,6 +5,7 @@ use std::path::Path;
 use foresee_runtime::{ModelCard, read_onnx_constants};
 
 use super::graph::{TABLE, query_scale};
+use super::{ExportResults, Precision};
 use crate::checkpoint::NamedTensors;
 use crate::encoder::EncoderWeights;
 use crate::error::ModelsError;
@@ -19,6 +20,15 @@ pub(crate) fn weights_of_onnx(path: &Path) -> Result<EncoderWeights, ModelsError
         fail("has a card without a recipe of an encoder; give one that foresee export encoder wrote".to_string())
     })?;
     recipe.validate()?;
+    let results: Option<ExportResults> = serde_json::from_value(card.provenance.results.clone()).ok();
+    let lower = match results.map(|results| results.precision) {
+        Some(Precision::F16) => Some("f16"),
+        Some(Precision::Int8) => Some("int8"),
+        Some(Precision::F32) | None => None,
+    };
+    if let Some(lower) = lower {
+        return Err(fail(format!("was exported in {lower}; give the f32 export or the checkpoint that it is of")));
+    }
     let bytes = std::fs::read(path).map_err(|source| ModelsError::File { path: path.to_path_buf(), source })?;
     let mut constants = read_onnx_constants(&bytes).map_err(fail)?;
     let encoder = &recipe.encoder;
@@ -45,10 +55,7 @@ pub(crate) fn weights_of_onnx(path: &Path) -> Result<EncoderWeights, ModelsError
         };
         tensors.insert(spec.name, tensor);
     }
-    if tensors.len() < 2 {
-        return Err(fail("holds no f32 weights; give the f32 export, or the checkpoint".to_string()));
-    }
-    let parameters = Parameters::encoder_from_tensors(&recipe, tensors)?;
+    let parameters = Parameters::encoder_from_tensors(&recipe, tensors).map_err(|error| error.in_checkpoint(path))?;
     Ok(EncoderWeights { parameters, recipe, seed: card.provenance.seeds.first().copied() })
 }
 

@@ -1,6 +1,7 @@
 //! A golden file: named tensors of any numeric type, and its metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,6 +17,8 @@ pub(crate) struct GoldenFile {
     path: PathBuf,
     tensors: BTreeMap<String, GoldenTensor>,
     facts: HashMap<String, String>,
+    /// Names of the tensors that were asked for.
+    touched: RefCell<BTreeSet<String>>,
 }
 
 /// One tensor.
@@ -52,7 +55,23 @@ impl GoldenFile {
             let values = read_f64(&view).ok_or_else(|| fail(format!("tensor {name} is of type {:?}", view.dtype())))?;
             tensors.insert(name, GoldenTensor { shape: view.shape().to_vec(), values });
         }
-        Ok(Self { path: path.to_path_buf(), tensors, facts: header.metadata().clone().unwrap_or_default() })
+        let facts = header.metadata().clone().unwrap_or_default();
+        Ok(Self { path: path.to_path_buf(), tensors, facts, touched: RefCell::default() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors; asking for them asks for none of the tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Names of the tensors that nothing has asked for.
+    pub(crate) fn untouched(&self) -> Vec<&str> {
+        let touched = self.touched.borrow();
+        self.names().filter(|name| !touched.contains(*name)).collect()
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<&GoldenTensor, ModelsError> {
@@ -60,12 +79,19 @@ impl GoldenFile {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&GoldenTensor> {
-        self.tensors.get(name)
+        let found = self.tensors.get_key_value(name);
+        found.inspect(|(name, _)| self.touch(name)).map(|(_, tensor)| tensor)
     }
 
     /// Tensors whose name begins so, without that beginning.
     pub(crate) fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a GoldenTensor)> {
-        self.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
+        let tensors = self.tensors.iter().filter(move |(name, _)| name.starts_with(prefix));
+        let touched = tensors.inspect(|(name, _)| self.touch(name));
+        touched.filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
+    }
+
+    fn touch(&self, name: &str) {
+        self.touched.borrow_mut().insert(name.to_string());
     }
 
     /// A number of the metadata.

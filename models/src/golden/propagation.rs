@@ -28,8 +28,7 @@ const MAX_VALUES: usize = 1 << 27;
 /// Every part that the file holds.
 pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsError> {
     let file = &subject.file;
-    let cases: Vec<String> =
-        file.with_prefix("").filter_map(|(name, _)| Some(name.strip_suffix(".feats")?.to_string())).collect();
+    let cases: Vec<String> = file.names().filter_map(|name| Some(name.strip_suffix(".feats")?.to_string())).collect();
     for case in cases {
         match file.find(&format!("{case}.soft")) {
             Some(soft) => square_window(subject, (&case, soft), report)?,

@@ -41,6 +41,9 @@ pub(super) fn recipe_of(tensors: &NamedTensors, heads: Option<usize>) -> Result<
     encoder.depth = depth(tensors, "blocks.");
     encoder.mlp_dim = need("blocks.0.mlp.fc1.weight", 0)?;
     encoder.class_token = tensors.contains_key("cls_token");
+    if let Some(heads) = heads.filter(|heads| !encoder.dim.is_multiple_of(*heads)) {
+        return Err(format!("is {} wide, which --heads {heads} does not divide", encoder.dim));
+    }
     encoder.heads = heads.unwrap_or_else(|| encoder_heads(encoder.dim));
     match tensors.get("pos_embed") {
         Some((shape, _)) => {
@@ -67,7 +70,7 @@ pub(super) fn recipe_of(tensors: &NamedTensors, heads: Option<usize>) -> Result<
             latent.classes = values / latent.groups;
         }
     }
-    recipe.validate().map_err(|error| format!("has sizes that cannot be ({error})"))?;
+    recipe.check().map_err(|problem| format!("has sizes that cannot be ({problem})"))?;
     let method = sign.map_or("encoder", |(_, name)| name);
     Ok((method.to_string(), recipe))
 }

@@ -9,19 +9,38 @@ use foresee_runtime::write_atomically;
 use super::{PretrainProgress, RunFacts};
 use crate::error::ModelsError;
 
+const DESCRIPTION: &str = "run.json";
+const METRICS: &str = "metrics.jsonl";
+
 /// The folder of one run.
 pub(super) struct RunFolder {
     path: PathBuf,
+    /// What was made for it: itself, then its parents.
+    made: Vec<PathBuf>,
 }
 
 impl RunFolder {
     pub(super) fn create(path: &Path) -> Result<Self, ModelsError> {
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(is_missing).map(Path::to_path_buf).collect();
         std::fs::create_dir_all(path).map_err(|source| ModelsError::File { path: path.to_path_buf(), source })?;
-        Ok(Self { path: path.to_path_buf() })
+        Ok(Self { path: path.to_path_buf(), made })
+    }
+
+    /// Takes back the folders that were made, with what a run writes before its first step; what others put there stays.
+    pub(super) fn take_back(&self) {
+        if self.made.is_empty() {
+            return;
+        }
+        for name in [DESCRIPTION, METRICS] {
+            // It need not be there, and a folder that stays is no harm.
+            let _ = std::fs::remove_file(self.path.join(name));
+        }
+        let _ = self.made.iter().try_for_each(std::fs::remove_dir);
     }
 
     pub(super) fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint.safetensors")
+        checkpoint_of(&self.path)
     }
 
     pub(super) fn reconstructions(&self) -> PathBuf {
@@ -32,12 +51,12 @@ impl RunFolder {
     pub(super) fn describe(&self, facts: &RunFacts) -> Result<(), ModelsError> {
         let mut text = serde_json::to_vec_pretty(facts).map_err(|error| ModelsError::Training(error.to_string()))?;
         text.push(b'\n');
-        Ok(write_atomically(&self.path.join("run.json"), &text)?)
+        Ok(write_atomically(&self.path.join(DESCRIPTION), &text)?)
     }
 
     /// Opens `metrics.jsonl` after the line of step `step`: what a killed run wrote past its checkpoint goes.
     pub(super) fn metrics(&self, step: u64) -> Result<Metrics, ModelsError> {
-        let path = self.path.join("metrics.jsonl");
+        let path = self.path.join(METRICS);
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let is_kept = |line: &&str| serde_json::from_str::<PretrainProgress>(line).is_ok_and(|line| line.step <= step);
         let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
@@ -46,6 +65,31 @@ impl RunFolder {
         let file = file.map_err(|source| ModelsError::File { path: path.clone(), source })?;
         Ok(Metrics { path, file: BufWriter::new(file), num_pending: 0 })
     }
+}
+
+/// Whether a run may begin or go on in a folder: one that holds a checkpoint is only resumed.
+///
+/// # Errors
+/// [`ModelsError::Data`] when it holds one and `resume` is false, or when it is no folder.
+pub fn check_folder(folder: &Path, resume: bool) -> Result<(), ModelsError> {
+    let problem = if folder.is_file() {
+        "is a file; --out names the folder of the run"
+    } else if !resume && run_checkpoint(folder).is_some() {
+        "holds the checkpoint of a run; --resume goes on with it, another --out begins anew"
+    } else {
+        return Ok(());
+    };
+    Err(ModelsError::Data { path: folder.to_path_buf(), problem: problem.to_string() })
+}
+
+/// The checkpoint of a run's folder, if there is one.
+pub fn run_checkpoint(folder: &Path) -> Option<PathBuf> {
+    Some(checkpoint_of(folder)).filter(|checkpoint| checkpoint.exists())
+}
+
+/// Where the checkpoint of the run in a folder is.
+fn checkpoint_of(folder: &Path) -> PathBuf {
+    folder.join("checkpoint.safetensors")
 }
 
 /// `metrics.jsonl`, appended to.

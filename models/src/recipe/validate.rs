@@ -17,16 +17,19 @@ impl Recipe {
     /// # Errors
     /// [`ModelsError::Recipe`] naming the key, the value and what it must be.
     pub fn validate(&self) -> Result<(), ModelsError> {
-        let fail = |problem: String| Err(ModelsError::Recipe { name: self.name.clone(), problem });
-        let problem = check_encoder(&self.encoder)
+        self.check().map_err(|problem| ModelsError::Recipe { name: self.name.clone(), problem })
+    }
+
+    /// The same, without saying which recipe.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_encoder(&self.encoder)
             .and_then(|()| self.check_views())
             .and_then(|()| self.check_encodings())
             .and_then(|()| self.decoders.iter().try_for_each(|(name, decoder)| self.check_decoder(name, decoder)))
             .and_then(|()| self.check_latent())
             .and_then(|()| self.check_terms())
             .and_then(|()| self.check_optimiser())
-            .and_then(|()| self.check_data());
-        problem.or_else(fail)
+            .and_then(|()| self.check_data())
     }
 
     fn check_views(&self) -> Result<(), String> {
@@ -35,7 +38,8 @@ impl Recipe {
         check_range("views.nested_crop_area", views.nested_crop_area, 1.0)?;
         check_range("views.crop_aspect", views.crop_aspect, 100.0)?;
         if views.gap[0] == 0 || views.gap[0] > views.gap[1] || views.gap[1] > LARGEST {
-            return Err(format!("views.gap is {:?}; it must be [least, most] with 1 <= least <= most", views.gap));
+            let gap = views.gap;
+            return Err(format!("views.gap is {gap:?}; it must be [least, most] with 1 <= least <= most <= {LARGEST}"));
         }
         if (views.kind == ViewsKind::Clip) != (self.encoder.frames > 1) {
             let frames = self.encoder.frames;
@@ -55,9 +59,10 @@ impl Recipe {
                 return Err(format!("encodings.name {name} is there twice"));
             }
             if encoding.view >= self.views.kind.num_views() {
-                return Err(format!("encodings.{name}.view is {}; this kind of views has fewer", encoding.view));
+                let [view, last] = [encoding.view, self.views.kind.num_views() - 1];
+                return Err(format!("encodings.{name}.view is {view}; the last of this kind of views is {last}"));
             }
-            check_share("encodings.mask_ratio", encoding.mask_ratio)?;
+            check_share(&format!("encodings.{name}.mask_ratio"), encoding.mask_ratio)?;
             if !(0.0..=10.0).contains(&encoding.noise) {
                 return Err(format!("encodings.{name}.noise is {}; it must lie in 0..=10", encoding.noise));
             }
@@ -99,7 +104,10 @@ impl Recipe {
             return Err("latent needs encoder.class_token = true".to_string());
         }
         if !(1..=LARGEST).contains(&latent.groups) || !(2..=LARGEST).contains(&latent.classes) {
-            return Err(format!("latent.groups, classes are {}, {}; give 1, 2 or more", latent.groups, latent.classes));
+            let [groups, classes] = [latent.groups, latent.classes];
+            return Err(format!(
+                "latent.groups, classes are {groups}, {classes}; give 1..={LARGEST} groups of 2..={LARGEST} classes"
+            ));
         }
         check_share("latent.kl_posterior_share", latent.kl_posterior_share)?;
         let finite = latent.kl_weight.is_finite() && latent.kl_free_nats >= 0.0;
@@ -128,7 +136,8 @@ impl Recipe {
             return Err(format!("weight is {}; it must be finite and not negative", term.weight));
         }
         if term.target_view >= self.views.kind.num_views() {
-            return Err(format!("target_view is {}; this kind of views has fewer", term.target_view));
+            let [view, last] = [term.target_view, self.views.kind.num_views() - 1];
+            return Err(format!("target_view is {view}; the last of this kind of views is {last}"));
         }
         if term.tokens == TokensRecipe::Hidden && self.masked_encoding_idx(term.target_view).is_none() {
             return Err("tokens = \"hidden\" needs an encoding of the target view with a mask_ratio".to_string());
@@ -188,8 +197,11 @@ impl Recipe {
             return Err(format!("optimiser.betas holds {beta}; each must lie in 0..1"));
         }
         check_share("optimiser.weight_decay", optimiser.weight_decay)?;
-        if optimiser.batch_size == 0 || optimiser.batch_size > LARGEST || optimiser.steps == 0 {
-            return Err("optimiser.batch_size and steps must be at least 1".to_string());
+        if !(1..=LARGEST).contains(&optimiser.batch_size) {
+            return Err(format!("optimiser.batch_size is {}; it must lie in 1..={LARGEST}", optimiser.batch_size));
+        }
+        if optimiser.steps == 0 {
+            return Err("optimiser.steps is 0; give at least 1".to_string());
         }
         if optimiser.warm_up_steps > optimiser.steps {
             let [warm_up, steps] = [optimiser.warm_up_steps, optimiser.steps];
@@ -260,4 +272,31 @@ fn check_range(key: &str, [least, most]: [f64; 2], limit: f64) -> Result<(), Str
         return Ok(());
     }
     Err(format!("{key} is [{least}, {most}]; it must be [least, most] with 0 < least <= most <= {limit}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_told_with_key_value_and_limit() {
+        let check = |change: fn(&mut Recipe), wanted: &str| {
+            let mut recipe = Recipe::load("rsp-64").expect("the recipe");
+            change(&mut recipe);
+            assert_eq!(recipe.check(), Err(wanted.to_string()));
+        };
+        check(
+            |recipe| recipe.optimiser.batch_size = 4_000_000_000,
+            "optimiser.batch_size is 4000000000; it must lie in 1..=65536",
+        );
+        check(|recipe| recipe.optimiser.steps = 0, "optimiser.steps is 0; give at least 1");
+        check(
+            |recipe| recipe.views.gap = [1, 100_000],
+            "views.gap is [1, 100000]; it must be [least, most] with 1 <= least <= most <= 65536",
+        );
+        check(
+            |recipe| recipe.terms[0].target_view = 2,
+            "terms.future: target_view is 2; the last of this kind of views is 1",
+        );
+    }
 }

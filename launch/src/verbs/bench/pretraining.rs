@@ -13,13 +13,16 @@ use serde::Serialize;
 
 use super::graphics_card::GraphicsCard;
 use super::median;
-use crate::compute::ComputeArguments;
+use crate::compute::{ComputeArguments, micro_batch, must_fit};
+use crate::counts::check_counts;
 use crate::machine;
 use crate::memory::keep_pages;
 use crate::words::{print, say};
 
 /// The step in PyTorch.
 const REFERENCE: &str = include_str!("reference_step.py");
+/// Samples of a step, as far as a recipe allows them.
+const MOST_SAMPLES: usize = 1 << 16;
 /// Rounds that do not count.
 const NUM_WARM_UP: usize = 2;
 
@@ -95,12 +98,14 @@ struct Comparison {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    check_counts(&[("--batch", arguments.batch, MOST_SAMPLES), micro_batch(arguments.micro_batch)])?;
     let mut recipes = Vec::new();
     for name in &arguments.recipes {
         let mut recipe = Recipe::load(name)?;
         recipe.optimiser.batch_size = arguments.batch;
         recipe.data.repeated_sampling = 1;
         recipe.validate()?;
+        must_fit(name, &recipe)?;
         recipes.push((name, recipe));
     }
     if arguments.on_request {

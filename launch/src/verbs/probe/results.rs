@@ -208,7 +208,7 @@ impl Run<'_> {
         let options = PretrainOptions {
             recipe,
             folder: self.arguments.work.join(format!("train/{}-{seed}", method.name)),
-            seed,
+            seed: Some(seed),
             threads: 1,
             decode_threads: 1,
             micro_batch: MICRO_BATCH,
