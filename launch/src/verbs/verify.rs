@@ -5,6 +5,7 @@ mod experts;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+#[cfg(feature = "train")]
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
