@@ -8,6 +8,7 @@ mod admit;
 #[cfg(feature = "ort")]
 mod assignment;
 mod engine_cache;
+mod images;
 mod measure;
 #[cfg(feature = "ort")]
 mod onnxruntime;
@@ -20,9 +21,10 @@ use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::{CameraOrder, Provider};
 
-use self::adapters::{OnnxEncoder, OnnxPolicy};
+use self::adapters::OnnxPolicy;
 pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder, declared_image_size};
 pub use self::engine_cache::{CacheState, EngineBuild, EngineCache, EngineKey};
+use self::images::open_onnx_encoder;
 pub use self::measure::{MeasureOptions, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
 #[cfg(any(feature = "ort", feature = "tract"))]
@@ -30,7 +32,7 @@ use crate::card::ElementType;
 use crate::card::{ModelCard, ModelKind, TensorCard, TensorData, Trust};
 use crate::encoder::{Encoder, EngineReport};
 use crate::error::RuntimeError;
-use crate::onnx::{OnnxAxis, OnnxSummary};
+use crate::onnx::OnnxSummary;
 use crate::policy::Policy;
 
 /// How to run models.
@@ -87,45 +89,6 @@ pub enum ProviderChoice {
 pub fn open_encoder(model: &Path, options: &EngineOptions) -> Result<Box<dyn Encoder>, RuntimeError> {
     let encoder = open_onnx_encoder(model, options)?;
     Ok(Box::new(encoder))
-}
-
-fn open_onnx_encoder(model: &Path, options: &EngineOptions) -> Result<OnnxEncoder, RuntimeError> {
-    let read = ReadModel::load(model, options)?;
-    expect_kind(model, &read.card, ModelKind::Encoder)?;
-    let one = read.model(model)?;
-    let num_images = match options.camera_order {
-        CameraOrder::Batch if options.num_cameras > 1 => options.num_cameras,
-        CameraOrder::Batch | CameraOrder::RoundRobin => 1,
-    };
-    let (opened, num_images) = if num_images == 1 {
-        (open_session(&one, options)?, 1)
-    } else if !takes_batches(&one.summary, &read.card.encoder_interface().image) {
-        (one_at_a_time(&one, options, "the graph has no open batch")?, 1)
-    } else {
-        let card = read.card.for_images(num_images).map_err(|problem| card_error(model, problem))?;
-        match open_session(&Model { card: &card, ..one.clone() }, options) {
-            Ok(opened) => (opened, num_images),
-            // A graph for one image at a time still serves several cameras, one after the other.
-            Err(refused) => {
-                (one_at_a_time(&one, options, &format!("a batch of {num_images} is refused: {refused}"))?, 1)
-            }
-        }
-    };
-    let encoder = OnnxEncoder::new(read.card.clone(), opened, num_images);
-    encoder.map_err(|problem| card_error(model, problem))
-}
-
-/// Whether the graph leaves open how many images it takes at a time.
-fn takes_batches(summary: &OnnxSummary, image: &str) -> bool {
-    let declared = summary.inputs.iter().find(|input| input.name == image).and_then(|input| input.shape.as_ref());
-    declared.is_none_or(|shape| matches!(shape.first(), Some(OnnxAxis::Dynamic(_))))
-}
-
-fn one_at_a_time(model: &Model<'_>, options: &EngineOptions, why: &str) -> Result<OpenedSession, RuntimeError> {
-    let mut opened = open_session(model, options)?;
-    let reason = &mut opened.report.reason;
-    *reason = format!("{reason}; one image at a time, since {why}");
-    Ok(opened)
 }
 
 /// Opens a policy for the features of this encoder and these joints, as [`open_encoder`] does.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineOptions, OnnxEncoder, card_error, open_onnx_encoder};
+use super::adapters::OnnxEncoder;
+use super::{EngineOptions, card_error, open_onnx_encoder};
 use crate::encoder::{Encoder, EncoderInput, EngineReport, Features};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
