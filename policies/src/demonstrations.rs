@@ -114,7 +114,7 @@ fn collect(
         num_bytes += episodes.iter().map(EpisodeSamples::num_bytes).sum::<usize>();
         if num_bytes > options.max_bytes {
             let problem = format!(
-                "the features of the first {num_frames} frames take {num_bytes} bytes, more than max_bytes {}; raise it or give fewer",
+                "the features of the first {num_frames} frames take {num_bytes} bytes, more than the {} that are allowed; allow more or give fewer recordings",
                 options.max_bytes
             );
             return Err(PoliciesError::Recordings { folder: first_of(&options.sources), problem });

@@ -215,7 +215,10 @@ fn what_cannot_be_learnt_from_is_refused_by_name() {
     let options =
         RecordOptions { camera: fixed_camera(), num_episodes: 2, max_steps: Some(5), ..recording(&recordings) };
     run(&options).expect("recorded");
-    refused(&DemonstrationOptions { max_bytes: 1000, ..demonstrations(&recordings) }, "max_bytes 1000");
+    refused(
+        &DemonstrationOptions { max_bytes: 1000, ..demonstrations(&recordings) },
+        "more than the 1000 that are allowed",
+    );
     let mut other = demonstrations(&recordings);
     other.profile.joints.reverse();
     refused(&other, "shoulder");

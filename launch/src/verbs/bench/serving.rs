@@ -161,6 +161,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let ways = python.as_mut().map(|python| python.measure(&frame, (&model, &engine), arguments.rounds)).transpose()?;
     let quantised = quantised(arguments, &model, (&frame, &engine, scratch.path()), python.as_mut())?;
+    let ways = ways.map(|way| way.explained(served.bare_micros, quantised.as_ref().map(|quantised| quantised.micros)));
     say("tract beside ONNX Runtime, one thread");
     let tract = tract(&model, &frame, &engine, arguments.rounds)?;
     let against = against(arguments, &model, (&frame, &engine))?;
@@ -354,6 +355,7 @@ fn conclude(measured: &Measured, json: bool, stop: &AtomicBool) -> anyhow::Resul
         }
         if let Some(python) = python {
             print(&format!("Python {:.0} us, {:.2} x ours", python.micros, python.ratio_to_ours));
+            python.reason.iter().for_each(|reason| print(&format!("       {reason}")));
         }
         if let Some(tract) = tract {
             print(&format!("tract {:.0} us, {:.2} x ONNX Runtime", tract.micros, tract.ratio_to_onnxruntime));

@@ -25,8 +25,32 @@ pub(super) struct PythonWay {
     pub(super) our_preprocess_micros: f64,
     /// Ours over OpenCV's chain.
     pub(super) preprocess_ratio: f64,
+    /// The bare session's share of our time: what no faster frame path can take away.
+    pub(super) engine_share: f64,
+    /// Python's f32 time over ours quantised; `None` where no quantised model was measured.
+    pub(super) ratio_to_ours_quantised: Option<f64>,
+    /// Why the goal is missed, as measured; `None` where it is met.
+    pub(super) reason: Option<String>,
     /// Of cv2 and onnxruntime.
     versions: String,
+}
+
+impl PythonWay {
+    const GOAL: f64 = 1.3;
+
+    /// With the bare session's time and that of the quantised model, frame to features, beside it.
+    pub(super) fn explained(mut self, bare_session_micros: f64, quantised_micros: Option<f64>) -> Self {
+        self.engine_share = bare_session_micros / (self.micros / self.ratio_to_ours);
+        self.ratio_to_ours_quantised = quantised_micros.map(|micros| self.micros / micros);
+        self.reason = (self.ratio_to_ours < Self::GOAL).then(|| {
+            format!(
+                "the engine's own run is {:.1} % of our time and {:.1} % of Python's",
+                100.0 * self.engine_share,
+                100.0 * bare_session_micros / self.micros
+            )
+        });
+        self
+    }
 }
 
 pub(super) struct Python {
@@ -99,6 +123,9 @@ impl Python {
             opencv_chain_micros,
             our_preprocess_micros,
             preprocess_ratio,
+            engine_share: f64::NAN,
+            ratio_to_ours_quantised: None,
+            reason: None,
             versions: self.versions.clone(),
         })
     }
