@@ -138,10 +138,18 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (account, recorder) = observed.into_parts();
     let log_entries_dropped = finish_log(recorder);
     let is_interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
-    let ended = match ended {
+    let (ended, failure) = match ended {
+        Ok(ended) => (ended, None),
         // The robot may leave first when Ctrl-C reaches both processes.
-        Err(_) if is_interrupted => RunEnd::Stopped,
-        other => other.inspect_err(|_| drop(simulator.as_mut().map(Simulator::check)))?,
+        Err(_) if is_interrupted => (RunEnd::Stopped, None),
+        Err(error) => {
+            drop(simulator.as_mut().map(Simulator::check));
+            if account.num_frames == 0 {
+                return Err(error.into());
+            }
+            // What was measured until then is kept.
+            (RunEnd::Stopped, Some(error))
+        }
     };
     link.close()?;
     if let Some(simulator) = &mut simulator {
@@ -150,7 +158,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (chunks, cameras) = (control_loop.chunks(), CameraResult::of(control_loop.cameras()));
     let is_interrupted = ended == RunEnd::Stopped;
     let outcome = Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras };
-    finish(arguments, &profile, outcome, &stop)
+    let code = finish(arguments, &profile, outcome, &stop)?;
+    failure.map_or(Ok(code), |error| Err(error.into()))
 }
 
 /// What the loop recorded is kept even when the log could not be: a full disk is no reason to lose the result.

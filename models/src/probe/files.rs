@@ -69,6 +69,16 @@ impl VideoSource {
                 let path = self.masks.get(path).cloned().unwrap_or_default();
                 return Err(wrong(&path, "is of another size than the video's first mask".to_string()));
             }
+            let frame = video.frames.first().map(|frame| (frame.width as usize, frame.height as usize));
+            let [width, height] = [first.width, first.classes.len() / first.width.max(1)];
+            if let (Some(path), Some((wide, high))) =
+                (self.masks.first(), frame.filter(|size| *size != (width, height)))
+            {
+                return Err(wrong(path, format!("is {width}x{height}; its image is {wide}x{high}")));
+            }
+        }
+        if let ([_] | [], Some(path)) = (video.frames.as_slice(), self.images.first()) {
+            return Err(wrong(path, "is the only frame of its video; labels are followed over at least 2".to_string()));
         }
         if let Some(path) = &self.joints {
             video.key_points = read_joints(path, &video)?;
