@@ -33,6 +33,7 @@ mod result;
 mod simulated;
 #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "a robot's build starts no simulator"))]
 mod simulator;
+mod sources;
 mod stop;
 mod systemd;
 mod table;

@@ -40,8 +40,11 @@ mod tests {
             std::fs::create_dir_all(folder).unwrap();
         }
         std::fs::write(lists.join("val_videos.txt"), "videos1\n").unwrap();
-        image::RgbImage::new(6, 4).save(images.join("000000000001.jpg")).unwrap();
-        image::GrayImage::from_pixel(6, 4, image::Luma([13])).save(masks.join("000000000001.png")).unwrap();
+        for frame in ["000000000001", "000000000026"] {
+            image::RgbImage::new(6, 4).save(images.join(format!("{frame}.jpg"))).unwrap();
+            let mask = image::GrayImage::from_pixel(6, 4, image::Luma([13]));
+            mask.save(masks.join(format!("{frame}.png"))).unwrap();
+        }
         let video = vip(root.path()).unwrap()[0].load().unwrap();
         assert_eq!((video.num_classes, video.masks[0].classes[5]), (20, 13));
         std::fs::remove_dir_all(&masks).unwrap();
