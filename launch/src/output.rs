@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::bail;
 
+use crate::places::is_same_file;
+
 /// Whether `--out` may be written: it ends in `.extension` and is none of `inputs`, under whatever name.
 ///
 /// # Errors
@@ -13,8 +15,7 @@ pub(crate) fn check_output(output: &Path, extension: &str, inputs: &[&Path]) -> 
     if output.extension().is_none_or(|given| given != extension) {
         bail!("--out {shown}: give a file that ends in .{extension}");
     }
-    let Ok(place) = output.canonicalize() else { return Ok(()) };
-    if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == place)) {
+    if inputs.iter().any(|input| is_same_file(input, output)) {
         bail!("--out {shown}: is the file that is read, and would be lost; give another name");
     }
     Ok(())
