@@ -7,13 +7,13 @@ mod list;
 mod show;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace, ZenohMode, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
@@ -107,6 +107,13 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let is_finished = robot.play(&stop)?;
     robot.report(arguments.json, arguments.until_input_ends)?;
     Ok(if is_finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+/// Whether a file to write ends as its kind does: what is of another kind is not written over.
+fn expect_ending(flag: &str, path: &Path, ending: &str) -> anyhow::Result<()> {
+    let is_of_kind = path.extension().is_some_and(|extension| extension == ending);
+    ensure!(is_of_kind, "{flag}{}: is not a .{ending} file", path.display());
+    Ok(())
 }
 
 /// Sets `stop` when standard input ends.

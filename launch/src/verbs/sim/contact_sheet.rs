@@ -24,8 +24,7 @@ const NUM_STEPS: u32 = 20;
 /// # Errors
 /// What a task or its camera says; when the file cannot be written.
 pub(super) fn act(path: &Path, arguments: &super::Arguments) -> anyhow::Result<ExitCode> {
-    let is_png = path.extension().is_some_and(|extension| extension == "png");
-    ensure!(is_png, "--contact-sheet {}: is not a .png file", path.display());
+    super::expect_ending("--contact-sheet ", path, "png")?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
         ensure!(folder.is_dir(), "--contact-sheet {}: there is no folder {}", path.display(), folder.display());

@@ -83,15 +83,13 @@ impl<'a> Stage<'a> {
                 Screen::Terminal { next: Instant::now() }
             }
             Some(path) => {
-                let is_gif = path.extension().is_some_and(|extension| extension == "gif");
-                ensure!(is_gif, "--view={}: is not a .gif file", path.display());
+                super::expect_ending("--view=", path, "gif")?;
                 Screen::Gif { film: Film::default(), path }
             }
         };
         ensure!(arguments.max_steps != Some(0), "--max-steps 0: give at least 1");
         if let Some(path) = &arguments.record {
-            let is_log = path.extension().is_some_and(|extension| extension == "mcap");
-            ensure!(is_log, "--record {}: is not a .mcap file", path.display());
+            super::expect_ending("--record ", path, "mcap")?;
         }
         let mut environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
         environment.reset(arguments.seed)?;
