@@ -40,7 +40,7 @@ pub(crate) fn write(folder: &Path) -> anyhow::Result<PathBuf> {
     let facts: RunFacts = serde_json::from_slice(&read("run.json")?).context("run.json")?;
     let metrics = String::from_utf8(read("metrics.jsonl")?).context("metrics.jsonl")?;
     // The last line may be on its way.
-    let steps: Vec<PretrainProgress> = metrics.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
+    let steps: Vec<PretrainProgress> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let name = escape(&facts.recipe.name);
     let mut page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>pretrain {name}</title><style>{STYLE}{PICTURE_STYLE}</style>\

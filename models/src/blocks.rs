@@ -93,13 +93,13 @@ impl Block<'_> {
     }
 
     fn cross_mlp_self_post(&self, x: Tensor<3>, memory: &Tensor<3>) -> Result<Tensor<3>, ModelsError> {
-        let looked = self.torch_attention("multihead_attn", x.clone(), memory.clone())?;
+        let looked = self.torch_attention("multihead_attn", x.clone(), Some(memory.clone()))?;
         let x = self.norm("norm2", x + self.drop(looked))?;
         let [inner, outer] = ["linear1", "linear2"].map(|layer| format!("{}.{layer}", self.name));
         let hidden = self.drop(gelu(self.weights.linear(&inner, self.shape.mlp_dim, x.clone())?));
         let hidden = self.weights.linear(&outer, x.dims()[2], hidden)?;
         let x = self.norm("norm3", x + self.drop(hidden))?;
-        let mixed = self.torch_attention("self_attn", x.clone(), x.clone())?;
+        let mixed = self.torch_attention("self_attn", x.clone(), None)?;
         self.norm("norm1", x + self.drop(mixed))
     }
 
@@ -113,40 +113,43 @@ impl Block<'_> {
     /// Self-attention with one weight whose rows are `[q | k | v]`.
     fn fused_self(&self, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
         let [_, _, dim] = x.dims();
-        let names = [format!("{}.attn.qkv.weight", self.name), format!("{}.attn.qkv.bias", self.name)];
-        let part = |part_idx| self.rows(&names, [3, part_idx], x.clone());
-        let mixed = attend([part(0)?, part(1)?, part(2)?], self.shape.heads, (self.turns([0, 0]), None));
+        let fused = self.weights.inner_linear(&format!("{}.attn.qkv", self.name), 3 * dim, x)?;
+        let mixed = attend([fused], self.shape.heads, (self.turns([0, 0]), None));
         self.weights.linear(&format!("{}.attn.proj", self.name), dim, mixed)
     }
 
     /// Cross-attention with `q` apart and one weight whose rows are `[k | v]`.
     fn cross_with_fused_memory(&self, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
         let [_, _, dim] = x.dims();
-        let q = self.weights.linear(&format!("{}.cattn.q", self.name), dim, x)?;
-        let names = [format!("{}.cattn.kv.weight", self.name), format!("{}.cattn.kv.bias", self.name)];
-        let part = |part_idx| self.rows(&names, [2, part_idx], memory.clone());
-        let mixed = attend([q, part(0)?, part(1)?], self.shape.heads, (self.turns([0, 1]), None));
+        let q = self.weights.inner_linear(&format!("{}.cattn.q", self.name), dim, x)?;
+        let fused = self.weights.inner_linear(&format!("{}.cattn.kv", self.name), 2 * dim, memory)?;
+        let mixed = attend([q, fused], self.shape.heads, (self.turns([0, 1]), None));
         self.weights.linear(&format!("{}.cattn.proj", self.name), dim, mixed)
     }
 
-    /// As `torch.nn.MultiheadAttention` lays it out.
-    fn torch_attention(&self, layer: &str, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
+    /// As `torch.nn.MultiheadAttention` lays it out; without a memory over itself.
+    fn torch_attention(&self, layer: &str, x: Tensor<3>, memory: Option<Tensor<3>>) -> Result<Tensor<3>, ModelsError> {
         let [_, _, dim] = x.dims();
-        let names = ["in_proj_weight", "in_proj_bias"].map(|leaf| format!("{}.{layer}.{leaf}", self.name));
-        let q = self.rows(&names, [3, 0], x)?;
-        let k = self.rows(&names, [3, 1], memory.clone())?;
-        let v = self.rows(&names, [3, 2], memory)?;
-        let mixed = attend([q, k, v], self.shape.heads, (None, self.shape.dropout.as_ref()));
+        let [weight, bias] = ["in_proj_weight", "in_proj_bias"].map(|leaf| format!("{}.{layer}.{leaf}", self.name));
+        let rows = |start, count, x| {
+            let rows = Rows { of: 3 * dim, start: start * dim, count: count * dim };
+            self.weights.linear_rows((&weight, &bias), rows, x)
+        };
+        let how = (None, self.shape.dropout.as_ref());
+        let mixed = match memory {
+            Some(memory) => attend([rows(0, 1, x)?, rows(1, 2, memory)?], self.shape.heads, how),
+            None => attend([rows(0, 3, x)?], self.shape.heads, how),
+        };
         self.weights.linear(&format!("{}.{layer}.out_proj", self.name), dim, mixed)
     }
 
     /// Cross-attention with three layers apart.
     fn cross_with_three(&self, x: Tensor<3>, memory: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
         let [_, _, dim] = x.dims();
-        let layer = |layer: &str, x| self.weights.linear(&format!("{}.cross_attn.{layer}", self.name), dim, x);
+        let layer = |layer: &str, x| self.weights.inner_linear(&format!("{}.cross_attn.{layer}", self.name), dim, x);
         let parts = [layer("projq", x)?, layer("projk", memory.clone())?, layer("projv", memory)?];
         let mixed = attend(parts, self.shape.heads, (self.turns([0, 1]), None));
-        layer("proj", mixed)
+        self.weights.linear(&format!("{}.cross_attn.proj", self.name), dim, mixed)
     }
 
     fn drop<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
@@ -168,18 +171,6 @@ impl Block<'_> {
     fn mlp(&self, layer: &str, x: Tensor<3>) -> Result<Tensor<3>, ModelsError> {
         let [inner, outer] = ["fc1", "fc2"].map(|part| format!("{}.{layer}.{part}", self.name));
         self.weights.mlp([&inner, &outer], self.shape.mlp_dim, x)
-    }
-
-    /// One of `num_parts` equal parts of a fused weight and bias.
-    fn rows(
-        &self,
-        [weight, bias]: &[String; 2],
-        [num_parts, part_idx]: [usize; 2],
-        x: Tensor<3>,
-    ) -> Result<Tensor<3>, ModelsError> {
-        let [_, _, dim] = x.dims();
-        let rows = Rows { of: num_parts * dim, start: part_idx * dim, count: dim };
-        self.weights.linear_rows((weight, bias), rows, x)
     }
 }
 

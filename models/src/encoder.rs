@@ -9,12 +9,13 @@ use crate::blocks::{StackShape, run_blocks};
 use crate::checkpoint::{Checkpoint, load_tensors};
 use crate::error::ModelsError;
 use crate::export::weights_of_onnx;
+use crate::fused::linear;
 use crate::import::WEIGHTS_FORMAT;
 use crate::method::{patches_in_filter_order, read_values};
 use crate::parameters::Parameters;
 use crate::positions::{Rotation, Stretch, interpolate_positions};
 use crate::recipe::{BlockKind, EncoderRecipe, Positions, Recipe};
-use crate::weights::{Weights, flat_linear};
+use crate::weights::Weights;
 
 /// An encoder ready to run on the CPU device.
 pub struct TrainedEncoder {
@@ -166,7 +167,7 @@ impl TrainedEncoder {
         let [dim, num_class_tokens] = [encoder.dim, encoder.num_class_tokens()];
         let weight = weights.get("patch_embed.proj.weight", [dim, encoder.patch_values()])?;
         let bias = weights.get("patch_embed.proj.bias", [dim])?;
-        let mut x = flat_linear(patches_in_filter_order(images, encoder.patch_size), weight, bias);
+        let mut x = linear(patches_in_filter_order(images, encoder.patch_size), weight, bias);
         if encoder.positions == Positions::SinCos {
             let grid = ([rows, columns], Stretch::DinoScale);
             let table = interpolate_positions(&self.positions, (dim, num_class_tokens), grid);

@@ -4,6 +4,7 @@ mod calibrate;
 mod engines;
 mod graph;
 mod read;
+mod unproved;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,9 +22,10 @@ use self::engines::check_engine;
 pub use self::graph::encoder_graph;
 use self::graph::{GraphPrecision, graph_in};
 pub(crate) use self::read::weights_of_onnx;
+use self::unproved::Unproved;
 use crate::encoder::{EncoderWeights, TrainedEncoder};
 use crate::error::ModelsError;
-use crate::frames::{FrameStore, preprocessing_card};
+use crate::frames::FrameStore;
 use crate::random::{Stream, generator, normals};
 use crate::recipe::Recipe;
 
@@ -106,30 +108,28 @@ pub fn export(options: &ExportOptions) -> Result<ModelCard, ModelsError> {
         Precision::Int8 => GraphPrecision::Int8 { divisors },
     };
     let graph = graph_in((&weights.recipe.encoder, parameters), &options.name, precision)?;
-    write_model(&options.output, &graph.to_bytes())?;
-    // Without its card the model would not be served: it goes when anything after this fails.
-    let finished = finish(options, (&weights, &trained), &frames);
-    if finished.is_err() {
-        let _ = std::fs::remove_file(&options.output);
-        let _ = std::fs::remove_file(ModelCard::path_of(&options.output));
-    }
-    finished
+    let unproved = Unproved::beside(&options.output)?;
+    write_model(unproved.model(), &graph.to_bytes())?;
+    let card = prove(options, unproved.model(), (&weights, &trained), &frames)?;
+    unproved.publish()?;
+    Ok(card)
 }
 
 /// The card, first with any tolerance so that engines open the model, then with what they gave.
-fn finish(
+fn prove(
     options: &ExportOptions,
+    model: &Path,
     (weights, trained): (&EncoderWeights, &TrainedEncoder),
     frames: &[EncoderInput],
 ) -> Result<ModelCard, ModelsError> {
     let golden_input = golden_input(weights.recipe.encoder.image_size);
     let golden_output = trained.features(std::slice::from_ref(&golden_input))?.pop();
     let golden_output = golden_output.ok_or_else(|| ModelsError::Training("the encoder gave nothing".to_string()))?;
-    let mut card = card(options, weights, golden((&golden_input, &golden_output), GOLDEN_TOLERANCE))?;
+    let mut card = card((options, model), weights, golden((&golden_input, &golden_output), GOLDEN_TOLERANCE))?;
     if options.precision != Precision::F32 {
         card.golden.tolerance = f32::MAX;
     }
-    card.save(&options.output)?;
+    card.save(model)?;
     let mut inputs = vec![golden_input];
     let step = frames.len().div_ceil(NUM_COMPARED).max(1);
     inputs.extend(frames.iter().step_by(step).cloned());
@@ -141,7 +141,7 @@ fn finish(
     };
     let mut worst = None::<f32>;
     for engine in &options.engines {
-        let (check, on_golden) = check_engine((&options.output, engine), (&inputs, &wanted));
+        let (check, on_golden) = check_engine((model, engine), (&inputs, &wanted));
         worst = [worst, on_golden].into_iter().flatten().reduce(f32::max);
         results.engines.push(check);
     }
@@ -150,11 +150,15 @@ fn finish(
             worst.map_or(UNMEASURED_TOLERANCE, |worst| (TOLERANCE_MARGIN * worst).max(GOLDEN_TOLERANCE));
     }
     card.provenance.results = to_json(&results)?;
-    card.save(&options.output)?;
+    card.save(model)?;
     Ok(card)
 }
 
-fn card(options: &ExportOptions, weights: &EncoderWeights, golden: Golden) -> Result<ModelCard, ModelsError> {
+fn card(
+    (options, model): (&ExportOptions, &Path),
+    weights: &EncoderWeights,
+    golden: Golden,
+) -> Result<ModelCard, ModelsError> {
     let encoder = &weights.recipe.encoder;
     let mut provenance = Provenance { recipe: to_json(&weights.recipe)?, ..options.provenance.clone() };
     if provenance.seeds.is_empty() {
@@ -164,14 +168,14 @@ fn card(options: &ExportOptions, weights: &EncoderWeights, golden: Golden) -> Re
         format: CARD_FORMAT,
         kind: ModelKind::Encoder,
         name: options.name.clone(),
-        model: file_name(&options.output),
-        sha256: sha256_file(&options.output)?,
+        model: file_name(model),
+        sha256: sha256_file(model)?,
         inputs: vec![tensor_card("image", &[1, 3, encoder.image_size, encoder.image_size])],
         outputs: vec![
             tensor_card("tokens", &[1, encoder.num_patches(), encoder.dim]),
             tensor_card("cls", &[1, encoder.dim]),
         ],
-        preprocessing: Some(preprocessing_card(encoder.image_size, weights.recipe.data.mean, weights.recipe.data.std)),
+        preprocessing: Some(weights.recipe.data.preprocessing(encoder.image_size)),
         external: Vec::new(),
         interface: None,
         joints: Vec::new(),
@@ -188,7 +192,7 @@ fn calibration_inputs(logs: &[PathBuf], recipe: &Recipe) -> Result<Vec<EncoderIn
     }
     let size = recipe.encoder.image_size;
     let store = FrameStore::from_logs(logs, size)?;
-    let mut preprocessor = Preprocessor::new(&preprocessing_card(size, recipe.data.mean, recipe.data.std))?;
+    let mut preprocessor = Preprocessor::new(&recipe.data.preprocessing(size))?;
     let side = u32::try_from(size).unwrap_or(u32::MAX);
     let mut frame = Frame::black(side, side, PixelEncoding::Rgb8);
     let count = NUM_CALIBRATION.min(store.num_frames());

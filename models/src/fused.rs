@@ -1,5 +1,8 @@
-//! LayerNorm, GELU and attention's softmax as single steps of the gradient graph on the CPU device. The framework takes each apart
-//! into up to twenty passes over memory; these make one each way. Other devices get the framework's own.
+//! LayerNorm, GELU, linear layers and attention as single steps of the gradient graph on the CPU device. The framework takes each
+//! apart into up to twenty passes over memory; these make one each way. Other devices get the framework's own.
+
+mod attention;
+mod linear;
 
 use std::sync::Arc;
 
@@ -10,8 +13,10 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
+pub(crate) use self::attention::attention;
+pub(crate) use self::linear::linear;
 use crate::kernels::{self, Normed};
 
 /// Where a tensor lives.
@@ -20,16 +25,23 @@ enum Place {
     Recording(FloatTensor<Autodiff<Flex>>),
     /// On the CPU, plain.
     Plain(FlexTensor),
-    /// On another device.
+    /// On another device, or in other numbers than f32.
     Elsewhere,
 }
 
 fn place_of<const D: usize>(x: &Tensor<D>) -> Place {
-    if x.is_autodiff() {
+    if x.dtype() != DType::F32 {
+        Place::Elsewhere
+    } else if x.is_autodiff() {
         x.clone().try_into_primitive::<Autodiff<Flex>>().map_or(Place::Elsewhere, Place::Recording)
     } else {
         x.clone().try_into_primitive::<Flex>().map_or(Place::Elsewhere, Place::Plain)
     }
+}
+
+/// The same values where a graph is recorded.
+fn recording<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.is_autodiff() { x } else { x.autodiff() }
 }
 
 /// `x * 0.5 * (1 + erf(x / sqrt 2))`.
@@ -74,7 +86,7 @@ pub(crate) fn scaled_softmax<const D: usize>(x: Tensor<D>, scale: f32) -> Tensor
     match place_of(&x) {
         Place::Recording(primitive) => {
             let x = primitive.primitive().to_contiguous();
-            let y = like(&x, kernels::softmax(x.storage(), dim, scale));
+            let y = softmax(&x, dim, scale);
             let step = Softmax.prepare::<NoCheckpointing>([primitive.node()]).compute_bound().stateful();
             Tensor::from_primitive::<Autodiff<Flex>>(match step {
                 OpsKind::Tracked(step) => step.finish((y.clone(), scale), y),
@@ -83,10 +95,16 @@ pub(crate) fn scaled_softmax<const D: usize>(x: Tensor<D>, scale: f32) -> Tensor
         }
         Place::Plain(primitive) => {
             let x = primitive.to_contiguous();
-            Tensor::from_primitive::<Flex>(like(&x, kernels::softmax(x.storage(), dim, scale)))
+            Tensor::from_primitive::<Flex>(softmax(&x, dim, scale))
         }
         Place::Elsewhere => burn::tensor::activation::softmax(x.mul_scalar(scale), D - 1),
     }
+}
+
+fn softmax(x: &FlexTensor, dim: usize, scale: f32) -> FlexTensor {
+    let mut values = x.storage().to_vec();
+    kernels::softmax(&mut values, dim, scale);
+    like(x, values)
 }
 
 #[derive(Debug)]
@@ -100,7 +118,9 @@ impl Backward<Flex, 1> for Softmax {
         unary::<Flex, _>(ops.parents, ops.node, gradients, |gradient| {
             let gradient = gradient.to_contiguous();
             let dim = y.shape().last().copied().unwrap_or(1);
-            like(&y, kernels::softmax_backward(gradient.storage(), y.storage(), (dim, scale)))
+            let mut values = gradient.storage().to_vec();
+            kernels::softmax_backward(&mut values, y.storage(), (dim, scale));
+            like(&y, values)
         });
     }
 }

@@ -136,6 +136,10 @@ pub fn verify_golden(folder: &Path) -> Result<GoldenReport, ModelsError> {
             report.add_problem(name, &error);
         }
     }
+    for (path, stem) in orphans(&entries) {
+        let problem = format!("goes with {stem}.safetensors, which is not there; nothing of this set was compared");
+        report.add_problem(format!("{stem}/readable"), &ModelsError::Data { path: path.clone(), problem });
+    }
     report.not_compared.extend(rest::of_files(&entries, &read));
     report.not_compared.sort_by(|a, b| a.file.cmp(&b.file));
     if report.checks.is_empty() {
@@ -170,6 +174,26 @@ fn golden_files(entries: &[PathBuf]) -> impl Iterator<Item = (&PathBuf, String)>
     })
 }
 
+/// The first file of each set that goes with one that is missing, and the stem of the missing one.
+fn orphans(entries: &[PathBuf]) -> Vec<(&PathBuf, String)> {
+    const OF_JSON: &[&str] = &["_tolerances", "_info"];
+    let is_there = |stem: &str| golden_files(entries).any(|(_, other)| other == stem);
+    let mut orphans: Vec<(&PathBuf, String)> = Vec::new();
+    for path in entries {
+        let endings = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors") => COMPANIONS,
+            Some("json") => OF_JSON,
+            _ => continue,
+        };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let Some(stem) = endings.iter().find_map(|ending| name.strip_suffix(ending)) else { continue };
+        if kind_of(stem).is_some() && !is_there(stem) && orphans.iter().all(|(_, other)| other != stem) {
+            orphans.push((path, stem.to_owned()));
+        }
+    }
+    orphans
+}
+
 /// Largest absolute difference; infinite when the lengths differ or a value is not finite.
 pub(crate) fn worst_difference<'a, 'b>(
     ours: impl IntoIterator<Item = &'a f32>,
@@ -181,7 +205,10 @@ pub(crate) fn worst_difference<'a, 'b>(
         return f64::INFINITY;
     }
     let pairs = ours.drain(..).zip(golden.drain(..));
-    pairs
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |worst, error| if error.is_nan() || error > worst { error } else { worst })
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, larger)
+}
+
+/// The larger of two errors; not a number is the largest.
+pub(crate) fn larger(worst: f64, error: f64) -> f64 {
+    if error.is_nan() || error > worst { error } else { worst }
 }

@@ -91,35 +91,41 @@ pub(crate) fn layer_norm_backward(gradient: &[f32], weight: &[f32], normed: &Nor
     [of_x, of_weight, of_bias]
 }
 
-/// Softmax of `scale * x` over each row of `dim` values.
-pub(crate) fn softmax(x: &[f32], dim: usize, scale: f32) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
+/// Each row of `dim` values becomes the softmax of `scale` times it.
+pub(crate) fn softmax(x: &mut [f32], dim: usize, scale: f32) {
     Arch::new().dispatch(|| {
-        for (x, y) in x.chunks_exact(dim.max(1)).zip(y.chunks_exact_mut(dim.max(1))) {
+        for x in x.chunks_exact_mut(dim.max(1)) {
             let largest = largest(x);
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = exp((x - largest) * scale);
-            }
-            let inverse = 1.0 / sum(y);
-            y.iter_mut().for_each(|y| *y *= inverse);
+            x.iter_mut().for_each(|x| *x = exp((*x - largest) * scale));
+            let inverse = 1.0 / sum(x);
+            x.iter_mut().for_each(|x| *x *= inverse);
         }
     });
-    y
 }
 
-/// Gradient of [`softmax`] with respect to `x`, from its result `y`.
-pub(crate) fn softmax_backward(gradient: &[f32], y: &[f32], (dim, scale): (usize, f32)) -> Vec<f32> {
-    let mut of_x = vec![0.0; y.len()];
+/// The gradient of [`softmax`]'s result `y` becomes that of what it was taken of.
+pub(crate) fn softmax_backward(gradient: &mut [f32], y: &[f32], (dim, scale): (usize, f32)) {
     Arch::new().dispatch(|| {
-        let rows = gradient.chunks_exact(dim.max(1)).zip(y.chunks_exact(dim.max(1)));
-        for ((gradient, y), of_x) in rows.zip(of_x.chunks_exact_mut(dim.max(1))) {
+        for (gradient, y) in gradient.chunks_exact_mut(dim.max(1)).zip(y.chunks_exact(dim.max(1))) {
             let along = dot(gradient, y);
-            for ((of_x, gradient), y) in of_x.iter_mut().zip(gradient).zip(y) {
-                *of_x = (gradient - along) * y * scale;
+            for (gradient, y) in gradient.iter_mut().zip(y) {
+                *gradient = (*gradient - along) * y * scale;
             }
         }
     });
-    of_x
+}
+
+/// The sum of all rows of `dim` values.
+pub(crate) fn sum_rows(x: &[f32], dim: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; dim];
+    Arch::new().dispatch(|| {
+        for row in x.chunks_exact(dim.max(1)) {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+    });
+    sums
 }
 
 #[inline(always)]
@@ -138,7 +144,9 @@ fn gelu_at(x: f32) -> (f32, f32) {
 fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits, ready for the exponent.
     const ROUND: f32 = 12_582_912.0;
-    let power = (x * std::f32::consts::LOG2_E).max(-126.0);
+    let power = x * std::f32::consts::LOG2_E;
+    // Not a number stays one.
+    let power = if power < -126.0 { -126.0 } else { power };
     let whole = power + ROUND;
     let rest = power - (whole - ROUND);
     let fraction = 1.0
@@ -209,10 +217,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_finite_stays_so() {
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut x = vec![0.5; 40];
+            x[25] = value;
+            softmax(&mut x, 20, 1.0);
+            assert!(x[..20].iter().all(|share| *share == 0.05), "{x:?}");
+            assert!(x[20..].iter().all(|share| share.is_nan()), "{x:?}");
+        }
+    }
+
+    #[test]
     fn rows_of_any_length_sum_to_one() {
         for dim in [1, 3, 16, 17, 65] {
             let x: Vec<f32> = (0..2 * dim).map(|idx| (idx * 37 % 11) as f32).collect();
-            let y = softmax(&x, dim, 0.7);
+            let mut y = x;
+            softmax(&mut y, dim, 0.7);
             for row in y.chunks_exact(dim) {
                 assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{dim}");
             }

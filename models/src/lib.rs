@@ -21,6 +21,7 @@ mod kernels;
 mod labels;
 mod loader;
 mod mask;
+mod matrix;
 mod method;
 mod optimiser;
 mod parameters;

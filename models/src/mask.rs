@@ -29,7 +29,13 @@ impl Mask {
         let mut num_visible = 0;
         for draw in draws.chunks_exact(num_patches) {
             let shown = match rule {
-                MaskRule::Shuffled | MaskRule::Tube => first_kept(argsort(draw), ratio),
+                MaskRule::Shuffled => first_kept(argsort(draw), ratio),
+                // VideoMAE rounds the number of the hidden ones down, MAE that of the visible ones.
+                MaskRule::Tube => {
+                    let mut order = argsort(draw);
+                    order.truncate(num_patches - (ratio * num_patches as f64) as usize);
+                    order
+                }
                 MaskRule::Green => first_kept(argsort(&green_noise(draw)), ratio),
                 MaskRule::RowMajor => {
                     let num_hidden = (ratio * num_patches as f64) as usize;

@@ -10,10 +10,11 @@ use self::latent::run_latent;
 pub(crate) use self::latent::{Latent, balanced_kl, read_values, straight_through};
 use crate::blocks::{StackShape, run_blocks};
 use crate::error::ModelsError;
+use crate::fused::linear;
 use crate::mask::Mask;
 use crate::positions::Rotation;
 use crate::recipe::{BlockKind, EncoderRecipe, EncodingRecipe, Positions, Recipe};
-use crate::weights::{Weights, flat_linear};
+use crate::weights::Weights;
 
 /// Added to the variance of a patch of the target.
 const TARGET_EPSILON: f64 = 1e-6;
@@ -140,7 +141,7 @@ pub(crate) fn encode(
     }
     let weight = weights.get("patch_embed.proj.weight", [dim, encoder.patch_values()])?;
     let bias = weights.get("patch_embed.proj.bias", [dim])?;
-    let mut x = flat_linear(patches, weight, bias);
+    let mut x = linear(patches, weight, bias);
     if let Some(positions) = positions {
         x = x + positions;
     }

@@ -57,6 +57,9 @@ pub struct Parameter {
     pub frozen: bool,
 }
 
+/// The largest table that is computed where a file lacks it: 1 GiB.
+const MAX_TABLE_VALUES: usize = 1 << 28;
+
 impl Parameter {
     /// Whether weight decay applies: to everything but one-dimensional tensors (MAE's `add_weight_decay`; class and mask tokens do
     /// decay).
@@ -110,6 +113,11 @@ impl Parameters {
             let (shape, values) = match tensors.remove(&spec.name) {
                 Some(tensor) => tensor,
                 None if frozen => {
+                    let num_values = spec.shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+                    if num_values.is_none_or(|num_values| num_values > MAX_TABLE_VALUES) {
+                        let problem = format!("is missing, and {:?} is too large to compute", spec.shape);
+                        return Err(fail(&spec.name, problem));
+                    }
                     let mut random = generator(0, Stream::Initialisation, [0, 0]);
                     (spec.shape.clone(), start_values(recipe, &spec, &mut random))
                 }

@@ -6,6 +6,7 @@
 mod components;
 mod folder;
 mod picture;
+mod progress;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use self::folder::RunFolder;
 pub use self::folder::{check_folder, run_checkpoint};
 use self::picture::Preview;
+pub use self::progress::PretrainProgress;
 use crate::checkpoint::{Checkpoint, RunPlace};
 use crate::clips::ClipSource;
 use crate::device::Compute;
@@ -53,35 +55,6 @@ pub struct PretrainOptions {
     /// Goes on from the folder's checkpoint, if there is one: threads and micro-batch are then its own. Without this a folder that holds
     /// a checkpoint is refused.
     pub resume: bool,
-}
-
-/// One step, for whoever watches, and one line of `metrics.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PretrainProgress {
-    /// Steps done.
-    pub step: u64,
-    /// Steps in all.
-    pub steps: u64,
-    /// What is minimised.
-    pub loss: f64,
-    /// Each term before its weight.
-    pub terms: Vec<(String, f64)>,
-    /// Of the update.
-    pub learning_rate: f64,
-    /// Euclidean norm of all gradients.
-    pub gradient_norm: f64,
-    /// Samples a second, averaged over the last steps of this process.
-    pub images_per_second: f64,
-    /// Seconds of this step in which a shard waited for samples: above 0, decoding does not keep up.
-    #[serde(default)]
-    pub waited_seconds: f64,
-    /// Until the last step, at this speed.
-    pub seconds_left: f64,
-    /// Steps skipped so far because something was not finite.
-    pub num_skipped: u64,
-    /// Clips skipped so far because they cannot be read, as far as this process has seen.
-    #[serde(default)]
-    pub num_clips_skipped: u64,
 }
 
 /// `run.json`: what the run is.
@@ -216,9 +189,19 @@ impl Run<'_> {
         let mut metrics = self.folder.metrics(self.checkpoint.place.step)?;
         let mut last_saved = Instant::now();
         let mut loss = None;
-        let mut is_saved = false;
+        let mut is_saved = self.checkpoint.place.step == 0;
         while self.checkpoint.place.step < self.num_steps() && !stop.load(Ordering::Relaxed) {
-            let progress = self.step()?;
+            let progress = match self.step() {
+                Ok(progress) => progress,
+                Err(error) => {
+                    // What was learnt so far is whole.
+                    metrics.flush()?;
+                    if !is_saved {
+                        self.save()?;
+                    }
+                    return Err(error);
+                }
+            };
             loss = Some(progress.loss);
             metrics.append(&progress)?;
             observer(&progress);

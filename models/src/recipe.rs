@@ -2,6 +2,7 @@
 //!
 //! TOML with strict keys, parsed and checked once. Adding a method is adding a file to `recipes/` and a line to [`RECIPES`].
 
+mod data;
 mod sizes;
 mod validate;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::data::DataRecipe;
 use crate::error::ModelsError;
 
 /// The recipes that come with the crate: name and text.
@@ -193,7 +195,8 @@ pub struct LatentRecipe {
     pub kl_weight: f64,
     /// Share of the divergence that moves the posterior; the rest moves the prior.
     pub kl_posterior_share: f64,
-    /// Below this many nats (batch mean) the divergence has no gradient.
+    /// Below this many nats the divergence has no gradient; its mean is over the samples that go through the network at a time (a
+    /// micro-batch, as the official code's is over those of one device).
     pub kl_free_nats: f64,
 }
 
@@ -325,21 +328,6 @@ pub struct OptimiserRecipe {
     pub steps: usize,
     /// Updates of warm-up.
     pub warm_up_steps: usize,
-}
-
-/// How frames are kept and normalised.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataRecipe {
-    /// Frames of logs are kept in memory, and simulated ones rendered, as this many pixels squared, 8 bits a channel.
-    pub stored_size: usize,
-    /// Independent samples of each clip that is read; a step then has this many times `optimiser.batch_size` samples.
-    #[serde(default = "one")]
-    pub repeated_sampling: usize,
-    /// Subtracted from red, green, blue in 0..1.
-    pub mean: [f32; 3],
-    /// Divides after that.
-    pub std: [f32; 3],
 }
 
 impl Recipe {

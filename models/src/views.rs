@@ -47,7 +47,7 @@ impl ViewMaker {
             views: recipe.views.clone(),
             num_frames: recipe.encoder.frames,
             tubelet: recipe.encoder.tubelet,
-            preprocessor: Preprocessor::new(&preprocessing_card(size, recipe.data.mean, recipe.data.std))?,
+            preprocessor: Preprocessor::new(&recipe.data.preprocessing(size))?,
             input: EncoderInput::zeros(size, size),
             cut: Frame::black(0, 0, PixelEncoding::Rgb8),
             nested: Frame::black(0, 0, PixelEncoding::Rgb8),

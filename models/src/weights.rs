@@ -1,15 +1,15 @@
 //! A model's weights on a device, as leaves of the gradient graph, and the layers that read them by name.
 
+use std::array;
 use std::collections::BTreeMap;
 
 use burn::tensor::activation::relu;
-use burn::tensor::module::linear;
 use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
 
 use crate::blocks::Dropout;
 use crate::device::Arithmetic;
 use crate::error::ModelsError;
-use crate::fused::{self, gelu, scaled_softmax};
+use crate::fused::{self, gelu, linear, scaled_softmax};
 use crate::parameters::Parameters;
 use crate::positions::Rotation;
 
@@ -77,8 +77,7 @@ impl Weights {
         Ok(leaf.clone().reshape(shape))
     }
 
-    /// `x W^T + b` with the `rows` of a weight `[_, in]` and bias that start at `rows.start`, in the numbers of the product: what
-    /// [`attend`] takes.
+    /// As [`Self::inner_linear`] with some `rows` of a weight `[_, in]` and its bias.
     pub(crate) fn linear_rows<const D: usize>(
         &self,
         (weight, bias): (&str, &str),
@@ -102,7 +101,12 @@ impl Weights {
     }
 
     /// The same in the numbers of the product: what feeds the next one.
-    fn inner_linear<const D: usize>(&self, name: &str, outputs: usize, x: Tensor<D>) -> Result<Tensor<D>, ModelsError> {
+    pub(crate) fn inner_linear<const D: usize>(
+        &self,
+        name: &str,
+        outputs: usize,
+        x: Tensor<D>,
+    ) -> Result<Tensor<D>, ModelsError> {
         let inputs = x.dims()[D - 1];
         let weight = self.get(&format!("{name}.weight"), [outputs, inputs])?;
         let bias = self.get(&format!("{name}.bias"), [outputs])?;
@@ -112,10 +116,10 @@ impl Weights {
     /// `x W^T + b` with the factors in this model's arithmetic.
     fn product<const D: usize>(&self, x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
         match self.arithmetic {
-            Arithmetic::F32 => flat_linear(x, weight, bias),
+            Arithmetic::F32 => linear(x, weight, bias),
             Arithmetic::Bf16 => {
                 let (weight, bias) = (to_dtype(weight, DType::BF16), to_dtype(bias, DType::BF16));
-                flat_linear(to_dtype(x, DType::BF16), weight, bias)
+                linear(to_dtype(x, DType::BF16), weight, bias)
             }
         }
     }
@@ -152,15 +156,6 @@ pub(crate) fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: 
     fused::layer_norm(x, (weight, bias), NORM_EPSILON)
 }
 
-/// `x W^T + b` as one matrix product over all rows of `x`.
-pub(crate) fn flat_linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
-    let mut shape = x.dims();
-    let [outputs, inputs] = weight.dims();
-    let num_rows = shape.iter().product::<usize>() / inputs.max(1);
-    shape[D - 1] = outputs;
-    linear(x.reshape([num_rows, inputs]), weight.swap_dims(0, 1), Some(bias)).reshape(shape)
-}
-
 /// In f32, the numbers of all that is no matrix product.
 fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     to_dtype(x, DType::F32)
@@ -182,15 +177,26 @@ pub(crate) struct Rows {
     pub(crate) count: usize,
 }
 
-/// `softmax(q k^T / sqrt d) v` over `heads` heads; `q` `[N, T, C]`, `k` and `v` `[N, S, C]` -> `[N, T, C]`. Rotary positions, if any,
-/// turn the queries and the keys; dropout, if any, takes
-/// shares of attention away.
-pub(crate) fn attend(
-    [q, k, v]: [Tensor<3>; 3],
+/// `softmax(q k^T / sqrt d) v` over `heads` heads -> `[N, T, C]`. The sources are `[q | k | v]` `[N, T, 3C]`, or `q` `[N, T, C]` and
+/// `[k | v]` `[N, S, 2C]`, or each apart. Rotary positions, if any, turn the queries and the keys; dropout, if any, takes shares of
+/// attention away.
+pub(crate) fn attend<const SOURCES: usize>(
+    sources: [Tensor<3>; SOURCES],
     heads: usize,
     (rotations, dropout): (Option<[&Rotation; 2]>, Option<&Dropout>),
 ) -> Tensor<3> {
-    let [num_samples, num_queries, dim] = q.dims();
+    if rotations.is_none()
+        && dropout.is_none()
+        && let Some(mixed) = fused::attention(&sources, heads)
+    {
+        return mixed;
+    }
+    let [num_samples, num_queries, width] = sources[0].dims();
+    let dim = if SOURCES == 1 { width / 3 } else { width };
+    let [q, k, v] = array::from_fn(|part_idx: usize| {
+        let source_idx = part_idx.min(SOURCES - 1);
+        sources[source_idx].clone().narrow(2, (part_idx - source_idx) * dim, dim)
+    });
     let head_dim = dim / heads;
     let split = |x: Tensor<3>| {
         let [_, num_tokens, _] = x.dims();

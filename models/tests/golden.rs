@@ -175,3 +175,19 @@ fn what_is_not_compared_is_listed() {
         assert!(left.reason.contains(reason), "{file}: {}", left.reason);
     }
 }
+
+#[test]
+fn a_set_without_its_main_file_fails() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/golden");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(fixtures.join("units_tiny.safetensors"), folder.path().join("units_x.safetensors")).expect("copied");
+    std::fs::copy(fixtures.join("mae_tiny_acts.safetensors"), folder.path().join("mae_x_acts.safetensors"))
+        .expect("copied");
+    let report = verify_golden(folder.path()).expect("reads");
+    let failed: Vec<_> = report.checks.iter().filter(|check| !check.passed).collect();
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    assert_eq!(failed[0].name, "mae_x/readable");
+    assert!(
+        failed[0].problem.as_ref().is_some_and(|problem| problem.contains("mae_x.safetensors, which is not there"))
+    );
+}

@@ -112,6 +112,7 @@ impl PolicyCheckpoint {
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| format!("not safetensors: {error}"))?;
         let read = |name: &str, wanted: &[usize]| read_tensor(&tensors, name, wanted);
         let shape = &header.shape;
+        check_shape(&header)?;
         let dense = |name: &str, inputs: usize, outputs: usize| -> Result<Dense, String> {
             Ok(Dense {
                 num_inputs: inputs,
@@ -164,11 +165,33 @@ impl PolicyCheckpoint {
     }
 }
 
+/// Whether the network is one for these joints, and of a size that a file can hold.
+fn check_shape(header: &CheckpointHeader) -> Result<(), String> {
+    let (shape, num_joints) = (&header.shape, header.joints.len());
+    let num_inputs = header.position_encoding.num_inputs(num_joints);
+    if shape.num_joint_inputs != num_inputs || shape.num_actions != num_joints {
+        return Err(format!(
+            "header: {} joint inputs and {} actions for {num_joints} joints, which give {num_inputs} and take {num_joints}",
+            shape.num_joint_inputs, shape.num_actions
+        ));
+    }
+    let sizes = [shape.num_tokens, shape.token_dim, shape.token_width].into_iter().chain(shape.hidden_widths.clone());
+    match sizes.into_iter().find(|size| *size as u64 > MAX_CHECKPOINT_BYTES / 4) {
+        Some(size) => Err(format!("header: a width of {size} is more than a policy's file can hold")),
+        None => Ok(()),
+    }
+}
+
 fn read_tensor(tensors: &SafeTensors<'_>, name: &str, wanted: &[usize]) -> Result<Vec<f32>, String> {
     let tensor = tensors.tensor(name).map_err(|error| format!("{name}: {error}"))?;
     if tensor.dtype() != Dtype::F32 || tensor.shape() != wanted {
         return Err(format!("{name} is {:?} {:?}, not F32 {wanted:?}", tensor.dtype(), tensor.shape()));
     }
     let (values, _) = tensor.data().as_chunks::<4>();
-    Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
+    let values: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(values)
+    } else {
+        Err(format!("{name} holds values that are not finite"))
+    }
 }

@@ -381,6 +381,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_network_for_other_joints_than_the_headers_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("policy.safetensors");
+        let mut checkpoint = fit(&samples(4), &BcOptions { num_epochs: 1, ..options() }).expect("fitted");
+        checkpoint.header.joints.push(checkpoint.header.joints[0].clone());
+        checkpoint.golden.joints.extend([0.0; 2]);
+        checkpoint.save(&path).expect("saved");
+        let error = PolicyCheckpoint::load(&path).expect_err("inconsistent").to_string();
+        assert!(error.contains("joint inputs"), "{error}");
+    }
+
+    #[test]
     fn bad_options_and_too_little_data_are_refused_by_name() {
         let check = |options: BcOptions, name: &str| {
             let error = fit(&samples(3), &options).expect_err(name).to_string();

@@ -25,7 +25,9 @@ use self::adapters::OnnxPolicy;
 pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder, declared_image_size};
 pub use self::engine_cache::{CacheState, EngineBuild, EngineCache, EngineKey};
 use self::images::open_onnx_encoder;
-pub use self::measure::{MeasureOptions, ServingMeasure, measure_serving};
+#[cfg(feature = "ort")]
+pub use self::measure::measure_operators;
+pub use self::measure::{MeasureOptions, OperatorTime, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
 #[cfg(any(feature = "ort", feature = "tract"))]
 use crate::card::ElementType;
@@ -188,17 +190,21 @@ enum Refusal {
     Model(String),
 }
 
+impl Refusal {
+    fn into_error(self, model: &Path, provider: Provider) -> RuntimeError {
+        match self {
+            Self::Provider(problem) => RuntimeError::Provider { provider: provider.name().to_owned(), problem },
+            Self::Model(problem) => RuntimeError::Model { path: model.to_path_buf(), problem },
+        }
+    }
+}
+
 fn open_session(model: &Model<'_>, options: &EngineOptions) -> Result<OpenedSession, RuntimeError> {
     let list = match &options.choice {
         ProviderChoice::Exactly(provider) => {
             return open_one(model, *provider, options)
                 .map(|loaded| opened(model, options, *provider, (loaded, "asked for".to_owned())))
-                .map_err(|refusal| match refusal {
-                    Refusal::Provider(problem) => {
-                        RuntimeError::Provider { provider: provider.name().to_owned(), problem }
-                    }
-                    Refusal::Model(problem) => RuntimeError::Model { path: model.path.to_path_buf(), problem },
-                });
+                .map_err(|refusal| refusal.into_error(model.path, *provider));
         }
         ProviderChoice::Auto(list) => list,
     };

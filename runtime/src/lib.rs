@@ -63,10 +63,12 @@ pub use command::Action;
 pub use control_loop::{ControlLoop, SharedFilter, Stage, TickReport};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
+#[cfg(feature = "ort")]
+pub use engine::measure_operators;
 pub use engine::{
     AdmitOptions, Admitted, CacheState, ClassTokenChoice, EngineBuild, EngineCache, EngineKey, EngineOptions,
-    MeasureOptions, ProviderChoice, ProviderProbe, ServingMeasure, admit_encoder, check_model, declared_image_size,
-    measure_serving, open_encoder, open_policy, probe_providers,
+    MeasureOptions, OperatorTime, ProviderChoice, ProviderProbe, ServingMeasure, admit_encoder, check_model,
+    declared_image_size, measure_serving, open_encoder, open_policy, probe_providers,
 };
 pub use error::RuntimeError;
 pub use faults::{FaultRow, Lateness, run_faults};

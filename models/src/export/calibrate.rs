@@ -137,8 +137,8 @@ fn input_maxima(
             let normed = weights.norm(&format!("{block}.norm1"), x.clone())?;
             note(format!("{block}.attn.qkv"), &normed)?;
             let fused = weights.linear(&format!("{block}.attn.qkv"), 3 * dim, normed)?;
-            let parts = [0, 1, 2].map(|part| fused.clone().narrow(2, part * dim, dim));
-            let mixed = attend(parts, encoder.heads, (rotations.as_ref().map(|[queries, keys]| [queries, keys]), None));
+            let mixed =
+                attend([fused], encoder.heads, (rotations.as_ref().map(|[queries, keys]| [queries, keys]), None));
             note(format!("{block}.attn.proj"), &mixed)?;
             x = x + weights.linear(&format!("{block}.attn.proj"), dim, mixed)?;
             let normed = weights.norm(&format!("{block}.norm2"), x.clone())?;

@@ -55,14 +55,14 @@ pub(super) fn check_engine(
             check.refused = Some(error.to_string());
             return (check, None);
         }
+        if found.tokens.iter().chain(&found.cls).any(|value| !value.is_finite()) {
+            check.refused = Some("gives values that are not finite".to_string());
+            return (check, None);
+        }
         tokens = tokens.min(cosine(&found.tokens, &wanted.tokens));
         cls = cls.min(cosine(&found.cls, &wanted.cls));
         let pairs = found.tokens.iter().zip(&wanted.tokens).chain(found.cls.iter().zip(&wanted.cls));
-        errors.push(
-            pairs
-                .map(|(a, b)| (a - b).abs())
-                .fold(0.0_f32, |worst, error| if error.is_nan() || error > worst { error } else { worst }),
-        );
+        errors.push(pairs.map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max));
     }
     check.inputs = inputs.len();
     // Short decimals read back from JSON as they were written.

@@ -8,7 +8,7 @@ use foresee_runtime::EncoderInput;
 
 use super::file::{GoldenFile, GoldenTensor};
 use super::layouts::{Layout, PRIOR};
-use super::{GoldenReport, Subject, worst_difference};
+use super::{GoldenReport, Subject, larger, worst_difference};
 use crate::checkpoint::NamedTensors;
 use crate::encoder::TrainedEncoder;
 use crate::error::ModelsError;
@@ -77,7 +77,7 @@ impl Trial<'_> {
             if self.layout.our_name(name).ends_with("pos_embed") {
                 let dim = tensor.shape.last().copied().unwrap_or(0);
                 let table = sin_cos_table([grid, grid], dim, encoder.num_class_tokens());
-                worst = Some(worst_difference(&table, &tensor.values).max(worst.unwrap_or(0.0)));
+                worst = Some(larger(worst.unwrap_or(0.0), worst_difference(&table, &tensor.values)));
             }
         }
         if let Some(worst) = worst {
@@ -352,11 +352,11 @@ impl Trial<'_> {
             for (idx, (ours, golden)) in ours.iter().zip(&golden.values).enumerate() {
                 let error = (f64::from(*ours) - golden).abs();
                 if self.is_key_bias(&name, (idx, num_values)) {
-                    worst_key_bias = worst_key_bias.max(error);
+                    worst_key_bias = larger(worst_key_bias, error);
                 } else {
-                    worst = worst.max(error);
+                    worst = larger(worst, error);
                     count += 1.0;
-                    num_off += f64::from(u8::from(error > STEP_CLOSE));
+                    num_off += f64::from(u8::from(error > STEP_CLOSE || error.is_nan()));
                 }
             }
         }

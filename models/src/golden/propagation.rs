@@ -1,7 +1,7 @@
 //! Label propagation and its scores against the official code.
 
 use super::file::{GoldenFile, GoldenTensor};
-use super::{GoldenReport, Subject, worst_difference};
+use super::{GoldenReport, Subject, larger, worst_difference};
 use crate::error::ModelsError;
 use crate::labels::{PropagationRecipe, Protocol, VideoFeatures, key_points, label_pixels, propagate_labels};
 use crate::scores::{
@@ -269,8 +269,5 @@ fn worst_score(ours: &[f64], golden: &[f64]) -> f64 {
         return f64::INFINITY;
     }
     let error = |(a, b): (&f64, &f64)| if a.is_nan() && b.is_nan() { 0.0 } else { (a - b).abs() };
-    ours.iter()
-        .zip(golden)
-        .map(error)
-        .fold(0.0, |worst, error| if error.is_nan() || error > worst { error } else { worst })
+    ours.iter().zip(golden).map(error).fold(0.0, larger)
 }

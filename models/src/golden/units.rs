@@ -4,7 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::file::{GoldenFile, GoldenTensor};
-use super::{GoldenReport, Subject, worst_difference};
+use super::{GoldenReport, Subject, larger, worst_difference};
 use crate::error::ModelsError;
 use crate::fused::gelu;
 use crate::method::{LatentDraw, balanced_kl, read_values, straight_through};
@@ -89,7 +89,7 @@ fn schedules(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), Mod
             .iter()
             .zip(rates)
             .map(|(epoch, rate)| (scheduled_rate(peak, [warm_up, total], *epoch) - rate).abs() / peak);
-        report.add(subject.name(&format!("schedule/{name}")), errors.fold(0.0, f64::max), RATE);
+        report.add(subject.name(&format!("schedule/{name}")), errors.fold(0.0, larger), RATE);
     }
     Ok(())
 }

@@ -115,3 +115,38 @@ impl Metrics {
         self.file.flush().map_err(|source| ModelsError::File { path: self.path.clone(), source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_skipped_step_stays_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(folder.path()).unwrap();
+        let progress = |step, loss: f64| PretrainProgress {
+            step,
+            steps: 3,
+            loss,
+            terms: vec![("mae".to_string(), loss)],
+            learning_rate: 1e-3,
+            gradient_norm: loss,
+            images_per_second: 1.0,
+            waited_seconds: 0.0,
+            seconds_left: 0.0,
+            num_skipped: 0,
+            num_clips_skipped: 0,
+        };
+        let mut metrics = run.metrics(0).unwrap();
+        for (step, loss) in [(1, 0.5), (2, f64::NAN), (3, 0.25)] {
+            metrics.append(&progress(step, loss)).unwrap();
+        }
+        metrics.flush().unwrap();
+        // A resumed run drops what lies past its checkpoint, and nothing else.
+        drop(run.metrics(2).unwrap());
+        let text = std::fs::read_to_string(folder.path().join(METRICS)).unwrap();
+        let lines: Vec<PretrainProgress> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), [1, 2]);
+        assert!(lines[1].loss.is_nan() && lines[1].terms[0].1.is_nan() && lines[1].gradient_norm.is_nan());
+    }
+}

@@ -264,14 +264,14 @@ fn exposure_stamp(driver_millis: f64, monotonic_millis: f64, now: Stamp) -> Stam
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use opencv::core::{Scalar, Size, Vector};
     use opencv::imgcodecs::imwrite;
     use opencv::videoio::{VideoWriter, VideoWriterTrait};
 
     use super::*;
 
-    fn options() -> CameraOptions {
+    pub(in crate::camera) fn options() -> CameraOptions {
         let camera = foresee_firmware_config::load("desktop-sim").unwrap().camera;
         CameraOptions { camera, clock: Clock::driven(), any_size: false }
     }
@@ -281,7 +281,7 @@ mod tests {
         Mat::new_rows_cols_with_default(side, side, opencv::core::CV_8UC3, colour).unwrap()
     }
 
-    fn write_video(path: &Path, side: i32) {
+    pub(in crate::camera) fn write_video(path: &Path, side: i32) {
         let code = VideoWriter::fourcc('M', 'J', 'P', 'G').unwrap();
         let path = path.display().to_string();
         let mut writer = VideoWriter::new(&path, code, 25.0, Size::new(side, side), true).unwrap();

@@ -71,6 +71,31 @@ pub fn measure_serving(
     })
 }
 
+/// The time of all nodes of one operator in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorTime {
+    /// As ONNX Runtime names it after its own fusions, such as `MatMul` or `DynamicQuantizeMatMul`.
+    pub operator: String,
+    /// Microseconds.
+    pub micros: f64,
+}
+
+/// Where ONNX Runtime's time goes on the CPU, longest first: of each operator the sum over its nodes of their median over `num_runs`.
+/// `folder` takes the runtime's trace.
+///
+/// # Errors
+/// As [`super::open_encoder`].
+#[cfg(feature = "ort")]
+pub fn measure_operators(
+    model: &Path,
+    engine: &EngineOptions,
+    (num_runs, folder): (usize, &Path),
+) -> Result<Vec<OperatorTime>, RuntimeError> {
+    let read = super::ReadModel::load(model, engine)?;
+    super::onnxruntime::operators(&read.model(model)?, (engine, num_runs), folder)
+        .map_err(|refusal| refusal.into_error(model, foresee_firmware_config::Provider::Cpu))
+}
+
 struct Serving {
     encoder: OnnxEncoder,
     preprocessor: Preprocessor,

@@ -1,5 +1,6 @@
 //! ONNX Runtime, loaded from its shared library once a process: CPU, CUDA and TensorRT.
 
+mod operators;
 mod tensor;
 mod tensorrt;
 
@@ -15,6 +16,7 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session};
 use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 
+pub(super) use self::operators::operators;
 use self::tensor::BoundTensor;
 use super::assignment::{Assignment, RECORD_ENTRY};
 use super::{

@@ -1,8 +1,9 @@
 """The Python way of serving an encoder, for `foresee bench serve --python`: OpenCV and onnxruntime, one request a line.
 
-serving.py MODEL INPUT THREADS HEIGHT WIDTH [INT8_MODEL]: `chain` and `serve` answer with microseconds; `quantise` writes
-INT8_MODEL by onnxruntime's dynamic quantisation.
+serving.py MODEL INPUT THREADS HEIGHT WIDTH: `chain` and `serve` answer with microseconds; `dynamic FILE`, `static FILE` and
+`blocks FILE` write the model in 8 bits, and answer 0 or what is wrong.
 """
+import contextlib
 import sys
 import time
 
@@ -35,16 +36,55 @@ def micros(work):
     return (time.perf_counter() - started) * 1e6
 
 
+class Frames:
+    """Four noisy frames to scale activations on."""
+
+    def __init__(self):
+        self.left = 4
+
+    def get_next(self):
+        if self.left == 0:
+            return None
+        self.left -= 1
+        frame[:] = np.random.default_rng(self.left).integers(0, 256, frame.shape, dtype=np.uint8)
+        return {name: chain()}
+
+
+def quantise(how, path):
+    from onnxruntime import quantization
+
+    weights = {"weight_type": quantization.QuantType.QInt8, "per_channel": True}
+    if how == "dynamic":
+        quantization.quantize_dynamic(model, path, **weights)
+    elif how == "static":
+        options = {"MatMulConstBOnly": True}
+        quantization.quantize_static(
+            model, path, Frames(), op_types_to_quantize=["MatMul"], extra_options=options, **weights
+        )
+    elif how == "blocks":
+        import onnx
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        quantizer = MatMulNBitsQuantizer(
+            onnx.load(model), bits=8, block_size=32, is_symmetric=True, accuracy_level=4
+        )
+        quantizer.process()
+        quantizer.model.save_model_to_file(path)
+
+
 chain()
 print("ready", cv2.__version__, ort.__version__, flush=True)
 for line in sys.stdin:
-    request = line.strip()
+    request, _, path = line.strip().partition(" ")
     if request == "chain":
         print(min(micros(chain) for _ in range(5)), flush=True)
     elif request == "serve":
         print(micros(lambda: session.run(None, {name: chain()})), flush=True)
-    elif request == "quantise":
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        quantize_dynamic(model, sys.argv[6], weight_type=QuantType.QInt8, per_channel=True)
-        print(0, flush=True)
+    else:
+        try:
+            # Answers alone go to standard output.
+            with contextlib.redirect_stdout(sys.stderr):
+                quantise(request, path)
+            print(0, flush=True)
+        except Exception as error:
+            print(" ".join(f"{type(error).__name__}: {error}".split()), flush=True)

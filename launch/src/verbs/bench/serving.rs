@@ -1,6 +1,7 @@
 //! `foresee bench serve`: what serving an encoder costs beside the bare engine, quantised, on tract, and done in Python; and how a
 //! 30 Hz loop keeps its time. Medians of interleaved rounds.
 
+mod formats;
 mod held_loop;
 mod model;
 mod python;
@@ -19,8 +20,9 @@ use foresee_runtime::{
 };
 use serde::Serialize;
 
+use self::formats::Quantised;
 use self::held_loop::{HeldLoop, Load};
-use self::model::{admit, vit_small};
+use self::model::vit_small;
 use self::python::{Python, PythonWay};
 use super::median;
 use crate::models::{EncoderArguments, EngineArguments, ProviderArgument};
@@ -38,15 +40,19 @@ pub(crate) struct Arguments {
     /// Runs of each kind a round.
     #[arg(long, default_value_t = 5, value_name = "N")]
     runs: usize,
-    /// Interpreter that has numpy, cv2 and onnxruntime: measures the Python way, OpenCV's chain, and dynamic int8 (with onnx).
+    /// Interpreter that has numpy, cv2 and onnxruntime: measures the Python way, OpenCV's chain, and onnxruntime's 8-bit formats (with onnx
+    /// and onnx_ir).
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
-    /// A quantised model of the same encoder, with its card [default: onnxruntime's dynamic int8, by --python]
+    /// A quantised model of the same encoder, with its card, beside those that foresee export and --python make.
     #[arg(long, value_name = "FILE.onnx")]
     quantised: Option<PathBuf>,
     /// What the quantised model is, for the result.
     #[arg(long, default_value = "int8", value_name = "KIND", requires = "quantised")]
     kind: String,
+    /// Logs, or folders of logs, that our int8 is calibrated on.
+    #[arg(long, value_name = "DIR|FILE")]
+    calibrate: Vec<PathBuf>,
     /// Measure this provider as well, beside --provider, on the same frames.
     #[arg(long, value_enum, value_name = "PROVIDER")]
     against: Option<ProviderArgument>,
@@ -65,7 +71,7 @@ pub(crate) struct Arguments {
 struct Measured {
     model: String,
     frame_to_features: FrameToFeatures,
-    /// `None`: neither --quantised nor --python was given.
+    /// `None`: no other format could be made; `say` told why.
     quantised: Option<Quantised>,
     preprocess: Preprocess,
     /// `None`: no --python was given.
@@ -88,16 +94,6 @@ struct FrameToFeatures {
     ratio_to_bare_session: f64,
     micros: f64,
     bare_session_micros: f64,
-}
-
-#[derive(Serialize)]
-struct Quantised {
-    kind: String,
-    /// Goal: at least 1.8.
-    speedup_over_f32: f64,
-    /// Smallest over tokens and class token, each taken as one vector. Goal: at least 0.999.
-    cosine: f64,
-    micros: f64,
 }
 
 #[derive(Serialize)]
@@ -160,8 +156,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let ways = python.as_mut().map(|python| python.measure(&frame, (&model, &engine), arguments.rounds)).transpose()?;
-    let quantised = quantised(arguments, &model, (&frame, &engine, scratch.path()), python.as_mut())?;
-    let ways = ways.map(|way| way.explained(served.bare_micros, quantised.as_ref().map(|quantised| quantised.micros)));
+    let quantised = formats::measure(arguments, &model, (&frame, &engine, scratch.path()), python.as_mut())?;
+    let ways = ways.map(|way| way.explained(served.bare_micros, quantised.as_ref().map(Quantised::micros)));
     say("tract beside ONNX Runtime, one thread");
     let tract = tract(&model, &frame, &engine, arguments.rounds)?;
     let against = against(arguments, &model, (&frame, &engine))?;
@@ -277,31 +273,6 @@ fn beside([first, second]: [&mut Served; 2], frame: &Frame, num_rounds: usize) -
     Ok(columns.each_mut().map(|column| median(column)))
 }
 
-fn quantised(
-    arguments: &Arguments,
-    model: &Path,
-    (frame, engine, folder): (&Frame, &EngineOptions, &Path),
-    python: Option<&mut Python>,
-) -> anyhow::Result<Option<Quantised>> {
-    let (path, kind) = match (&arguments.quantised, python) {
-        (Some(path), _) => (path.clone(), arguments.kind.clone()),
-        (None, Some(python)) => {
-            say("onnxruntime's dynamic int8");
-            let path = folder.join("int8.onnx");
-            python.quantise()?;
-            let card = ModelCard::load(model)?;
-            let side = card.preprocessing.as_ref().map_or(0, |preprocessing| preprocessing.width);
-            admit(&path, side, engine)?;
-            (path, "int8 dynamic, per channel (onnxruntime)".to_owned())
-        }
-        (None, None) => return Ok(None),
-    };
-    let (mut plain, mut quantised) = (Served::open(model, engine)?, Served::open(&path, engine)?);
-    let [_, micros, speedup_over_f32] = beside([&mut plain, &mut quantised], frame, arguments.rounds)?;
-    let cosine = plain.cosine(&quantised);
-    Ok(Some(Quantised { kind, speedup_over_f32, cosine, micros }))
-}
-
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     if a.len() == b.len() { dot(a, b) / (dot(a, a) * dot(b, b)).sqrt() } else { f64::NAN }
@@ -350,9 +321,7 @@ fn conclude(measured: &Measured, json: bool, stop: &AtomicBool) -> anyhow::Resul
         let ratio =
             preprocess.ratio_to_opencv_chain.map_or_else(String::new, |ratio| format!(", {ratio:.2} x OpenCV's chain"));
         print(&format!("preprocess {:.0} us{ratio}", preprocess.micros));
-        if let Some(Quantised { kind, speedup_over_f32, cosine, .. }) = quantised {
-            print(&format!("{kind}: {speedup_over_f32:.2} x faster than f32, cosine {cosine:.5}"));
-        }
+        quantised.iter().flat_map(Quantised::lines).for_each(|line| print(&line));
         if let Some(python) = python {
             print(&format!("Python {:.0} us, {:.2} x ours", python.micros, python.ratio_to_ours));
             python.reason.iter().for_each(|reason| print(&format!("       {reason}")));

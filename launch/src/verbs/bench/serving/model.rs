@@ -7,7 +7,7 @@ use foresee_runtime::{
 };
 
 /// ViT-S/16 at 224 with random weights, written by our own exporter, with its card.
-#[cfg(feature = "train")]
+#[cfg(feature = "pretrain")]
 pub(super) fn vit_small(folder: &Path, engine: &EngineOptions) -> anyhow::Result<PathBuf> {
     use foresee_models::{Parameters, Recipe, encoder_graph};
 
@@ -15,17 +15,21 @@ pub(super) fn vit_small(folder: &Path, engine: &EngineOptions) -> anyhow::Result
     let graph = encoder_graph(&recipe.encoder, &Parameters::initialise(&recipe, 0), "vit-s16-224")?;
     let path = folder.join("vit-s16-224.onnx");
     foresee_runtime::write_model(&path, &graph.to_bytes())?;
-    admit(&path, recipe.encoder.image_size, engine)?;
+    admit(&path, (recipe.encoder.image_size, Some(serde_json::to_value(&recipe)?)), engine)?;
     Ok(path)
 }
 
-#[cfg(not(feature = "train"))]
+#[cfg(not(feature = "pretrain"))]
 pub(super) fn vit_small(_folder: &Path, _engine: &EngineOptions) -> anyhow::Result<PathBuf> {
     anyhow::bail!("this build has no exporter to make a ViT-S/16 with; give --encoder FILE.onnx")
 }
 
-/// Writes the card of an encoder of square images.
-pub(super) fn admit(model: &Path, side: usize, engine: &EngineOptions) -> anyhow::Result<()> {
+/// Writes the card of an encoder of square images; with its recipe, foresee export makes other formats of it.
+pub(super) fn admit(
+    model: &Path,
+    (side, recipe): (usize, Option<serde_json::Value>),
+    engine: &EngineOptions,
+) -> anyhow::Result<()> {
     let preprocessing = PreprocessingCard {
         width: side,
         height: side,
@@ -43,7 +47,7 @@ pub(super) fn admit(model: &Path, side: usize, engine: &EngineOptions) -> anyhow
         num_prefix_tokens: Some(0),
         cls: ClassTokenChoice::Found,
         tolerance: None,
-        provenance: Provenance::default(),
+        provenance: Provenance { recipe: recipe.unwrap_or_default(), ..Provenance::default() },
     };
     admit_encoder(model, &options, engine).map(drop).map_err(Into::into)
 }

@@ -61,7 +61,7 @@ pub(super) struct Python {
 }
 
 impl Python {
-    /// Starts the interpreter; the quantised model goes into `folder`.
+    /// Starts the interpreter; its script goes into `folder`.
     pub(super) fn start(
         interpreter: &Path,
         model: &Path,
@@ -75,7 +75,7 @@ impl Python {
         let mut command = Command::new(interpreter);
         command.arg(&script).arg(model).arg(&input.name).arg(engine.intra_threads.to_string());
         command.arg(preprocessing.height.to_string()).arg(preprocessing.width.to_string());
-        command.arg(folder.join("int8.onnx")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("--python {}", interpreter.display()))?;
         let (requests, answers) = (child.stdin.take(), child.stdout.take());
         let (requests, answers) = requests.zip(answers).context("the interpreter's pipes")?;
@@ -130,9 +130,9 @@ impl Python {
         })
     }
 
-    /// Writes the dynamic int8 model.
-    pub(super) fn quantise(&mut self) -> anyhow::Result<()> {
-        self.ask("quantise").map(drop)
+    /// Writes the model in one of the formats that the script knows.
+    pub(super) fn quantise(&mut self, format: &str, path: &Path) -> anyhow::Result<()> {
+        self.ask(&format!("{format} {}", path.display())).map(drop)
     }
 
     fn ask(&mut self, request: &str) -> anyhow::Result<f64> {
