@@ -169,9 +169,7 @@ impl VectorEnvironment {
             return Err(SimError::InFlight { environment: self.in_flight[0] });
         }
         self.check_actions(self.everyone.len(), actions)?;
-        for (environment, action) in self.everyone.iter().zip(rows(actions, self.spec.actions.len())) {
-            self.pool.request_step(*environment, action);
-        }
+        self.request_steps(&self.everyone, actions);
         self.enqueue_everyone();
         self.receive(self.everyone.len())
     }
@@ -191,9 +189,7 @@ impl VectorEnvironment {
                 return Err(SimError::InFlight { environment: *environment });
             }
         }
-        for (environment, action) in environments.iter().zip(rows(actions, self.spec.actions.len())) {
-            self.pool.request_step(*environment, action);
-        }
+        self.request_steps(environments, actions);
         self.in_flight.extend(environments);
         self.pool.enqueue(environments);
         Ok(())
@@ -217,6 +213,14 @@ impl VectorEnvironment {
             }
         }
         failure.map_or_else(|| Ok(self.buffer.batch()), Err)
+    }
+
+    /// A row of actions an environment; of a task without actuators every row is empty.
+    fn request_steps(&self, environments: &[usize], actions: &[f64]) {
+        let num_actions = self.spec.actions.len();
+        for (row, environment) in environments.iter().enumerate() {
+            self.pool.request_step(*environment, &actions[row * num_actions..(row + 1) * num_actions]);
+        }
     }
 
     fn enqueue_everyone(&mut self) {
@@ -248,11 +252,6 @@ fn environments(task: &str, assets: Assets<'_>, options: VectorOptions) -> Resul
         return Err(SimError::VectorSize { num_environments, num_threads });
     }
     (0..num_environments).map(|_| Environment::with_assets(task, assets)).collect()
-}
-
-/// Rows of `[rows, length]`; a task without actuators has none to hand over.
-fn rows(actions: &[f64], length: usize) -> impl Iterator<Item = &[f64]> {
-    actions.chunks_exact(length.max(1))
 }
 
 impl BatchBuffer {

@@ -172,12 +172,17 @@ impl Task for Fragile {
 }
 
 fn fragile() -> Environment {
-    let xml = "<mujoco><worldbody><body><joint name='j' type='slide'/><geom size='0.1'/></body></worldbody>\
-               <actuator><motor joint='j'/></actuator></mujoco>";
+    sliding("<actuator><motor joint='j'/></actuator>", Box::new(Fragile))
+}
+
+/// A task over one sliding body that is driven by these actuators.
+fn sliding(actuators: &str, task: Box<dyn Task>) -> Environment {
+    let body = "<body><joint name='j' type='slide'/><geom size='0.1'/></body>";
+    let xml = &format!("<mujoco><worldbody>{body}</worldbody>{actuators}</mujoco>");
     let source = ModelSource { name: "fragile", xml, folder: Path::new("."), files: &[], texts: &[] };
     let parts = TaskParts {
         physics: Physics::load(&source).unwrap(),
-        task: Box::new(Fragile),
+        task,
         time_limit_seconds: 1.0,
         control_timestep_seconds: None,
         success_criterion: None,
@@ -199,4 +204,35 @@ fn a_panic_on_a_thread_is_an_error_and_a_reset_mends_it() {
         vector.reset(0).unwrap();
         assert_eq!(vector.step(&[0.0; 3]).unwrap().rewards, [1.0; 3]);
     }
+}
+
+/// A body that falls.
+struct Falling;
+
+impl Task for Falling {
+    fn initialise_episode(&mut self, _physics: &mut Physics, _random: &mut RandomState) -> Result<(), SimError> {
+        Ok(())
+    }
+
+    fn observe(&self, physics: &Physics, observation: &mut ObservationWriter<'_>) {
+        observation.vector("position", physics.qpos());
+    }
+
+    fn reward(&self, _physics: &Physics) -> f64 {
+        1.0
+    }
+}
+
+#[test]
+fn what_has_no_actuator_is_stepped_all_the_same() {
+    let environments = (0..3).map(|_| sliding("", Box::new(Falling))).collect();
+    let mut vector = VectorEnvironment::from_environments(environments, 2).unwrap();
+    let first = vector.reset(0).unwrap().observations.to_vec();
+    for _ in 0..2 {
+        let batch = vector.step(&[]).unwrap();
+        assert_eq!((batch.was_reset, batch.rewards), (&[false; 3][..], &[1.0; 3][..]));
+    }
+    vector.send(&[2, 0], &[]).unwrap();
+    let batch = vector.receive(2).unwrap();
+    assert!(batch.was_reset == [false; 2] && batch.observations != &first[..2]);
 }
