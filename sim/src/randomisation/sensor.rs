@@ -56,6 +56,7 @@ impl SensorFaults {
         self.dropped_share = draw(Knob::SensorDropped);
         self.frozen_share = draw(Knob::SensorFrozen);
         self.num_frozen = 0;
+        self.frozen.clear();
         self.exposed.clear();
     }
 
@@ -100,12 +101,15 @@ impl SensorFaults {
         }
     }
 
-    /// Shows the last picture again where the camera hangs.
+    /// Shows the last picture again where the camera hangs; an episode's first picture is always its own.
     fn freeze(&mut self, frame: &mut Frame) -> bool {
+        if self.frozen.len() != frame.data.len() {
+            return false;
+        }
         if self.num_frozen == 0 && self.frozen_share > 0.0 && self.random.sample() < self.frozen_share {
             self.num_frozen = self.ranges.draw_whole(Knob::SensorFrozenFrames, &mut self.random).unwrap_or(1);
         }
-        if self.num_frozen == 0 || self.frozen.len() != frame.data.len() {
+        if self.num_frozen == 0 {
             return false;
         }
         self.num_frozen -= 1;
@@ -210,6 +214,23 @@ mod tests {
         }
         let longest = runs.iter().max();
         assert!(longest >= Some(&4) && runs.iter().take(runs.len() - 1).all(|run| run % 4 == 0), "{runs:?}");
+    }
+
+    #[test]
+    fn an_episode_shows_nothing_of_the_one_before() {
+        let mut faults = faults("[sensor]\nfrozen_share = 0.6\nfrozen_frames = 3\nnoise_levels = 2");
+        let mut show = |seed: u64, index: u8| -> Vec<Vec<u8>> {
+            faults.begin(seed);
+            let frames = (index..index + 10).map(|index| {
+                let mut shown = frame(index);
+                faults.spoil(&mut shown);
+                shown.data
+            });
+            frames.collect()
+        };
+        let alone = show(5, 100);
+        show(4, 0);
+        assert!(show(5, 100) == alone, "seed 5 is another episode after seed 4");
     }
 
     #[test]
