@@ -296,6 +296,10 @@ impl<T: Manipulation> RecordedStates for SawyerTask<T> {
         let EpisodeStart::Layout { layout, target, object_start, start } = start else {
             return Err(other_suite(self.scene.model));
         };
+        let [expected, found] = [self.scene.layout_space.len(), layout.len()];
+        if expected != found {
+            return Err(SimError::BufferSize { what: "last_rand_vec", expected, found });
+        }
         physics.reset();
         self.lay_out(physics, layout);
         (self.arm.target, self.arm.object_start, self.arm.start) = (*target, *object_start, *start);
@@ -314,6 +318,9 @@ impl<T: Manipulation> RecordedStates for SawyerTask<T> {
     }
 
     fn put(&mut self, physics: &mut Physics, row: RecordedRow<'_>, action: &[f64]) -> Result<(), SimError> {
+        if action.len() != self.look.action.len() {
+            return Err(SimError::BufferSize { what: "action", expected: self.look.action.len(), found: action.len() });
+        }
         self.put_state(physics, row)?;
         self.evaluate(physics, action);
         Ok(())
