@@ -44,6 +44,12 @@ pub enum PoliciesError {
         /// Tasks with an expert.
         known: String,
     },
+    /// A task whose episodes nothing ends.
+    #[error("task {task} has no time limit, so that an episode would never end; evaluate one that has")]
+    Endless {
+        /// What was asked for.
+        task: String,
+    },
     /// An option outside its range.
     #[error("{option} = {value}: {rule}")]
     Option {

@@ -23,13 +23,14 @@ use crate::statistics::EpisodeResult;
 /// episodes that were played to their end.
 ///
 /// # Errors
-/// What the simulator or the actor says.
+/// What the simulator or the actor says; [`PoliciesError::Endless`].
 pub fn evaluate_state(
     environment: &mut Environment,
     actor: &mut dyn StateActor,
     plan: EpisodePlan,
     watch: &mut Watch<'_>,
 ) -> Result<Vec<EpisodeResult>, PoliciesError> {
+    check_ends(environment)?;
     let mut action = vec![0.0; environment.spec().actions.len()];
     let mut episodes = Vec::new();
     for seed in (plan.first_seed..).take(plan.num_episodes as usize) {
@@ -97,7 +98,7 @@ pub struct VisualOutcome {
 ///
 /// # Errors
 /// What a model, an engine or the simulator says; [`PoliciesError::Runtime`] also when a stage fails in any tick, since a result with held commands
-/// in it would not be the policy's.
+/// in it would not be the policy's; [`PoliciesError::Endless`].
 pub fn evaluate_visual(
     evaluation: &VisualEvaluation<'_>,
     watch: &mut Watch<'_>,
@@ -119,8 +120,8 @@ pub fn evaluate_visual(
             });
         }
         drop(sender);
-        for played in &receiver {
-            let ended = played.map(|played| match played {
+        hear((receiver, &stop), |played| {
+            match played {
                 Played::Opened(report) => encoder = Some(report),
                 Played::Ticked => {}
                 Played::Episode(episode, ticks) => {
@@ -128,13 +129,9 @@ pub fn evaluate_visual(
                     episodes.push(episode.clone());
                     watch.tell(Progress::Played { num_played: episodes.len(), num_wanted, episode });
                 }
-            });
-            if ended.is_err() || watch.stopped() {
-                stop.store(true, Ordering::Relaxed);
             }
-            ended?;
-        }
-        Ok::<_, PoliciesError>(())
+            watch.stopped()
+        })
     })?;
     episodes.sort_by_key(|episode: &EpisodeResult| episode.seed);
     let encoder = encoder.ok_or_else(|| PoliciesError::Option {
@@ -159,6 +156,28 @@ type Answer = Result<Played, PoliciesError>;
 
 /// Ticks between two signs of life.
 const TICKS_PER_SIGN: usize = 50;
+
+/// Hears the workers to their ends, or to the first error; `each` says whether they shall stop. The receiver ends with it, so that no
+/// worker waits for somebody to listen after an error.
+fn hear(
+    (answers, stop): (mpsc::Receiver<Answer>, &AtomicBool),
+    mut each: impl FnMut(Played) -> bool,
+) -> Result<(), PoliciesError> {
+    for answer in answers {
+        let must_stop = answer.map(&mut each);
+        if must_stop.as_ref().map_or(true, |must_stop| *must_stop) {
+            stop.store(true, Ordering::Relaxed);
+        }
+        must_stop?;
+    }
+    Ok(())
+}
+
+/// An evaluation is over when its episodes are.
+fn check_ends(environment: &Environment) -> Result<(), PoliciesError> {
+    let spec = environment.spec();
+    if spec.is_endless() { Err(PoliciesError::Endless { task: spec.name.clone() }) } else { Ok(()) }
+}
 
 impl VisualEvaluation<'_> {
     /// One contiguous part of the plan a worker.
@@ -192,6 +211,7 @@ impl VisualEvaluation<'_> {
         let options = EnvironmentOptions { randomisation: self.randomisation.cloned(), ..Default::default() };
         let assets = Assets { native: self.native, textures: Textures::Full };
         let mut environment = Environment::with_options(self.task, assets, options)?;
+        check_ends(&environment)?;
         let known = environment.actuator_names();
         if let Some(joint) = names.iter().find(|name| !known.contains(name)) {
             let (profile, known) = (&self.profile.name, known.join(", "));
@@ -244,5 +264,23 @@ impl VisualEvaluation<'_> {
 
     fn failed(&self, failure: &RuntimeError) -> RuntimeError {
         RuntimeError::Inference { model: self.policy.display().to_string(), problem: failure.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_worker_waits_to_be_heard_after_an_error() {
+        let stop = AtomicBool::new(false);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let heard = std::thread::scope(|scope| {
+            let talker = sender.clone();
+            scope.spawn(move || while talker.send(Ok(Played::Ticked)).is_ok() {});
+            scope.spawn(move || sender.send(Err(PoliciesError::Training("broke".to_owned()))));
+            hear((receiver, &stop), |_| false)
+        });
+        assert!(heard.is_err_and(|error| error.to_string().contains("broke")) && stop.load(Ordering::Relaxed));
     }
 }

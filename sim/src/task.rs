@@ -127,7 +127,7 @@ pub struct TaskSpec {
     pub control_timestep_seconds: f64,
     /// Physics steps an action.
     pub num_substeps: u32,
-    /// Actions after which an episode is cut off.
+    /// Actions after which an episode is cut off; the largest number for a task without a time limit.
     pub max_steps: u32,
     /// The first camera of the model, `free` where it has none.
     pub camera: String,
@@ -141,6 +141,11 @@ impl TaskSpec {
     /// Values of an observation.
     pub fn num_observations(&self) -> usize {
         self.observations.iter().map(ObservationSpec::num_values).sum()
+    }
+
+    /// Whether nothing but the task itself, if that, ends an episode (LQR).
+    pub fn is_endless(&self) -> bool {
+        self.max_steps == u32::MAX
     }
 }
 

@@ -41,6 +41,13 @@ struct Disturbed {
 impl<'a> Stage<'a> {
     pub(super) fn new(options: &'a RecordOptions) -> Result<Self, PoliciesError> {
         let mut environment = Environment::new(&options.task, &options.native)?;
+        if options.max_steps.is_none() && environment.spec().is_endless() {
+            return Err(PoliciesError::Option {
+                option: "max_steps",
+                value: "none".to_owned(),
+                rule: format!("{} has no time limit; give one with --max-steps STEPS", options.task),
+            });
+        }
         environment.reset(options.first_seed)?;
         let camera = Camera::new(&environment, &options.camera)?;
         let extra = options.extra_cameras.iter().map(|options| Camera::new(&environment, options));

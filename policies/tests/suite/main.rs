@@ -220,3 +220,24 @@ fn other_options_or_foreign_logs_in_the_folder_are_refused_by_name() {
     std::fs::remove_file(folder.path().join("recording.json")).expect("removed");
     check(options, "recording.json");
 }
+
+#[test]
+fn a_task_without_a_time_limit_is_refused_by_flag() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let task = "dmc/lqr-lqr_2_1".to_owned();
+    let options = RecordOptions {
+        task: task.clone(),
+        camera: CameraOptions { name: environment(&task).spec().camera.clone(), ..recording(folder.path()).camera },
+        behaviour: Behaviour::UniformRandom,
+        num_episodes: 1,
+        max_steps: None,
+        ..recording(folder.path())
+    };
+    let error = run(&options).expect_err("endless").to_string();
+    assert!(error.contains(&task) && error.contains("--max-steps"), "{error}");
+    assert_eq!(run(&RecordOptions { max_steps: Some(2), ..options }).expect("recorded").num_steps, 2);
+    let plan = EpisodePlan { first_seed: 0, num_episodes: 1 };
+    let mut watch = Watch { observe: &mut |_| (), stop: &AtomicBool::new(false) };
+    let played = evaluate_state(&mut environment(&task), &mut UniformRandom::new(), plan, &mut watch);
+    assert!(matches!(played, Err(PoliciesError::Endless { .. })), "{played:?}");
+}

@@ -92,6 +92,9 @@ impl<'a> Stage<'a> {
             super::expect_ending("--record ", path, "mcap")?;
         }
         let mut environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
+        let keeps_all = matches!(screen, Screen::Gif { .. }) || arguments.record.is_some();
+        let ends = arguments.max_steps.is_some() || !environment.spec().is_endless();
+        ensure!(ends || !keeps_all, "{} has no time limit; give one with --max-steps STEPS", environment.spec().name);
         environment.reset(arguments.seed)?;
         let actor = expert_for(&environment).unwrap_or_else(|_| {
             say("sim: no expert for this task; smooth random motion acts");
