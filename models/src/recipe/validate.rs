@@ -110,7 +110,7 @@ impl Recipe {
             ));
         }
         check_share("latent.kl_posterior_share", latent.kl_posterior_share)?;
-        let finite = latent.kl_weight.is_finite() && latent.kl_free_nats >= 0.0;
+        let finite = latent.kl_weight.is_finite() && (0.0..f64::INFINITY).contains(&latent.kl_free_nats);
         if finite {
             Ok(())
         } else {
@@ -297,6 +297,10 @@ mod tests {
         check(
             |recipe| recipe.terms[0].target_view = 2,
             "terms.future: target_view is 2; the last of this kind of views is 1",
+        );
+        check(
+            |recipe| recipe.latent.as_mut().expect("a latent").kl_free_nats = f64::INFINITY,
+            "latent.kl_weight and kl_free_nats must be finite, the latter >= 0",
         );
     }
 }
