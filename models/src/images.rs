@@ -1,5 +1,6 @@
 //! Image files as clips: stills, each a clip of its own, or the numbered frames of videos, a folder each.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -41,14 +42,12 @@ impl ImageFolder {
     /// # Errors
     /// As [`ImageFolder::stills`].
     pub fn frames(folder: &Path) -> Result<Self, ModelsError> {
-        let mut clips: Vec<Vec<PathBuf>> = Vec::new();
+        // A subfolder's files lie between its folder's own in the order of paths.
+        let mut clips: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
         for file in list_files(folder, EXTENSIONS)? {
-            match clips.last_mut() {
-                Some(clip) if clip.last().and_then(|last| last.parent()) == file.parent() => clip.push(file),
-                _ => clips.push(vec![file]),
-            }
+            clips.entry(file.parent().unwrap_or(folder).to_path_buf()).or_default().push(file);
         }
-        Self::from_clips(folder, clips)
+        Self::from_clips(folder, clips.into_values().collect())
     }
 
     fn from_clips(folder: &Path, clips: Vec<Vec<PathBuf>>) -> Result<Self, ModelsError> {
@@ -110,7 +109,7 @@ impl ClipReader for ImageReaderOf<'_> {
 }
 
 /// Decodes a file into `frame` as RGB, whatever the file's colours.
-fn read_image(path: &Path, frame: &mut Frame) -> Result<(), ModelsError> {
+pub(crate) fn read_image(path: &Path, frame: &mut Frame) -> Result<(), ModelsError> {
     let fail = |problem: String| ModelsError::Data { path: path.to_path_buf(), problem };
     let file_fail = |source| ModelsError::File { path: path.to_path_buf(), source };
     let num_bytes = std::fs::metadata(path).map_err(file_fail)?.len();
@@ -190,6 +189,18 @@ mod tests {
             assert_eq!((frame.width, frame.height, &frame.data[..3]), (6, 4, &[brightness, 20, 40][..]));
         }
         assert_eq!(reader.read(2, &mut frame).expect("reads"), Reading::Ended { num_frames: 2 });
+    }
+
+    #[test]
+    fn a_folder_of_images_and_folders_is_one_clip_beside_theirs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["a.png", "b/0.png", "b/1.png", "c.png"] {
+            write(&folder.path().join(name), 10);
+        }
+        let frames = ImageFolder::frames(folder.path()).expect("images");
+        let mut reader = frames.reader().expect("a reader");
+        let mut lengths = (0..frames.num_clips()).map(|clip_idx| reader.open(clip_idx).expect("opens"));
+        assert_eq!((lengths.next(), lengths.next(), lengths.next()), (Some(2), Some(2), None));
     }
 
     #[test]

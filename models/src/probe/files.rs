@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::Frame;
-use image::{ImageReader, Limits};
 
 use super::mat::read_matrix;
 use super::{ClassMask, LabelledPoints, LabelledVideo};
 use crate::error::ModelsError;
+use crate::images::read_image;
 use crate::scores::KeyPoints;
 
-/// Largest side of an image, in pixels.
+/// Largest side of a mask, in pixels.
 const MAX_SIDE: u32 = 8192;
-/// Bytes that decoding one image may take.
-const MAX_IMAGE_BYTES: u64 = 256 << 20;
+/// Bytes that decoding one mask may take.
+const MAX_MASK_BYTES: usize = 256 << 20;
 /// Largest list of names, in bytes.
 const MAX_LIST_BYTES: u64 = 16 << 20;
 /// Frames of one video.
@@ -89,17 +89,8 @@ impl VideoSource {
 
 /// An image as a frame.
 pub(super) fn read_frame(path: &Path) -> Result<Frame, ModelsError> {
-    let file = |source| ModelsError::File { path: path.to_path_buf(), source };
-    let mut reader = ImageReader::open(path).map_err(file)?.with_guessed_format().map_err(file)?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_IMAGE_BYTES);
-    reader.limits(limits);
-    let image = reader.decode().map_err(|error| wrong(path, format!("is no readable image ({error})")))?.into_rgb8();
     let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
-    (frame.width, frame.height) = image.dimensions();
-    frame.data = image.into_raw();
+    read_image(path, &mut frame)?;
     Ok(frame)
 }
 
@@ -107,7 +98,7 @@ pub(super) fn read_frame(path: &Path) -> Result<Frame, ModelsError> {
 pub(super) fn read_mask(path: &Path) -> Result<ClassMask, ModelsError> {
     let file = File::open(path).map_err(|source| ModelsError::File { path: path.to_path_buf(), source })?;
     let broken = |error: png::DecodingError| wrong(path, format!("is no readable PNG ({error})"));
-    let limits = png::Limits { bytes: MAX_IMAGE_BYTES as usize };
+    let limits = png::Limits { bytes: MAX_MASK_BYTES };
     let mut decoder = png::Decoder::new_with_limits(BufReader::new(file), limits);
     // Palette indices must stay what they are.
     decoder.set_transformations(png::Transformations::IDENTITY);
