@@ -38,9 +38,7 @@ pub fn save_propagation(
     let Some(first) = video.frames.first() else {
         return Err(ModelsError::Training(format!("video {}: has no frame to draw", video.name)));
     };
-    let columns: Vec<usize> = (0..NUM_COLUMNS.min(video.frames.len()))
-        .map(|column| column * (video.frames.len() - 1) / (NUM_COLUMNS - 1).max(1))
-        .collect();
+    let columns = columns(video.frames.len());
     let extent = |count: usize, size: u32| count as u32 * (size + MARGIN) + MARGIN;
     let (width, height) = (extent(columns.len(), first.width), extent(predictions.len() + 1, first.height));
     let mut picture = RgbImage::from_pixel(width, height, Rgb([255; 3]));
@@ -61,6 +59,12 @@ pub fn save_propagation(
     let written = picture.write_to(&mut bytes, ImageFormat::Png);
     written.map_err(|error| ModelsError::Training(format!("{}: {error}", path.display())))?;
     Ok(write_atomically(path, bytes.get_ref())?)
+}
+
+/// The frames that are shown: the first, the last, and what lies evenly between.
+fn columns(num_frames: usize) -> Vec<usize> {
+    let num_columns = NUM_COLUMNS.min(num_frames);
+    (0..num_columns).map(|column| column * (num_frames - 1) / (num_columns - 1).max(1)).collect()
 }
 
 fn draw_frame(picture: &mut RgbImage, (frame, mask): (&Frame, Option<&ClassMask>), [left, top]: [u32; 2]) {
@@ -95,5 +99,16 @@ fn draw_cross(
         if is_inside && let Some(slot) = picture.get_pixel_mut_checked(left + place[0] as u32, top + place[1] as u32) {
             *slot = Rgb(colour);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_and_last_frame_are_shown_of_any_video() {
+        assert_eq!((columns(1), columns(2), columns(3)), (vec![0], vec![0, 1], vec![0, 1, 2]));
+        assert_eq!((columns(8), columns(22)), ((0..8).collect(), (0..8).map(|column| 3 * column).collect()));
     }
 }
