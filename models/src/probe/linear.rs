@@ -1,4 +1,6 @@
 //! A linear probe in closed form: ridge regression on standardised frozen features, its ridge chosen on held-out training samples.
+//!
+//! As many equations are solved as there are samples or features, whichever are fewer.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -6,46 +8,60 @@ use super::Samples;
 use super::nearest::share_right;
 use crate::error::ModelsError;
 use crate::method::read_values;
+use crate::scores::mean_of_numbers;
 
-/// Ridges that are tried, as shares of the mean of the kernel's diagonal.
+/// Ridges that are tried, as shares of the samples' mean squared length.
 const RIDGES: [f64; 7] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
-/// Every this many-th block of training samples is held out to choose the ridge.
-const HELD_OUT_BLOCKS: usize = 5;
+/// One of this many training samples is held out to choose the ridge.
+const HELD_OUT_ONE_OF: usize = 5;
+/// Equations that are solved: as many as a picture of 64 x 64 pixels has values.
+const MAX_EQUATIONS: usize = 12_288;
+/// Samples that are predicted at a time.
+const BATCH: usize = 1024;
+/// A target whose deviation is less than this share of its size does not move.
+const LEAST_DEVIATION: f64 = 1e-6;
 
 /// What a linear map tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinearProbe {
-    /// For each target the share of its variance that is explained on the test samples; below 0 is worse than the mean.
+    /// As [`explained_variance`] on the test samples.
     pub explained: Vec<f64>,
     /// The ridge that was chosen.
     pub ridge: f64,
 }
 
 impl LinearProbe {
-    /// Mean over the targets.
+    /// Mean over the targets that can be measured; not a number where there is none.
     pub fn mean(&self) -> f64 {
-        self.explained.iter().sum::<f64>() / self.explained.len().max(1) as f64
+        mean_of_numbers(&self.explained)
     }
 }
 
-/// Fits on `train`, whose last fifth (samples lie in the order of their videos) chooses the ridge, and scores on `test`.
+/// Fits on `train`, whose last fifth (samples lie in the order of their videos, and neighbours are alike) chooses the ridge, and scores on
+/// `test`.
 ///
 /// # Errors
-/// [`ModelsError::Training`] when there are fewer than 10 training samples or the sizes differ.
+/// [`ModelsError::Training`] when there are fewer than 10 training samples, the sizes differ, or both samples and features are more than
+/// 12 288.
 pub fn linear_probe(train: &Samples, test: &Samples) -> Result<LinearProbe, ModelsError> {
-    let (predictions, ridge) = fit_and_predict(train, test)?;
+    let score = |predictions: &[f32], asked: &Samples| [mean_of_numbers(&explained_variance(predictions, asked)), 0.0];
+    let (predictions, ridge) = fit_and_predict((train, test), &last_fifth(train), score)?;
     Ok(LinearProbe { explained: explained_variance(&predictions, test), ridge })
 }
 
-/// Share of `test` whose class the linear map names; targets are one-hot.
+/// Share of `test` whose class the linear map names; targets are one-hot. A fifth of each class chooses the ridge, by the same share.
 ///
 /// # Errors
 /// As [`linear_probe`].
 pub fn classify_linearly(train: &Samples, test: &Samples) -> Result<f64, ModelsError> {
-    Ok(share_right(&fit_and_predict(train, test)?.0, test))
+    let score = |predictions: &[f32], asked: &Samples| {
+        [share_right(predictions, asked), mean_of_numbers(&explained_variance(predictions, asked))]
+    };
+    Ok(share_right(&fit_and_predict((train, test), &fifth_of_each_class(train), score)?.0, test))
 }
 
-/// For each target, 1 less the squared error over the variance, on the samples.
+/// For each target, 1 less the squared error over the variance, on the samples; below 0 is worse than the mean. Not a number for a
+/// target that does not move, of which nothing can be explained.
 pub fn explained_variance(predictions: &[f32], samples: &Samples) -> Vec<f64> {
     let num_targets = samples.num_targets;
     let column = |values: &[f32], target: usize| -> Vec<f64> {
@@ -56,49 +72,88 @@ pub fn explained_variance(predictions: &[f32], samples: &Samples) -> Vec<f64> {
         let mean = truth.iter().sum::<f64>() / truth.len().max(1) as f64;
         let total: f64 = truth.iter().map(|value| (value - mean).powi(2)).sum();
         let error: f64 = predicted.iter().zip(&truth).map(|(a, b)| (a - b).powi(2)).sum();
-        1.0 - error / total.max(1e-12)
+        let size: f64 = truth.iter().map(|value| value.powi(2)).sum();
+        if total > LEAST_DEVIATION.powi(2) * size { 1.0 - error / total } else { f64::NAN }
     };
     (0..num_targets).map(explained).collect()
 }
 
-fn fit_and_predict(train: &Samples, test: &Samples) -> Result<(Vec<f32>, f64), ModelsError> {
+/// Which samples choose the ridge: the last fifth.
+fn last_fifth(samples: &Samples) -> Vec<bool> {
+    let num_fitted = samples.len() - samples.len() / HELD_OUT_ONE_OF;
+    (0..samples.len()).map(|idx| idx >= num_fitted).collect()
+}
+
+/// Which samples choose the ridge: every fifth of each class, of a class of fewer the last one, of a class of one none.
+fn fifth_of_each_class(samples: &Samples) -> Vec<bool> {
+    let class = |row: &[f32]| row.iter().position(|value| *value > 0.5).unwrap_or(0);
+    let classes: Vec<usize> = samples.targets.chunks_exact(samples.num_targets.max(1)).map(class).collect();
+    let mut seen = vec![0_usize; samples.num_targets.max(1)];
+    let mut sizes = seen.clone();
+    classes.iter().for_each(|class| sizes.get_mut(*class).into_iter().for_each(|size| *size += 1));
+    let mut is_held_out = |class: &usize| {
+        let (Some(seen), Some(size)) = (seen.get_mut(*class), sizes.get(*class)) else { return false };
+        *seen += 1;
+        seen.is_multiple_of(HELD_OUT_ONE_OF) || (2..HELD_OUT_ONE_OF).contains(size) && *seen == *size
+    };
+    classes.iter().map(&mut is_held_out).collect()
+}
+
+/// Predictions for the second samples `[M, num_targets]` and the ridge, which gives the held-out samples their largest score.
+fn fit_and_predict(
+    (train, test): (&Samples, &Samples),
+    held_out: &[bool],
+    score: impl Fn(&[f32], &Samples) -> [f64; 2],
+) -> Result<(Vec<f32>, f64), ModelsError> {
     let count = train.len();
-    if count < 2 * HELD_OUT_BLOCKS || train.dim != test.dim || train.num_targets != test.num_targets {
+    if count < 2 * HELD_OUT_ONE_OF || train.dim != test.dim || train.num_targets != test.num_targets {
         return Err(ModelsError::Training(format!(
             "a linear probe needs at least {} training samples of the test samples' size, not {count}",
-            2 * HELD_OUT_BLOCKS
+            2 * HELD_OUT_ONE_OF
         )));
     }
+    check_equations([count, train.dim])?;
     let scaling = Scaling::of(train);
-    let [train_rows, test_rows] = [scaling.apply(&train.features), scaling.apply(&test.features)];
-    let kernel = products(&train_rows, &train_rows, train.dim)?;
-    let num_fitted = count - count / HELD_OUT_BLOCKS;
-    let fitted = Kernel { values: &kernel, count, used: num_fitted };
-    let mut best = (f64::NEG_INFINITY, 1.0);
-    for share in RIDGES {
-        let Some(weights) = fitted.solve(&train.targets, (train.num_targets, share)) else { continue };
-        let rows: Vec<f32> = kernel
-            .chunks_exact(count)
-            .skip(num_fitted)
-            .flat_map(|row| row.iter().take(num_fitted).copied().collect::<Vec<f32>>())
-            .collect();
-        let predictions = weights.predict(&rows, num_fitted);
-        let held_out = Samples {
-            targets: train.targets.get(num_fitted * train.num_targets..).unwrap_or_default().to_vec(),
-            num_targets: train.num_targets,
-            ..Samples::default()
-        };
-        let explained = explained_variance(&predictions, &held_out);
-        let mean = explained.iter().sum::<f64>() / explained.len().max(1) as f64;
-        if mean > best.0 {
-            best = (mean, share);
+    let [train, test] = [train, test].map(|samples| scaling.apply(samples));
+    let [fitted, asked] = [false, true].map(|wanted| part(&train, held_out, wanted));
+    let mut best = ([f64::NEG_INFINITY; 2], 1.0);
+    let equations = Equations::new(&fitted)?;
+    for ridge in RIDGES {
+        let Some(weights) = equations.solve(ridge) else { continue };
+        let found = score(&equations.predict(&weights, &asked)?, &asked);
+        if found > best.0 {
+            best = (found, ridge);
         }
     }
-    let whole = Kernel { values: &kernel, count, used: count };
-    let weights = whole
-        .solve(&train.targets, (train.num_targets, best.1))
-        .ok_or_else(|| ModelsError::Training("the linear probe's features are not finite".to_string()))?;
-    Ok((weights.predict(&products(&test_rows, &train_rows, train.dim)?, count), best.1))
+    let equations = Equations::new(&train)?;
+    // What was enough for a part may be too little for the whole.
+    let solved = RIDGES.into_iter().filter(|ridge| *ridge >= best.1).find_map(|ridge| {
+        let weights = equations.solve(ridge)?;
+        Some((weights, ridge))
+    });
+    let (weights, ridge) =
+        solved.ok_or_else(|| ModelsError::Training("the linear probe's features are not finite".to_string()))?;
+    Ok((equations.predict(&weights, &test)?, ridge))
+}
+
+fn check_equations([count, dim]: [usize; 2]) -> Result<(), ModelsError> {
+    if count.min(dim) <= MAX_EQUATIONS {
+        return Ok(());
+    }
+    Err(ModelsError::Training(format!(
+        "a linear probe of {count} samples with {dim} values each: at most {MAX_EQUATIONS} of either are solved for; give fewer samples, or \
+         smaller pictures"
+    )))
+}
+
+/// The samples that are held out, or the others.
+fn part(samples: &Samples, held_out: &[bool], wanted: bool) -> Samples {
+    let rows = |values: &[f32], length: usize| -> Vec<f32> {
+        let rows = values.chunks_exact(length.max(1)).zip(held_out).filter(|(_, held_out)| **held_out == wanted);
+        rows.flat_map(|(row, _)| row.iter().copied()).collect()
+    };
+    let Samples { dim, num_targets, .. } = *samples;
+    Samples { features: rows(&samples.features, dim), dim, targets: rows(&samples.targets, num_targets), num_targets }
 }
 
 /// Mean and deviation of each feature over the training samples.
@@ -127,92 +182,132 @@ impl Scaling {
         }
     }
 
-    fn apply(&self, features: &[f32]) -> Vec<f32> {
+    fn apply(&self, samples: &Samples) -> Samples {
         let scaled = |row: &[f32]| {
             let places = row.iter().zip(self.means.iter().zip(&self.scales));
             places.map(|(value, (mean, scale))| (value - mean) * scale).collect::<Vec<f32>>()
         };
-        features.chunks_exact(self.means.len().max(1)).flat_map(scaled).collect()
+        let features = samples.features.chunks_exact(self.means.len().max(1)).flat_map(scaled).collect();
+        Samples { features, targets: samples.targets.clone(), ..*samples }
     }
 }
 
-/// `[N, M]` inner products of rows, divided by their length so that sizes do not matter.
-fn products(a: &[f32], b: &[f32], dim: usize) -> Result<Vec<f32>, ModelsError> {
-    let device = Device::flex();
-    let tensor = |rows: &[f32]| {
-        let shape = [rows.len() / dim.max(1), dim];
-        Tensor::<2>::from_data(TensorData::new(rows.to_vec(), shape), &device)
-    };
-    read_values(tensor(a).matmul(tensor(b).swap_dims(0, 1)).div_scalar(dim as f64).into_data())
-}
-
-/// The products of the first `used` training samples.
-struct Kernel<'a> {
-    values: &'a [f32],
-    count: usize,
-    used: usize,
-}
-
-/// One weight a training sample and target, and the targets' means.
-struct Weights {
-    values: Vec<f64>,
+/// `(M + ridge) x = right` for each target: of the features' products with each other, or, where these are more than the samples, of the
+/// samples' (the same map in its other form). All products are divided by the length of a sample, so that sizes do not matter.
+struct Equations<'a> {
+    samples: &'a Samples,
+    form: Form,
+    /// Symmetric, `[size, size]`.
+    matrix: Vec<f64>,
+    size: usize,
+    /// A column a target.
+    right: Vec<Vec<f64>>,
+    /// Of each target.
     means: Vec<f64>,
+    /// The samples' mean squared length.
+    length: f64,
 }
 
-impl Kernel<'_> {
-    fn at(&self, row: usize, column: usize) -> f64 {
-        f64::from(self.values.get(row * self.count + column).copied().unwrap_or(0.0))
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    OfFeatures,
+    OfSamples,
+}
+
+impl<'a> Equations<'a> {
+    fn new(samples: &'a Samples) -> Result<Self, ModelsError> {
+        let Samples { features, dim, targets, num_targets } = samples;
+        let (count, dim, num_targets) = (samples.len(), *dim, *num_targets);
+        let mean = |target: usize| {
+            targets.iter().skip(target).step_by(num_targets).map(|value| f64::from(*value)).sum::<f64>()
+        };
+        let means: Vec<f64> = (0..num_targets).map(|target| mean(target) / count as f64).collect();
+        let column = |(target, mean): (usize, &f64)| -> Vec<f64> {
+            let of_target = targets.iter().skip(target).step_by(num_targets);
+            of_target.map(|value| f64::from(*value) - mean).collect()
+        };
+        let columns: Vec<Vec<f64>> = means.iter().enumerate().map(column).collect();
+        let length = features.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / (count * dim) as f64;
+        if count <= dim {
+            let matrix = products(features, features, dim)?.into_iter().map(f64::from).collect();
+            return Ok(Self { samples, form: Form::OfSamples, matrix, size: count, right: columns, means, length });
+        }
+        let right = columns.iter().map(|column| weighted_sum(features, column)).collect();
+        let matrix = feature_products(features, dim)?;
+        Ok(Self { samples, form: Form::OfFeatures, matrix, size: dim, right, means, length })
     }
 
-    /// `(K + ridge)^-1 (targets - means)` by Cholesky; nothing when a value is not finite.
-    fn solve(&self, targets: &[f32], (num_targets, share): (usize, f64)) -> Option<Weights> {
-        let used = self.used;
-        let diagonal = (0..used).map(|row| self.at(row, row)).sum::<f64>() / used as f64;
-        let ridge = share * diagonal.max(1e-12);
-        let mut factor: Vec<Vec<f64>> = Vec::with_capacity(used);
-        for row in 0..used {
+    /// `[size]` weights a target, by Cholesky; nothing when a value is not finite, or the ridge too small.
+    fn solve(&self, ridge: f64) -> Option<Vec<Vec<f64>>> {
+        let ridge = ridge * self.length.max(1e-12);
+        let mut factor: Vec<Vec<f64>> = Vec::with_capacity(self.size);
+        for (row, values) in self.matrix.chunks_exact(self.size.max(1)).enumerate() {
             let mut line: Vec<f64> = Vec::with_capacity(row + 1);
-            for (column, other) in factor.iter().enumerate() {
+            for ((column, other), value) in factor.iter().enumerate().zip(values) {
                 let sum: f64 = dot(line.get(..column)?, other.get(..column)?);
-                line.push((self.at(row, column) - sum) / other.get(column)?);
+                line.push((value - sum) / other.get(column)?);
             }
-            let pivot = self.at(row, row) + ridge - dot(&line, &line);
+            let pivot = values.get(row)? + ridge - dot(&line, &line);
             if !(pivot > 0.0 && pivot.is_finite()) {
                 return None;
             }
             line.push(pivot.sqrt());
             factor.push(line);
         }
-        let mut weights = Weights { values: vec![0.0; used * num_targets], means: vec![0.0; num_targets] };
-        for target in 0..num_targets {
-            let of_target = targets.iter().skip(target).step_by(num_targets).take(used);
-            let mut column: Vec<f64> = of_target.map(|value| f64::from(*value)).collect();
-            let mean = column.iter().sum::<f64>() / used as f64;
-            column.iter_mut().for_each(|value| *value -= mean);
-            back_substitute(&factor, &mut column)?;
-            *weights.means.get_mut(target)? = mean;
-            for (row, value) in column.into_iter().enumerate() {
-                *weights.values.get_mut(row * num_targets + target)? = value;
+        let mut weights = self.right.clone();
+        weights.iter_mut().try_for_each(|column| back_substitute(&factor, column))?;
+        Some(weights)
+    }
+
+    /// `[M, num_targets]` for the samples asked.
+    fn predict(&self, weights: &[Vec<f64>], asked: &Samples) -> Result<Vec<f32>, ModelsError> {
+        let mut predictions = Vec::with_capacity(asked.len() * self.means.len());
+        for part in asked.features.chunks(BATCH * asked.dim.max(1)) {
+            let rows = match self.form {
+                Form::OfFeatures => part.to_vec(),
+                Form::OfSamples => products(part, &self.samples.features, asked.dim)?,
+            };
+            for row in rows.chunks_exact(self.size.max(1)) {
+                predictions.extend(weights.iter().zip(&self.means).map(|(weights, mean)| {
+                    let sum: f64 = row.iter().zip(weights).map(|(value, weight)| f64::from(*value) * weight).sum();
+                    (mean + sum) as f32
+                }));
             }
         }
-        Some(weights)
+        Ok(predictions)
     }
 }
 
-impl Weights {
-    /// `rows` `[M, used]` of products -> `[M, num_targets]`.
-    fn predict(&self, rows: &[f32], used: usize) -> Vec<f32> {
-        let num_targets = self.means.len();
-        let mut predictions = Vec::new();
-        for row in rows.chunks_exact(used.max(1)) {
-            let mut sums = self.means.clone();
-            for (product, weights) in row.iter().zip(self.values.chunks_exact(num_targets.max(1))) {
-                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += f64::from(*product) * weight);
-            }
-            predictions.extend(sums.iter().map(|sum| *sum as f32));
-        }
-        predictions
+/// `[N, M]` inner products of rows, divided by their length.
+fn products(a: &[f32], b: &[f32], dim: usize) -> Result<Vec<f32>, ModelsError> {
+    read_values(rows_of(a, dim).matmul(rows_of(b, dim).swap_dims(0, 1)).div_scalar(dim as f64).into_data())
+}
+
+/// `[dim, dim]` inner products of columns, divided by the rows' length. Added up in f64, for what many samples add up to is large beside a
+/// small ridge.
+fn feature_products(rows: &[f32], dim: usize) -> Result<Vec<f64>, ModelsError> {
+    let mut sums = vec![0.0; dim * dim];
+    for part in rows.chunks(dim * dim.max(256)) {
+        let rows = rows_of(part, dim);
+        let products = read_values(rows.clone().swap_dims(0, 1).matmul(rows).div_scalar(dim as f64).into_data())?;
+        sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += f64::from(product));
     }
+    Ok(sums)
+}
+
+fn rows_of(values: &[f32], dim: usize) -> Tensor<2> {
+    let shape = [values.len() / dim.max(1), dim];
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
+}
+
+/// The sum of the rows, each times its weight, divided by their length.
+fn weighted_sum(rows: &[f32], weights: &[f64]) -> Vec<f64> {
+    let dim = rows.len() / weights.len().max(1);
+    let mut sums = vec![0.0; dim];
+    for (row, weight) in rows.chunks_exact(dim.max(1)).zip(weights) {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value) * weight / dim as f64);
+    }
+    sums
 }
 
 /// Solves `L L^T x = b` in place.
@@ -231,6 +326,7 @@ fn back_substitute(factor: &[Vec<f64>], values: &mut [f64]) -> Option<()> {
     Some(())
 }
 
+/// Inner product in eight sums, which the compiler keeps in one register.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a_parts, a_rest) = a.as_chunks::<8>();
     let (b_parts, b_rest) = b.as_chunks::<8>();
@@ -275,5 +371,52 @@ mod tests {
         let probe = linear_probe(&widen(samples(60, 3)), &widen(samples(30, 4))).expect("fits");
         assert!(probe.explained[0] > 0.99, "{probe:?}");
         assert!(linear_probe(&samples(9, 1), &samples(9, 2)).is_err());
+        let error = check_equations([20_000, 30_000]).expect_err("too many").to_string();
+        assert!(error.contains("20000 samples with 30000 values") && error.contains("12288"), "{error}");
+        assert!(check_equations([usize::MAX, 384]).is_ok() && check_equations([500, 150_528]).is_ok());
+    }
+
+    #[test]
+    fn both_forms_are_one_map() {
+        // Features that never move add nothing, but bring their number above the samples'.
+        let widen = |samples: Samples| {
+            let features = samples.features.chunks_exact(12).flat_map(|row| [row, &[0.5; 300][..]].concat()).collect();
+            Samples { features, dim: 312, ..samples }
+        };
+        let predict = |train: &Samples, test: &Samples| {
+            let held_out = last_fifth(train);
+            fit_and_predict((train, test), &held_out, |predictions, asked| {
+                [mean_of_numbers(&explained_variance(predictions, asked)), 0.0]
+            })
+        };
+        let [train, test] = [samples(200, 1), samples(100, 2)];
+        let (of_features, ridge) = predict(&train, &test).expect("fits");
+        let (of_samples, same) = predict(&widen(train), &widen(test)).expect("fits");
+        let is_near = of_features.iter().zip(&of_samples).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(is_near && (ridge - same).abs() < 1e-12, "{ridge} {same}");
+    }
+
+    #[test]
+    fn every_class_is_in_both_parts_and_a_class_of_one_is_fitted_on() {
+        // Class by class, as images are read: 7, 5, 2 and 1 of them.
+        let classes = [vec![0; 7], vec![1; 5], vec![2; 2], vec![3]].concat();
+        let one_hot = |class: &usize| (0..4).map(|at| if at == *class { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+        let samples =
+            Samples { targets: classes.iter().flat_map(one_hot).collect(), num_targets: 4, ..Samples::default() };
+        let held_out = fifth_of_each_class(&samples);
+        let places: Vec<usize> = (0..15).filter(|idx| held_out[*idx]).collect();
+        assert_eq!(places, [4, 11, 13]);
+    }
+
+    #[test]
+    fn what_does_not_move_is_not_measured() {
+        let mut train = samples(200, 1);
+        let still =
+            |samples: &mut Samples| samples.targets.iter_mut().skip(1).step_by(2).for_each(|value| *value = 0.3);
+        let mut test = samples(100, 2);
+        [&mut train, &mut test].into_iter().for_each(still);
+        let probe = linear_probe(&train, &test).expect("fits");
+        assert!(probe.explained[0] > 0.999 && probe.explained[1].is_nan(), "{probe:?}");
+        assert!((probe.mean() - probe.explained[0]).abs() < 1e-12);
     }
 }
