@@ -25,6 +25,7 @@ mod matrix;
 mod method;
 mod optimiser;
 mod parameters;
+mod patches;
 mod positions;
 mod pretrain;
 mod probe;

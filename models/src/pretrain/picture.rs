@@ -13,6 +13,7 @@ use crate::error::ModelsError;
 use crate::loader::{Sampler, Unreadable};
 use crate::mask::Mask;
 use crate::method::{Draws, LatentDraw, encode, read_values, run_method};
+use crate::patches::patch_scale;
 use crate::random::{Stream, generator, uniforms};
 use crate::recipe::{MemoryRecipe, Recipe, TermRecipe, TokensRecipe, ViewsKind};
 use crate::step::{draw, to_batches, to_views};
@@ -257,7 +258,7 @@ impl<'a> Tiles<'a> {
             let in_slice = row / patch * (size / patch) + column / patch;
             let inside = (row % patch * patch + column % patch) * 3 * encoder.tubelet;
             let is_hidden = self.hidden.get(first + in_slice).copied().unwrap_or(false);
-            let (mean, deviation) = scales.get(in_slice).copied().unwrap_or((0.0, 1.0));
+            let [mean, deviation] = scales.get(in_slice).copied().unwrap_or([0.0, 1.0]);
             for (channel, (&data_mean, &data_std)) in
                 self.recipe.data.mean.iter().zip(&self.recipe.data.std).enumerate()
             {
@@ -280,7 +281,7 @@ impl<'a> Tiles<'a> {
     }
 
     /// Mean and deviation of each patch of this slice, as the target's normalisation has them.
-    fn patch_scales(&self) -> Vec<(f32, f32)> {
+    fn patch_scales(&self) -> Vec<[f32; 2]> {
         let encoder = &self.recipe.encoder;
         let [size, patch] = [encoder.image_size, encoder.patch_size];
         let columns = size / patch;
@@ -290,10 +291,7 @@ impl<'a> Tiles<'a> {
             let values: Vec<f32> = places
                 .map(|(plane, inside)| self.value(plane, (top + inside / patch) * size + left + inside % patch))
                 .collect();
-            let count = values.len() as f32;
-            let mean = values.iter().sum::<f32>() / count;
-            let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / (count - 1.0);
-            (mean, (variance + 1e-6).sqrt())
+            patch_scale(&values)
         };
         (0..encoder.patches_per_slice()).map(scale).collect()
     }

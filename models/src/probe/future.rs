@@ -9,14 +9,14 @@ use crate::checkpoint::Checkpoint;
 use crate::error::ModelsError;
 use crate::frames::preprocessing_card;
 use crate::method::{Draws, normalise_patches, patchify, read_values, run_method};
+use crate::patches::patch_scale;
 use crate::random::{Stream, generator};
+use crate::recipe::{Recipe, TokensRecipe, ViewsKind};
 use crate::step::{draw, to_views};
 use crate::weights::Weights;
 
 /// Samples of the prior whose predictions are averaged.
 const NUM_PRIOR_SAMPLES: u64 = 8;
-/// Added to the variance of a patch, as the target's normalisation has it.
-const PATCH_EPSILON: f32 = 1e-6;
 /// Pairs that go through the network at a time.
 const BATCH: usize = 16;
 
@@ -39,15 +39,11 @@ pub struct FuturePsnr {
 /// Over pairs of an earlier and a later frame.
 ///
 /// # Errors
-/// [`ModelsError`] when the recipe is not of two views, or there is no pair.
+/// [`ModelsError`] when the recipe's first term does not predict all of a later frame from an earlier one, or there is no pair.
 pub fn future_psnr(checkpoint: &Checkpoint, pairs: &[[Frame; 2]], seed: u64) -> Result<FuturePsnr, ModelsError> {
     let recipe = &checkpoint.recipe;
-    if recipe.views.kind.num_views() != 2 || pairs.is_empty() {
-        return Err(ModelsError::Training(format!(
-            "recipe {}: predicts no later frame, or there is no pair",
-            recipe.name
-        )));
-    }
+    check(recipe, pairs.len())
+        .map_err(|problem| ModelsError::Training(format!("recipe {}: {problem}", recipe.name)))?;
     let device = Device::flex();
     let weights = Weights::upload(&checkpoint.parameters, &device);
     let mut errors = [const { Vec::new() }; 4];
@@ -86,6 +82,22 @@ pub fn future_psnr(checkpoint: &Checkpoint, pairs: &[[Frame; 2]], seed: u64) -> 
     let [first, prior, prior_mean, copy] = errors.each_ref().map(|errors| psnr(errors));
     let (posterior, deterministic) = if recipe.latent.is_some() { (first, None) } else { (None, first) };
     Ok(FuturePsnr { posterior, prior, prior_mean, deterministic, copy: copy.unwrap_or(f64::NAN) })
+}
+
+/// Whether the first term's prediction is the later frame, whole.
+fn check(recipe: &Recipe, num_pairs: usize) -> Result<(), String> {
+    let kind = recipe.views.kind;
+    if kind != ViewsKind::FramePair {
+        return Err(format!("views.kind is {kind:?}; only a frame pair has a later frame to predict"));
+    }
+    let term = recipe.terms.first().ok_or("has no term")?;
+    if term.target_view != 1 || term.tokens != TokensRecipe::All {
+        let (name, view, tokens) = (&term.name, term.target_view, term.tokens);
+        return Err(format!(
+            "terms.{name} predicts {tokens:?} of view {view}; for a future frame it must be all of view 1"
+        ));
+    }
+    if num_pairs == 0 { Err("there is no pair of frames".to_string()) } else { Ok(()) }
 }
 
 struct Pairs<'a> {
@@ -134,10 +146,26 @@ fn scales(checkpoint: &Checkpoint, views: &[burn::tensor::Tensor<4>]) -> Result<
     let encoder = &checkpoint.recipe.encoder;
     let Some(target) = views.get(1) else { return Ok(Vec::new()) };
     let values = read_values(patchify(target.clone(), encoder.patch_size).into_data())?;
-    let scale = |patch: &[f32]| {
-        let mean = patch.iter().sum::<f32>() / patch.len() as f32;
-        let variance = patch.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / (patch.len() - 1) as f32;
-        (variance + PATCH_EPSILON).sqrt()
-    };
+    let scale = |patch: &[f32]| patch_scale(patch)[1];
     Ok(values.chunks_exact(encoder.patch_values()).map(scale).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_predicts_no_whole_later_frame_is_refused() {
+        let check = |name: &str, wanted: &str| {
+            let problem = check(&Recipe::load(name).expect("a recipe"), 1).expect_err(wanted);
+            assert!(problem.contains(wanted), "{name}: {problem}");
+        };
+        check("mae-64", "views.kind is Single");
+        check("crop-mae", "views.kind is NestedCrops");
+        check("siam-mae", "predicts Hidden of view 1");
+        let mut recipe = Recipe::load("rsp-64").expect("a recipe");
+        assert!(super::check(&recipe, 1).is_ok() && super::check(&recipe, 0).is_err());
+        recipe.terms[0].target_view = 0;
+        assert!(super::check(&recipe, 1).is_err_and(|problem| problem.contains("All of view 0")));
+    }
 }
