@@ -18,6 +18,7 @@ pub struct ProbeEncoder {
     name: String,
     kind: Kind,
     patch: usize,
+    has_class_token: bool,
     mean: [f32; 3],
     std: [f32; 3],
 }
@@ -47,7 +48,14 @@ impl ProbeEncoder {
 
     fn with_kind(name: &str, recipe: &Recipe, kind: Kind) -> Self {
         let Recipe { encoder, data, .. } = recipe;
-        Self { name: name.to_string(), kind, patch: encoder.patch_size, mean: data.mean, std: data.std }
+        Self {
+            name: name.to_string(),
+            kind,
+            patch: encoder.patch_size,
+            has_class_token: encoder.class_token,
+            mean: data.mean,
+            std: data.std,
+        }
     }
 
     /// Its name in results.
@@ -58,6 +66,15 @@ impl ProbeEncoder {
     /// Pixels of a patch's side.
     pub fn patch_size(&self) -> usize {
         self.patch
+    }
+
+    /// What [`GridFeatures::cls`] is; nothing for raw pixels, which have none.
+    pub fn cls_name(&self) -> Option<&'static str> {
+        match (&self.kind, self.has_class_token) {
+            (Kind::RawPixels, _) => None,
+            (Kind::Trained(_), true) => Some("class token"),
+            (Kind::Trained(_), false) => Some("mean patch"),
+        }
     }
 
     /// Features of frames on a grid of `rows` x `columns` patches.
@@ -127,8 +144,16 @@ mod tests {
         assert_eq!(red.iter().position(|value| *value == 1), Some(3 * 192));
         assert_eq!(red.iter().filter(|value| **value == 1).count(), 64);
         let frames = vec![frame; 9];
-        let random = ProbeEncoder::random("random", &recipe, 1).features(&frames, [2, 3]).expect("features");
-        assert_eq!([random.tokens.len(), random.cls.len()], [9 * 6 * 128, 9 * 128]);
+        let random = ProbeEncoder::random("random", &recipe, 1);
+        let features = random.features(&frames, [2, 3]).expect("features");
+        assert_eq!([features.tokens.len(), features.cls.len()], [9 * 6 * 128, 9 * 128]);
+        let mut without = recipe.clone();
+        without.encoder.class_token = false;
+        let mean = ProbeEncoder::random("random", &without, 1);
+        assert_eq!([random.cls_name(), mean.cls_name()], [Some("class token"), Some("mean patch")]);
+        let features = mean.features(&frames[..1], [2, 3]).expect("features");
+        let first: f32 = features.tokens.iter().step_by(128).sum::<f32>() / 6.0;
+        assert!((features.cls[0] - first).abs() < 1e-5);
         assert!(ProbeEncoder::raw_pixels("pixels", &recipe).features(&frames, [0, 3]).is_err());
     }
 }

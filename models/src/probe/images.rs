@@ -43,7 +43,8 @@ pub fn labelled_images(root: &Path) -> Result<LabelledImages, ModelsError> {
 }
 
 impl LabelledImages {
-    /// Features on a grid of patches with one-hot classes: the class token where there is one, else all patches.
+    /// Features on a grid of patches with one-hot classes: the class token, the mean patch of an encoder without one, all patches of raw
+    /// pixels.
     ///
     /// # Errors
     /// [`ModelsError`] naming the image that cannot be read.
