@@ -58,10 +58,11 @@ pub use pretrain::{
     PretrainOptions, PretrainOutcome, PretrainProgress, RunFacts, check_folder, pretrain, run_checkpoint,
 };
 pub use probe::{
-    ClassCounts, ClassMask, FuturePsnr, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo, LinearProbe,
-    MaskScores, NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource, classify_by_nearest,
-    classify_linearly, davis_2017, explained_variance, future_psnr, jhmdb, key_point_scores, labelled_images,
-    linear_probe, mask_scores, predict_by_nearest, propagate_key_points, propagate_masks, save_propagation, vip,
+    ClassCounts, ClassMask, FuturePsnr, JointDistances, KeyPointScores, LabelledImages, LabelledPoints, LabelledVideo,
+    LinearProbe, MaskScores, NEAREST_TEMPERATURE, NUM_NEAREST, ProbeEncoder, Samples, VIP_CLASSES, VideoSource,
+    classify_by_nearest, classify_linearly, davis_2017, explained_variance, future_psnr, jhmdb, key_point_scores,
+    labelled_images, linear_probe, mask_scores, predict_by_nearest, propagate_key_points, propagate_masks,
+    save_propagation, vip,
 };
 pub use recipe::{
     BlockKind, DataRecipe, DecoderRecipe, EncoderRecipe, EncodingRecipe, LatentRecipe, MaskRule, MemoryRecipe,

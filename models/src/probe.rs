@@ -31,7 +31,8 @@ pub(crate) use self::nearest::unit_rows;
 pub use self::nearest::{NEAREST_TEMPERATURE, NUM_NEAREST, classify_by_nearest, predict_by_nearest};
 pub use self::picture::save_propagation;
 pub use self::propagation::{
-    ClassCounts, KeyPointScores, MaskScores, key_point_scores, mask_scores, propagate_key_points, propagate_masks,
+    ClassCounts, JointDistances, KeyPointScores, MaskScores, key_point_scores, mask_scores, propagate_key_points,
+    propagate_masks,
 };
 pub use self::vip::{VIP_CLASSES, vip};
 

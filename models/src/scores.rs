@@ -137,21 +137,30 @@ pub fn correct_key_points(
     (visible, boxes): (&[Vec<bool>], &[f64]),
     shares: &[f64],
 ) -> Vec<f64> {
-    let at = |share: &f64| {
-        let mut joints = Vec::new();
-        for ((predicted, truth), visible) in predicted.places.iter().zip(&truth.places).zip(visible) {
-            let frames = predicted.iter().zip(truth).zip(visible.iter().zip(boxes)).skip(1);
-            let hits: Vec<f64> = frames
-                .filter(|(_, (visible, _))| **visible)
-                .map(|(([x, y], [true_x, true_y]), (_, size))| {
-                    f64::from(u8::from((x - true_x).hypot(y - true_y) / size <= *share))
-                })
-                .collect();
-            joints.push(mean_of_numbers(&hits));
-        }
-        100.0 * mean_of_numbers(&joints)
+    let distances = joint_distances((predicted, truth), (visible, boxes));
+    shares.iter().map(|share| percent_within(&distances, *share)).collect()
+}
+
+/// How far off each joint is, in boxes: where it is visible, in all frames but the first.
+pub(crate) fn joint_distances(
+    (predicted, truth): (&KeyPoints, &KeyPoints),
+    (visible, boxes): (&[Vec<bool>], &[f64]),
+) -> Vec<Vec<f64>> {
+    let of_joint = |((predicted, truth), visible): ((&Vec<[f64; 2]>, &Vec<[f64; 2]>), &Vec<bool>)| {
+        let frames = predicted.iter().zip(truth).zip(visible.iter().zip(boxes)).skip(1);
+        let seen = frames.filter(|(_, (visible, _))| **visible);
+        seen.map(|(([x, y], [true_x, true_y]), (_, size))| (x - true_x).hypot(y - true_y) / size).collect()
     };
-    shares.iter().map(at).collect()
+    predicted.places.iter().zip(&truth.places).zip(visible).map(of_joint).collect()
+}
+
+/// PCK in percent: the share of a joint's distances within this one, averaged over the joints that were seen.
+pub(crate) fn percent_within(distances: &[Vec<f64>], share: f64) -> f64 {
+    let of_joint = |distances: &Vec<f64>| {
+        let num_within = distances.iter().filter(|distance| **distance <= share).count();
+        if distances.is_empty() { f64::NAN } else { num_within as f64 / distances.len() as f64 }
+    };
+    100.0 * mean_of_numbers(&distances.iter().map(of_joint).collect::<Vec<f64>>())
 }
 
 /// Dilation with a disc of this radius.

@@ -4,7 +4,8 @@ use super::{ClassMask, LabelledPoints, LabelledVideo, ProbeEncoder};
 use crate::error::ModelsError;
 use crate::labels::{PropagationRecipe, VideoFeatures, key_points, label_pixels, propagate_labels};
 use crate::scores::{
-    BinaryMask, KeyPoints, boundary_accuracy, correct_key_points, joint_boxes, mean_of_numbers, region_similarity,
+    BinaryMask, KeyPoints, boundary_accuracy, joint_boxes, joint_distances, mean_of_numbers, percent_within,
+    region_similarity,
 };
 
 /// Standard deviation of a key point's first label, in patches (videowalk).
@@ -12,18 +13,25 @@ const POINT_SIGMA: f64 = 0.5;
 /// Patches that a key point is the mean of (videowalk).
 const POINT_PATCHES: usize = 5;
 
-/// Scores of one video's masks, each the mean over its objects of the mean over all frames but the first and the last (DAVIS 2017).
+/// Scores of an object's masks, each the mean over all frames but the first and the last. DAVIS 2017 averages them over all objects of
+/// all videos.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskScores {
     /// Intersection over union.
     pub j: f64,
     /// Boundary accuracy.
     pub f: f64,
-    /// Objects.
-    pub num_objects: usize,
 }
 
-/// Scores of one video's key points: percent within this share of the box of the visible points (JHMDB).
+impl MaskScores {
+    /// The mean over objects; nothing of none.
+    pub fn mean(objects: &[Self]) -> Option<Self> {
+        let mean = |score: fn(&Self) -> f64| mean_of_numbers(&objects.iter().map(score).collect::<Vec<f64>>());
+        (!objects.is_empty()).then(|| Self { j: mean(|object| object.j), f: mean(|object| object.f) })
+    }
+}
+
+/// Scores of key points: percent within this share of the box of the visible points, averaged over joints (JHMDB).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KeyPointScores {
     /// Within a tenth.
@@ -99,8 +107,8 @@ pub fn propagate_key_points(
     Ok(KeyPoints { places })
 }
 
-/// J and F of propagated masks against the video's own; nothing when it has no object or fewer than three frames.
-pub fn mask_scores(predicted: &[ClassMask], video: &LabelledVideo) -> Option<MaskScores> {
+/// J and F of propagated masks against the video's own, one an object of the first frame; none when there are fewer than three frames.
+pub fn mask_scores(predicted: &[ClassMask], video: &LabelledVideo) -> Vec<MaskScores> {
     let num_frames = predicted.len().min(video.masks.len());
     let scored = 1..num_frames.saturating_sub(1);
     let mut objects = Vec::new();
@@ -117,10 +125,10 @@ pub fn mask_scores(predicted: &[ClassMask], video: &LabelledVideo) -> Option<Mas
             scores[0].push(region_similarity(ours, theirs));
             scores[1].push(boundary_accuracy(ours, theirs));
         }
-        objects.push(scores.map(|scores| mean_of_numbers(&scores)));
+        let [j, f] = scores.map(|scores| mean_of_numbers(&scores));
+        objects.push(MaskScores { j, f });
     }
-    let mean = |which: usize| mean_of_numbers(&objects.iter().map(|object| object[which]).collect::<Vec<f64>>());
-    (!objects.is_empty()).then(|| MaskScores { j: mean(0), f: mean(1), num_objects: objects.len() })
+    objects
 }
 
 /// Pixels of each class over any number of frames: one histogram, as VIP is scored.
@@ -160,13 +168,34 @@ impl ClassCounts {
     }
 }
 
+/// How far off each joint is in any number of videos: a joint's frames are pooled over all of them, as JHMDB is scored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JointDistances {
+    /// `[joint]`: in boxes.
+    joints: Vec<Vec<f64>>,
+}
+
+impl JointDistances {
+    /// Adds a video's propagated key points against its own.
+    pub fn add(&mut self, predicted: &KeyPoints, video: &LabelledVideo) {
+        let LabelledPoints { points, visible } = &video.key_points;
+        let joints = joint_distances((predicted, points), (visible, &joint_boxes(points, visible)));
+        self.joints.resize(self.joints.len().max(joints.len()), Vec::new());
+        self.joints.iter_mut().zip(joints).for_each(|(all, distances)| all.extend(distances));
+    }
+
+    /// PCK of what was added.
+    pub fn scores(&self) -> KeyPointScores {
+        let [within_tenth, within_fifth] = [0.1, 0.2].map(|share| percent_within(&self.joints, share));
+        KeyPointScores { within_tenth, within_fifth }
+    }
+}
+
 /// PCK of propagated key points against the video's own.
 pub fn key_point_scores(predicted: &KeyPoints, video: &LabelledVideo) -> KeyPointScores {
-    let LabelledPoints { points, visible } = &video.key_points;
-    let boxes = joint_boxes(points, visible);
-    let scores = correct_key_points((predicted, points), (visible, &boxes), &[0.1, 0.2]);
-    let [within_tenth, within_fifth] = [0, 1].map(|idx| scores.get(idx).copied().unwrap_or(f64::NAN));
-    KeyPointScores { within_tenth, within_fifth }
+    let mut distances = JointDistances::default();
+    distances.add(predicted, video);
+    distances.scores()
 }
 
 /// `[rows * columns, C]` a frame.
@@ -254,11 +283,11 @@ mod tests {
         let video = moving_square(5);
         let masks = propagate_masks(&encoder, &video, ([4, 8], RECIPE)).expect("carries");
         assert_eq!([masks[4].width, masks[4].height()], [64, 32]);
-        let scores = mask_scores(&masks, &video).expect("scores");
-        assert!(scores.j > 0.7 && scores.num_objects == 1, "{scores:?}");
+        let scores = mask_scores(&masks, &video);
+        assert!(scores.len() == 1 && scores[0].j > 0.7, "{scores:?}");
         let mut still = video.clone();
         still.masks = vec![video.masks[0].clone(); 5];
-        assert!(mask_scores(&still.masks, &video).expect("scores").j < 0.4);
+        assert!(mask_scores(&still.masks, &video)[0].j < 0.4);
         still.frames = vec![video.frames[0].clone(); 5];
         let points = propagate_key_points(&encoder, &still, ([4, 8], RECIPE)).expect("carries");
         let [x, y] = points.places[0][4];
@@ -268,7 +297,7 @@ mod tests {
     #[test]
     fn a_perfect_prediction_scores_full_and_nothing_is_said() {
         let video = moving_square(4);
-        let scores = mask_scores(&video.masks, &video).expect("scores");
+        let scores = MaskScores::mean(&mask_scores(&video.masks, &video)).expect("scores");
         assert!((scores.j - 1.0).abs() < 1e-12 && (scores.f - 1.0).abs() < 1e-12);
         let mut counts = ClassCounts::new(2);
         counts.add(&video.masks, &video);
@@ -282,6 +311,26 @@ mod tests {
         let encoder = ProbeEncoder::raw_pixels("pixels", &Recipe::load("mae-64").expect("a recipe"));
         let error = propagate_masks(&encoder, &LabelledVideo::default(), ([4, 8], RECIPE)).expect_err("no mask");
         assert!(error.to_string().contains("no mask"), "{error}");
+    }
+
+    #[test]
+    fn a_joint_is_scored_over_all_videos_at_once() {
+        // Of the first joint, 9 frames of one video are right and 1 of the other wrong; the second joint is always right.
+        let video = |num_frames: usize| LabelledVideo {
+            key_points: LabelledPoints {
+                points: KeyPoints { places: vec![vec![[0.0, 0.0]; num_frames], vec![[30.0, 40.0]; num_frames]] },
+                visible: vec![vec![true; num_frames]; 2],
+            },
+            ..LabelledVideo::default()
+        };
+        let [long, short] = [video(10), video(2)];
+        let mut off = short.key_points.points.clone();
+        off.places[0][1] = [100.0, 0.0];
+        let mut distances = JointDistances::default();
+        distances.add(&long.key_points.points, &long);
+        distances.add(&off, &short);
+        assert!((distances.scores().within_tenth - 95.0).abs() < 1e-12, "{:?}", distances.scores());
+        assert!((key_point_scores(&off, &short).within_fifth - 50.0).abs() < 1e-12);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use foresee_models::{
-    ClassCounts, ClassMask, KeyPoints, LabelledVideo, ProbeEncoder, PropagationRecipe, VIP_CLASSES, VideoSource,
-    classify_by_nearest, classify_linearly, davis_2017, jhmdb, key_point_scores, labelled_images, mask_scores,
+    ClassCounts, ClassMask, JointDistances, KeyPoints, LabelledVideo, MaskScores, ProbeEncoder, PropagationRecipe,
+    VIP_CLASSES, VideoSource, classify_by_nearest, classify_linearly, davis_2017, jhmdb, labelled_images, mask_scores,
     propagate_key_points, propagate_masks, save_propagation, vip,
 };
 
@@ -129,7 +129,7 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
     let recipe = data_set.recipe(arguments.protocol);
     let progress = bar(videos.len() as u64);
     let mut pairs: Vec<Gathered> = subjects.iter().map(|_| Gathered::default()).collect();
-    let mut counts = vec![vec![ClassCounts::new(VIP_CLASSES); arguments.seeds as usize]; subjects.len()];
+    let mut pools = vec![vec![Pool::new(data_set); arguments.seeds as usize]; subjects.len()];
     let mut rows = Vec::new();
     let mut num_done = 0;
     let mut first = None;
@@ -138,19 +138,18 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
             break;
         }
         let video = source.load()?;
-        for ((subject, gathered), counts) in subjects.iter().zip(&mut pairs).zip(&mut counts) {
+        for ((subject, gathered), pools) in subjects.iter().zip(&mut pairs).zip(&mut pools) {
             let mut of_video = Gathered::default();
-            for (seed, counts) in subject.seeds(arguments.seeds).zip(counts) {
+            for (seed, pool) in subject.seeds(arguments.seeds).zip(pools) {
                 let encoder = subject.encoder(seed);
                 let grid = data_set.grid(&video, (arguments.size, encoder.patch_size()))?;
-                let (scores, labels) = score(data_set, (&encoder, &video), (grid, recipe))?;
-                of_video.extend(scores);
-                counts.add(&labels.0, &video);
+                let labels = propagate(data_set, (&encoder, &video), (grid, recipe))?;
+                of_video.extend(pool.add(&labels, &video));
                 if num_done == 0 && seed == 0 {
                     rows.push(labels);
                 }
             }
-            of_video.means().iter().for_each(|(name, value)| gathered.add(name, *value));
+            of_video.means().iter().for_each(|(name, value)| gathered.add(&format!("{name} of a video"), *value));
         }
         num_done += 1;
         first.get_or_insert(video);
@@ -159,12 +158,8 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
     progress.finish_and_clear();
     let Some(first) = first else { bail!("interrupted before a video was whole") };
     save_propagation(&first, &rows, &arguments.probe.picture(0)?)?;
-    for ((subject, mut gathered), counts) in subjects.iter_mut().zip(pairs).zip(&counts) {
-        if data_set == DataSet::Vip {
-            // The published number: one histogram over all frames of all videos.
-            let of_seeds = subject.seeds(arguments.seeds).zip(counts);
-            of_seeds.for_each(|(_, counts)| gathered.add("mIoU", 100.0 * counts.mean_overlap()));
-        }
+    for ((subject, mut gathered), pools) in subjects.iter_mut().zip(pairs).zip(&pools) {
+        subject.seeds(arguments.seeds).zip(pools).for_each(|(_, pool)| gathered.extend(pool.scores()));
         subject.extend(gathered);
     }
     let settings = [
@@ -187,30 +182,78 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
 
 type Labels = (Vec<ClassMask>, KeyPoints);
 
-fn score(
+fn propagate(
     data_set: DataSet,
     (encoder, video): (&ProbeEncoder, &LabelledVideo),
     how: ([usize; 2], PropagationRecipe),
-) -> anyhow::Result<(Gathered, Labels)> {
-    let mut gathered = Gathered::default();
-    if data_set == DataSet::Jhmdb {
-        let points = propagate_key_points(encoder, video, how)?;
-        let scores = key_point_scores(&points, video);
-        gathered.add("PCK@0.1", scores.within_tenth);
-        gathered.add("PCK@0.2", scores.within_fifth);
-        return Ok((gathered, (Vec::new(), points)));
+) -> anyhow::Result<Labels> {
+    Ok(match data_set {
+        DataSet::Davis | DataSet::Vip => (propagate_masks(encoder, video, how)?, KeyPoints::default()),
+        DataSet::Jhmdb => (Vec::new(), propagate_key_points(encoder, video, how)?),
+    })
+}
+
+/// What a published number is made of, over any number of videos.
+#[derive(Clone)]
+enum Pool {
+    /// J and F of every object; the mean is over all objects, so that a video counts as often as it has some.
+    Davis(Vec<MaskScores>),
+    /// One histogram over all frames.
+    Vip(ClassCounts),
+    /// Each joint over all frames; the mean is over joints.
+    Jhmdb(JointDistances),
+}
+
+impl Pool {
+    fn new(data_set: DataSet) -> Self {
+        match data_set {
+            DataSet::Davis => Self::Davis(Vec::new()),
+            DataSet::Vip => Self::Vip(ClassCounts::new(VIP_CLASSES)),
+            DataSet::Jhmdb => Self::Jhmdb(JointDistances::default()),
+        }
     }
-    let masks = propagate_masks(encoder, video, how)?;
-    if data_set == DataSet::Vip {
-        let mut counts = ClassCounts::new(VIP_CLASSES);
-        counts.add(&masks, video);
-        gathered.add("mIoU of a video", 100.0 * counts.mean_overlap());
-    } else if let Some(scores) = mask_scores(&masks, video) {
-        gathered.add("J", 100.0 * scores.j);
-        gathered.add("F", 100.0 * scores.f);
-        gathered.add("J&F", 50.0 * (scores.j + scores.f));
+
+    /// Adds a video; gives what the number is for it alone.
+    fn add(&mut self, (masks, points): &Labels, video: &LabelledVideo) -> Gathered {
+        let alone = match self {
+            Self::Davis(objects) => {
+                let of_video = mask_scores(masks, video);
+                objects.extend_from_slice(&of_video);
+                Self::Davis(of_video)
+            }
+            Self::Vip(counts) => {
+                let mut of_video = ClassCounts::new(VIP_CLASSES);
+                [counts, &mut of_video].into_iter().for_each(|counts| counts.add(masks, video));
+                Self::Vip(of_video)
+            }
+            Self::Jhmdb(distances) => {
+                let mut of_video = JointDistances::default();
+                [distances, &mut of_video].into_iter().for_each(|distances| distances.add(points, video));
+                Self::Jhmdb(of_video)
+            }
+        };
+        alone.scores()
     }
-    Ok((gathered, (masks, KeyPoints::default())))
+
+    /// In percent.
+    fn scores(&self) -> Gathered {
+        let mut gathered = Gathered::default();
+        match self {
+            Self::Davis(objects) => {
+                if let Some(MaskScores { j, f }) = MaskScores::mean(objects) {
+                    let shares = [("J", j), ("F", f), ("J&F", 0.5 * (j + f))];
+                    shares.iter().for_each(|(name, share)| gathered.add(name, 100.0 * share));
+                }
+            }
+            Self::Vip(counts) => gathered.add("mIoU", 100.0 * counts.mean_overlap()),
+            Self::Jhmdb(distances) => {
+                let scores = distances.scores();
+                gathered.add("PCK@0.1", scores.within_tenth);
+                gathered.add("PCK@0.2", scores.within_fifth);
+            }
+        }
+        gathered
+    }
 }
 
 /// `foresee probe images`: classes of still images by k-NN and by a linear map.
@@ -228,6 +271,10 @@ pub(crate) fn act_on_images(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let counts = (images.train.len(), images.test.len(), images.classes.len());
     let settings = BTreeMap::from([
         ("images".to_owned(), format!("{} to learn from, {} asked, {} classes", counts.0, counts.1, counts.2)),
+        (
+            "told from".to_owned(),
+            "the class token; the mean patch of an encoder without one; all patches of raw pixels".to_owned(),
+        ),
         ("k-NN".to_owned(), "20 neighbours by cosine, votes exp(cosine / 0.07)".to_owned()),
     ]);
     let result = ProbeResult {
@@ -263,4 +310,27 @@ fn classify(
         gathered.add("linear accuracy", 100.0 * classify_linearly(&train, &test)?);
     }
     Ok(gathered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two frames between a first and a last one, of this many objects that lie side by side.
+    fn video(num_objects: u8) -> LabelledVideo {
+        let mask = ClassMask { width: 64, classes: (0..64 * 8).map(|pixel| (pixel % 64 / 16) as u8).collect() };
+        let classes = mask.classes.iter().map(|class| if *class <= num_objects { *class } else { 0 }).collect();
+        let masks = vec![ClassMask { classes, ..mask }; 4];
+        LabelledVideo { masks, num_classes: usize::from(num_objects) + 1, ..LabelledVideo::default() }
+    }
+
+    #[test]
+    fn davis_counts_objects_and_not_videos() {
+        let [one, three] = [video(1), video(3)];
+        let nothing = vec![ClassMask { width: 64, classes: vec![0; 64 * 8] }; 4];
+        let mut pool = Pool::new(DataSet::Davis);
+        let of_one = pool.add(&(nothing, KeyPoints::default()), &one);
+        let of_three = pool.add(&(three.masks.clone(), KeyPoints::default()), &three);
+        assert_eq!((of_one.0["J"][0], of_three.0["J"][0], pool.scores().0["J"][0]), (0.0, 100.0, 75.0));
+    }
 }

@@ -26,13 +26,14 @@ impl Score {
         Self { mean, ci95: [mean - half_width, mean + half_width], values }
     }
 
-    /// `52.1 (50.3 to 53.9)`.
+    /// `52.1 (50.3 to 53.9)`; one value has no interval.
     pub(crate) fn text(&self, decimals: usize) -> String {
-        if self.values.is_empty() {
-            return "-".to_owned();
-        }
         let [lower, upper] = self.ci95;
-        format!("{:.decimals$} ({lower:.decimals$} to {upper:.decimals$})", self.mean)
+        match self.values.len() {
+            0 => "-".to_owned(),
+            1 => format!("{:.decimals$}", self.mean),
+            _ => format!("{:.decimals$} ({lower:.decimals$} to {upper:.decimals$})", self.mean),
+        }
     }
 }
 
@@ -90,13 +91,29 @@ impl Gathered {
         }
     }
 
-    /// The mean of each name's numbers.
+    /// The mean of each name's numbers; a name without any is left out.
     pub(crate) fn means(&self) -> BTreeMap<String, f64> {
-        let mean = |values: &Vec<f64>| Score::of(values).mean;
-        self.0.iter().map(|(name, values)| (name.clone(), mean(values))).collect()
+        let scores = self.scores().into_iter().filter(|(_, score)| !score.values.is_empty());
+        scores.map(|(name, score)| (name, score.mean)).collect()
     }
 
     pub(crate) fn scores(&self) -> BTreeMap<String, Score> {
         self.0.iter().map(|(name, values)| (name.clone(), Score::of(values))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_no_score() {
+        let mut gathered = Gathered::default();
+        for (name, value) in [("still", f64::NAN), ("moves", f64::NAN), ("moves", 40.0), ("moves", 50.0)] {
+            gathered.add(name, value);
+        }
+        assert_eq!(gathered.means(), BTreeMap::from([("moves".to_owned(), 45.0)]));
+        let texts = gathered.scores().into_values().map(|score| score.text(1)).collect::<Vec<_>>();
+        assert!(texts[0].starts_with("45.0 (") && texts[1] == "-" && Score::of(&[3.0]).text(1) == "3.0");
     }
 }

@@ -1,8 +1,9 @@
 //! Probes on rendered clips: label propagation of bodies and key points, joint positions by k-NN and by a linear map.
 
 use foresee_models::{
-    ClassMask, KeyPoints, LabelledVideo, ProbeEncoder, PropagationRecipe, Protocol, Samples, explained_variance,
-    key_point_scores, linear_probe, mask_scores, predict_by_nearest, propagate_key_points, propagate_masks,
+    ClassMask, KeyPoints, LabelledVideo, MaskScores, ProbeEncoder, PropagationRecipe, Protocol, Samples,
+    explained_variance, key_point_scores, linear_probe, mask_scores, mean_of_numbers, predict_by_nearest,
+    propagate_key_points, propagate_masks,
 };
 
 use super::clips::Clip;
@@ -35,14 +36,16 @@ pub(crate) struct JointClips<'a> {
     pub(crate) test: &'a [Clip],
 }
 
-/// Label propagation over some clips: J, F and their mean, PCK, all in percent. One value a clip.
+/// Label propagation over some clips: J, F and their mean, PCK, all in percent. One value a clip, the mean over its objects or key points:
+/// clips of other tasks have other ones, and few, so that they are not pooled as those of data sets are.
 ///
 /// # Errors
 /// When the encoder refuses the frames.
 pub(crate) fn propagate(encoder: &ProbeEncoder, clips: &[Clip], grid: [usize; 2]) -> anyhow::Result<Gathered> {
     let mut gathered = Gathered::default();
     for Clip { video, .. } in clips {
-        if let Some(scores) = mask_scores(&propagate_masks(encoder, video, (grid, SQUARE))?, video) {
+        let objects = mask_scores(&propagate_masks(encoder, video, (grid, SQUARE))?, video);
+        if let Some(scores) = MaskScores::mean(&objects) {
             gathered.add("J", 100.0 * scores.j);
             gathered.add("F", 100.0 * scores.f);
             gathered.add("J&F", 50.0 * (scores.j + scores.f));
@@ -72,7 +75,8 @@ pub(crate) fn propagated(
     Ok((masks, points))
 }
 
-/// Joint positions of one task: explained variance in percent, mean over joints, from the class token and from all patches.
+/// Joint positions of one task: explained variance in percent, mean over joints, from the class token (the mean patch of an encoder without
+/// one) and from all patches.
 ///
 /// # Errors
 /// When the encoder refuses the frames, or there are too few.
@@ -86,15 +90,12 @@ pub(crate) fn joint_positions(
     let [train, test] = sides;
     let (train, test) = (train?, test?);
     let mut gathered = Gathered::default();
-    for (name, train, test) in [("class token", &train.cls, &test.cls), ("patches", &train.tokens, &test.tokens)] {
-        if train.dim == 0 {
-            continue;
-        }
+    let whole = encoder.cls_name().map(|name| (name, &train.cls, &test.cls));
+    for (name, train, test) in whole.into_iter().chain([("patches", &train.tokens, &test.tokens)]) {
         let linear = linear_probe(train, test)?;
         gathered.add(&format!("joints, linear, {name}"), 100.0 * linear.mean());
-        let explained = explained_variance(&predict_by_nearest(train, test), test);
-        let mean = explained.iter().sum::<f64>() / explained.len().max(1) as f64;
-        gathered.add(&format!("joints, k-NN, {name}"), 100.0 * mean);
+        let nearest = mean_of_numbers(&explained_variance(&predict_by_nearest(train, test), test));
+        gathered.add(&format!("joints, k-NN, {name}"), 100.0 * nearest);
     }
     Ok(gathered)
 }
