@@ -1,9 +1,10 @@
 //! What every decoder does with broken bytes: it refuses them, without a panic and without asking for memory that no file of its size needs.
+//! Whole ones it takes.
 //! The same list runs under a fuzzer in `tests/fuzz`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use foresee_tests::decoders::DECODERS;
+use foresee_tests::decoders::{DECODERS, Decoder};
 use foresee_tests::memory;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -70,9 +71,10 @@ fn broken_bytes_are_refused_without_panic_or_a_flood_of_memory() {
                     kept.display()
                 );
             }
+            outcome.is_ok_and(|is_taken| is_taken)
         };
         for (seed_idx, seed) in seeds.iter().enumerate() {
-            check(seed, "its own seed");
+            assert!(check(seed, "its own seed"), "{}: seed {seed_idx} is refused", decoder.name);
             let mut random = StdRng::seed_from_u64(seed_idx as u64);
             // Few of the large ones, so that the whole takes seconds.
             let num_mutants = NUM_MUTANTS / seeds.len() / (1 + seed.len() / 100_000) + 20;
@@ -83,6 +85,19 @@ fn broken_bytes_are_refused_without_panic_or_a_flood_of_memory() {
         for bytes in [&b""[..], b"\0", b"\xff\xff\xff\xff\xff\xff\xff\xff", b"{", b"[[", b"\x80\x02."] {
             check(bytes, "a few bytes");
         }
+    }
+}
+
+#[test]
+fn every_decoder_has_its_fuzz_target() {
+    let folder = foresee_tests::root().join("tests/fuzz");
+    let manifest: toml::Table = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap().parse().unwrap();
+    let targets: Vec<&str> =
+        manifest["bin"].as_array().unwrap().iter().map(|target| target["name"].as_str().unwrap()).collect();
+    assert_eq!(targets.len(), DECODERS.len());
+    for Decoder { name, .. } in DECODERS {
+        let text = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(targets.contains(name) && text.contains(&format!("fuzz(\"{name}\", bytes)")), "{name}");
     }
 }
 
