@@ -125,7 +125,7 @@ pub(super) fn read_mask(path: &Path) -> Result<ClassMask, ModelsError> {
     Ok(ClassMask { width: width as usize, classes })
 }
 
-/// `pos_img` `[2, joints, frames]` of a JHMDB file; a joint counts where it lies inside the image.
+/// `pos_img` `[2, joints, frames]` of a JHMDB file, whose first pixel is 1; a joint counts where it lies inside the image.
 fn read_joints(path: &Path, video: &LabelledVideo) -> Result<LabelledPoints, ModelsError> {
     let matrix = read_matrix(path, "pos_img")?;
     let &[2, num_joints, num_frames] = matrix.shape.as_slice() else {
@@ -142,7 +142,7 @@ fn read_joints(path: &Path, video: &LabelledVideo) -> Result<LabelledPoints, Mod
     // Columns first: x and y of the first joint, of the second, ..., then the next frame.
     let at = |joint: usize, frame: usize| {
         let start = (frame * num_joints + joint) * 2;
-        [0, 1].map(|axis| matrix.values.get(start + axis).copied().unwrap_or(f64::NAN))
+        [0, 1].map(|axis| matrix.values.get(start + axis).map_or(f64::NAN, |place| place - 1.0))
     };
     let frames = 0..video.frames.len();
     let places: Vec<Vec<[f64; 2]>> =

@@ -58,7 +58,7 @@ mod tests {
         let videos = jhmdb(root.path()).unwrap();
         assert_eq!((videos.len(), videos[0].name.as_str()), (1, "wave/one"));
         let labels = videos[0].load().unwrap().key_points;
-        assert_eq!(labels.points.places, [[[1.0, 2.0], [5.0, 6.0]], [[3.0, 4.0], [11.0, 7.0]]]);
+        assert_eq!(labels.points.places, [[[0.0, 1.0], [4.0, 5.0]], [[2.0, 3.0], [10.0, 6.0]]]);
         assert_eq!(labels.visible, [[true, true], [true, false]]);
         std::fs::write(joints.join("joint_positions.mat"), mat_file("pos_img", &[2, 2, 1], &places[..4])).unwrap();
         assert!(videos[0].load().unwrap_err().to_string().contains("1 frames; there are 2 images"));
