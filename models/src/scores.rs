@@ -146,12 +146,14 @@ pub(crate) fn joint_distances(
     (predicted, truth): (&KeyPoints, &KeyPoints),
     (visible, boxes): (&[Vec<bool>], &[f64]),
 ) -> Vec<Vec<f64>> {
-    let of_joint = |((predicted, truth), visible): ((&Vec<[f64; 2]>, &Vec<[f64; 2]>), &Vec<bool>)| {
+    let mut joints = Vec::new();
+    for ((predicted, truth), visible) in predicted.places.iter().zip(&truth.places).zip(visible) {
         let frames = predicted.iter().zip(truth).zip(visible.iter().zip(boxes)).skip(1);
         let seen = frames.filter(|(_, (visible, _))| **visible);
-        seen.map(|(([x, y], [true_x, true_y]), (_, size))| (x - true_x).hypot(y - true_y) / size).collect()
-    };
-    predicted.places.iter().zip(&truth.places).zip(visible).map(of_joint).collect()
+        let distances = seen.map(|(([x, y], [true_x, true_y]), (_, size))| (x - true_x).hypot(y - true_y) / size);
+        joints.push(distances.collect());
+    }
+    joints
 }
 
 /// PCK in percent: the share of a joint's distances within this one, averaged over the joints that were seen.
