@@ -278,7 +278,7 @@ mod tests {
         let heard = std::thread::scope(|scope| {
             let talker = sender.clone();
             scope.spawn(move || while talker.send(Ok(Played::Ticked)).is_ok() {});
-            scope.spawn(move || sender.send(Err(PoliciesError::Training("broke".to_owned()))));
+            scope.spawn(move || sender.send(Err(PoliciesError::Training("broke".to_owned()))).is_ok());
             hear((receiver, &stop), |_| false)
         });
         assert!(heard.is_err_and(|error| error.to_string().contains("broke")) && stop.load(Ordering::Relaxed));

@@ -4,9 +4,8 @@ use foresee_runtime::{EncoderInput, Frame, PreprocessingCard, Preprocessor};
 
 use crate::encoder::{EncoderWeights, GridFeatures, TrainedEncoder};
 use crate::error::ModelsError;
-use crate::frames::preprocessing_card;
 use crate::parameters::Parameters;
-use crate::recipe::Recipe;
+use crate::recipe::{DataRecipe, Recipe};
 
 /// Frames that go through the network at a time.
 const BATCH: usize = 8;
@@ -19,8 +18,7 @@ pub struct ProbeEncoder {
     kind: Kind,
     patch: usize,
     has_class_token: bool,
-    mean: [f32; 3],
-    std: [f32; 3],
+    data: DataRecipe,
 }
 
 enum Kind {
@@ -53,8 +51,7 @@ impl ProbeEncoder {
             kind,
             patch: encoder.patch_size,
             has_class_token: encoder.class_token,
-            mean: data.mean,
-            std: data.std,
+            data: data.clone(),
         }
     }
 
@@ -87,7 +84,7 @@ impl ProbeEncoder {
             let problem = format!("a grid of {rows}x{columns} patches of {} pixels cannot be used", self.patch);
             return Err(ModelsError::Training(problem));
         }
-        let card = PreprocessingCard { width, height, ..preprocessing_card(height, self.mean, self.std) };
+        let card = PreprocessingCard { width, height, ..self.data.preprocessing(height) };
         let mut preprocessor = Preprocessor::new(&card.with_hash())?;
         let mut inputs = vec![EncoderInput::zeros(height, width); BATCH.min(frames.len())];
         let mut all = GridFeatures { rows, columns, ..GridFeatures::default() };

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::ModelsError;
-use crate::frames::preprocessing_card;
 use crate::method::{Draws, normalise_patches, patchify, read_values, run_method};
 use crate::patches::patch_scale;
 use crate::random::{Stream, generator};
@@ -129,7 +128,7 @@ impl Pairs<'_> {
 fn inputs(checkpoint: &Checkpoint, pairs: &[[Frame; 2]]) -> Result<Vec<Vec<f32>>, ModelsError> {
     let size = checkpoint.recipe.encoder.image_size;
     let data = &checkpoint.recipe.data;
-    let mut preprocessor = Preprocessor::new(&preprocessing_card(size, data.mean, data.std))?;
+    let mut preprocessor = Preprocessor::new(&data.preprocessing(size))?;
     let mut input = EncoderInput::zeros(size, size);
     let mut batches = vec![Vec::new(); 2];
     for pair in pairs {
