@@ -218,7 +218,8 @@ fn report(arguments: &Arguments, place: &Place, rows: &[Row]) -> anyhow::Result<
     }
     for (name, ratio) in [("foresee", ours), ("pytorch", theirs)] {
         if let Some(ratio) = ratio {
-            let in_work = in_work.map_or_else(String::new, |ratio| format!(", {ratio:.2} in floating-point operations"));
+            let in_work =
+                in_work.map_or_else(String::new, |ratio| format!(", {ratio:.2} in floating-point operations"));
             print(&format!("rsp / mae    {name:<8} {ratio:.2} in time{in_work}"));
         }
     }
