@@ -11,7 +11,9 @@ use foresee_runtime::{
 pub(super) fn vit_small(folder: &Path, engine: &EngineOptions) -> anyhow::Result<PathBuf> {
     use foresee_models::{Parameters, Recipe, encoder_graph};
 
-    let recipe = Recipe::load("mae")?;
+    let mut recipe = Recipe::load("mae")?;
+    // As OpenCV's chain, which it is measured beside.
+    recipe.data.resize = Resize::BilinearAntialias;
     let graph = encoder_graph(&recipe.encoder, &Parameters::initialise(&recipe, 0), "vit-s16-224")?;
     let path = folder.join("vit-s16-224.onnx");
     foresee_runtime::write_model(&path, &graph.to_bytes())?;
