@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::joints::JointState;
+use crate::safety::SafeCommand;
 
 /// What a tick sees: an image and the joint state that goes with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,11 +92,19 @@ pub trait FrameSource {
     fn num_dropped(&self) -> u64;
 }
 
-/// Where commands go. Takes nothing but what the safety filter made.
+/// Where commands go. Takes nothing but what the safety filter made, and no empty command.
 pub trait Actuator {
     /// Sends the command that answers the observation `sequence`.
     ///
     /// # Errors
     /// [`RuntimeError`] when the command cannot be sent.
-    fn send(&mut self, sequence: u64, command: &crate::safety::SafeCommand) -> Result<(), RuntimeError>;
+    fn send(&mut self, sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError>;
+}
+
+/// Sends a command, unless it is empty.
+///
+/// # Errors
+/// As [`Actuator::send`].
+pub(crate) fn send(actuator: &mut dyn Actuator, sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
+    if command.is_empty() { Ok(()) } else { actuator.send(sequence, command) }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use foresee_firmware_config::Pace;
 
 use crate::control_loop::{ControlLoop, TickReport, nanos_since};
-use crate::ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
+use crate::ends::{Actuator, Episode, FrameSource, Observation, SourceEvent, send};
 use crate::error::RuntimeError;
 use crate::rig::CameraRig;
 use crate::safety::{Hold, SafeCommand};
@@ -22,7 +22,7 @@ pub enum LoopEvent<'a> {
     Ticked {
         /// What was seen.
         observation: &'a Observation,
-        /// What was sent.
+        /// What was sent, unless it is empty.
         command: &'a SafeCommand,
         /// How the tick went.
         report: TickReport,
@@ -92,7 +92,7 @@ pub fn run(
     };
     if is_fixed {
         control_loop.stop();
-        let stopped = ends.actuator.send(observation.frame.sequence, control_loop.command());
+        let stopped = send(ends.actuator, observation.frame.sequence, control_loop.command());
         return ended.and_then(|ended| stopped.map(|()| ended));
     }
     ended
@@ -122,8 +122,12 @@ fn step(
             let arrival_nanos = control_loop.arrival_nanos(observation.frame.stamp, wait_nanos);
             let report = TickReport { arrival_nanos, wait_nanos, ..control_loop.tick(observation) };
             let (command, failure) = (control_loop.command(), control_loop.failure());
+            if command.is_empty() && matches!(control_loop.pace, Pace::Lockstep { .. }) {
+                let problem = "a joint state that is not finite came with an episode's first frame; in lockstep there is no going on without an answer";
+                return Err(RuntimeError::End { name: "robot".to_owned(), problem: problem.to_owned() });
+            }
             let started = Instant::now();
-            ends.actuator.send(observation.frame.sequence, command)?;
+            send(ends.actuator, observation.frame.sequence, command)?;
             let report = TickReport { publish_nanos: Some(nanos_since(started)), ..report };
             let num_dropped = ends.source.num_dropped();
             let cameras = control_loop.cameras();
@@ -140,7 +144,7 @@ fn step(
             if let Pace::Fixed { .. } = control_loop.pace {
                 control_loop.hold(Hold::StaleFrame);
                 control_loop.forget_chunks();
-                ends.actuator.send(observation.frame.sequence, control_loop.command())?;
+                send(ends.actuator, observation.frame.sequence, control_loop.command())?;
             }
             let held = match control_loop.pace {
                 Pace::Lockstep { .. } => None,

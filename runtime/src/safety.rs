@@ -5,9 +5,14 @@
 //! the profile gives a workspace and the joints take positions, the commanded pose and the whole stop from it lie in the box. Joints
 //! that take velocities brake before their position limits if they follow their commands; from torques only the ones that push
 //! towards a limit within braking distance are taken away, since what a torque does is the load's matter.
+//!
+//! It always answers. As long as a joint that takes positions was never measured the answer has no values, and nothing is sent:
+//! the joint stays where it is, and any value would move it, however far it is from there.
 
 mod limits;
 mod motion;
+mod seen;
+mod verdict;
 mod workspace;
 
 use std::time::Duration;
@@ -15,6 +20,8 @@ use std::time::Duration;
 use foresee_firmware_config::{CommandKind, DeviceProfile, JointProfile, SafeAction, SafetyProfile};
 
 use self::limits::Governor;
+use self::seen::Seen;
+pub use self::verdict::{Hold, SafetyState, Verdict};
 use crate::command::Action;
 use crate::joints::JointState;
 use crate::time::Stamp;
@@ -35,9 +42,14 @@ impl SafeCommand {
         self.stamp
     }
 
-    /// One value a joint, in the profile's order and units.
+    /// One value a joint, in the profile's order and units; none where [`SafeCommand::is_empty`].
     pub fn values(&self) -> &[f64] {
         &self.values
+    }
+
+    /// Whether it says nothing, and is not to be sent: where a joint that takes positions stands was never measured.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
     }
 
     /// What the filter did.
@@ -63,95 +75,6 @@ impl SafeCommand {
     }
 }
 
-/// What the filter did to an action.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Joints whose value was moved into the range.
-    pub num_clamped: u32,
-    /// Joints that were slowed to their rate, acceleration or jerk.
-    pub num_rate_limited: u32,
-    /// Joints kept back from a position limit or from the side of the workspace.
-    pub num_position_limited: u32,
-    /// Why the safe action was taken instead, if it was.
-    pub held: Option<Hold>,
-}
-
-/// Why the safe action is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// The action or the joint state held NaN or infinity: a latched fault, until [`SafetyFilter::clear`].
-    NotFinite,
-    /// The action had the wrong number of values.
-    WrongLength,
-    /// A stage before the filter failed.
-    StageFailed,
-    /// The frame was older than the profile allows or than one before it, or none came in time.
-    StaleFrame,
-    /// Frames have come without any change for too long.
-    FrozenFrame,
-    /// No command was made in time: something hangs.
-    NoCommand,
-    /// The machine's clock jumped, or a frame's stamp lies in the future.
-    ClockJumped,
-    /// Ticks took longer than the declared budget.
-    OverBudget,
-    /// No action that is still valid: the chunk is used up or too old.
-    NoAction,
-    /// The joint state is missing or too old where limits need it.
-    NoJointState,
-    /// A link is outside the workspace, or could not stop inside it.
-    OutsideWorkspace,
-    /// The loop stops, by the operator, a signal or its end: the last commands of all.
-    Stopped,
-}
-
-impl Hold {
-    /// In words, for people.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::NotFinite => "an action or joint state that is not finite; latched until the fault is cleared",
-            Self::WrongLength => "an action with the wrong number of values",
-            Self::StageFailed => "a stage failed",
-            Self::StaleFrame => "no frame that is new enough",
-            Self::FrozenFrame => "a camera that shows the same frame again and again",
-            Self::NoCommand => "no command in time; a stage hangs",
-            Self::ClockJumped => "a clock that jumped",
-            Self::OverBudget => "ticks longer than the declared budget",
-            Self::NoAction => "no action that is still valid",
-            Self::NoJointState => "no joint state that is new enough",
-            Self::OutsideWorkspace => "a link outside the workspace",
-            Self::Stopped => "a stop",
-        }
-    }
-}
-
-/// What the joints are doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SafetyState {
-    /// Nothing was commanded yet.
-    #[default]
-    Starting,
-    /// The policy is followed.
-    Normal,
-    /// The policy is followed, and something is not as it was declared.
-    Degraded {
-        /// Since when.
-        since: Stamp,
-    },
-    /// The safe action is taken; the next sound action ends it.
-    Holding {
-        /// Since when.
-        since: Stamp,
-        /// Why.
-        reason: Hold,
-    },
-    /// The safe action is taken, and nothing but a reset, or clearing the fault, ends it.
-    Stopped {
-        /// Why.
-        reason: Hold,
-    },
-}
-
 /// When something happens: as the observation says it, and on the clock that limits count by (the same in lockstep and replay;
 /// monotonic where the machine's time may jump).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +91,8 @@ impl From<Stamp> for Moment {
     }
 }
 
-/// Makes a [`SafeCommand`] of whatever a tick brings; always answers, and never outside a limit.
+/// Makes a [`SafeCommand`] of whatever a tick brings; always answers, and never outside a limit. Before a joint that takes positions was
+/// measured the answer is empty.
 #[derive(Clone, Debug)]
 pub struct SafetyFilter {
     governor: Governor,
@@ -176,19 +100,10 @@ pub struct SafetyFilter {
     period: Duration,
     state: SafetyState,
     is_degraded: bool,
-    /// When the last command was made; `None`: at rest.
+    /// When the last command was made; `None`: none was yet, and positions begin where the joints are.
     last_time: Option<Stamp>,
-    joints: JointState,
-    joints_are: Measured,
+    seen: Seen,
     last: SafeCommand,
-}
-
-/// What is known of the joints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Measured {
-    Unknown,
-    Known,
-    NotFinite,
 }
 
 impl SafetyFilter {
@@ -205,28 +120,26 @@ impl SafetyFilter {
     }
 
     fn with(joints: &[JointProfile], period: Duration, safety: &SafetyProfile) -> Self {
-        let governor = Governor::new(joints, safety.workspace.as_ref());
-        let values = governor.values().collect();
         let (stamp, time) = (Stamp::default(), Stamp::default());
-        let last = SafeCommand { stamp, values, verdict: Verdict::default(), ordinal: 0, time };
-        Self {
-            governor,
+        let mut filter = Self {
+            governor: Governor::new(joints, safety.workspace.as_ref()),
             action: safety.action,
             period,
             state: SafetyState::Starting,
             is_degraded: false,
             last_time: None,
-            joints: JointState::zeros(joints.len()),
-            joints_are: Measured::Unknown,
-            last,
-        }
+            seen: Seen::nothing(joints.len()),
+            last: SafeCommand { stamp, values: Vec::new(), verdict: Verdict::default(), ordinal: 0, time },
+        };
+        filter.publish();
+        filter
     }
 
-    /// A new episode begins: every joint is at its home, nothing is known of it, and no fault is latched.
+    /// A new episode begins in lockstep: every joint was put elsewhere, nothing is known of it, and no fault is latched.
     pub fn reset(&mut self) {
         self.governor.rest();
         self.last_time = None;
-        self.joints_are = Measured::Unknown;
+        self.seen.forget();
         self.is_degraded = false;
         self.state = SafetyState::Starting;
         self.last.verdict = Verdict::default();
@@ -237,7 +150,7 @@ impl SafetyFilter {
     pub fn clear(&mut self) {
         if let SafetyState::Stopped { reason: Hold::NotFinite } = self.state {
             self.state = SafetyState::Starting;
-            self.joints_are = Measured::Unknown;
+            self.seen.forget();
         }
     }
 
@@ -246,28 +159,19 @@ impl SafetyFilter {
         self.state
     }
 
-    /// The last command made; at rest, every joint at home.
+    /// The last command made; before the first, what joints that take no positions begin from.
     pub fn last(&self) -> &SafeCommand {
         &self.last
     }
 
     /// Whether commands can only be made with a joint state.
     pub fn needs_joints(&self) -> bool {
-        self.governor.needs_joints() || self.action == SafeAction::Damp
+        self.governor.needs_joints() || self.action == SafeAction::Damp || !self.has_begun()
     }
 
     /// Takes the measured joints, for the limits that need them and for where a position begins.
     pub fn see(&mut self, joints: &JointState) {
-        let num_joints = self.last.values.len();
-        if [joints.positions.len(), joints.velocities.len()] != [num_joints; 2] {
-            self.joints_are = Measured::Unknown;
-            return;
-        }
-        self.joints.stamp = joints.stamp;
-        self.joints.positions.clone_from(&joints.positions);
-        self.joints.velocities.clone_from(&joints.velocities);
-        let is_finite = joints.positions.iter().chain(&joints.velocities).all(|value| value.is_finite());
-        self.joints_are = if is_finite { Measured::Known } else { Measured::NotFinite };
+        self.seen.take(joints);
     }
 
     /// Says that something is not as declared, or that it is again; shown in the state of the commands that follow.
@@ -304,23 +208,28 @@ impl SafetyFilter {
 
     /// Whether the safe action has brought every command to where it stays.
     pub fn is_at_rest(&self) -> bool {
-        self.governor.is_at_rest(self.action)
+        !self.has_begun() || self.governor.is_at_rest(self.action)
+    }
+
+    /// Whether it is known what commands go on from.
+    fn has_begun(&self) -> bool {
+        self.last_time.is_some() || !self.governor.has_positions()
     }
 
     fn check(&self, action: &Action) -> Result<(), Hold> {
         if let SafetyState::Stopped { reason } = self.state {
             return Err(reason);
         }
-        if action.values.len() != self.last.values.len() {
+        if action.values.len() != self.governor.num_joints() {
             return Err(Hold::WrongLength);
         }
-        if self.joints_are == Measured::NotFinite || action.values.iter().any(|value| !value.is_finite()) {
+        if !self.seen.is_finite() || action.values.iter().any(|value| !value.is_finite()) {
             return Err(Hold::NotFinite);
         }
-        if self.needs_joints() && self.joints_are != Measured::Known {
+        if self.needs_joints() && self.seen.joints().is_none() {
             return Err(Hold::NoJointState);
         }
-        match self.measured() {
+        match self.seen.joints() {
             Some(joints) if !self.governor.can_stop_inside(joints, self.last_time.is_none()) => {
                 Err(Hold::OutsideWorkspace)
             }
@@ -328,14 +237,11 @@ impl SafetyFilter {
         }
     }
 
-    fn measured(&self) -> Option<&JointState> {
-        (self.joints_are == Measured::Known).then_some(&self.joints)
-    }
-
     fn follow(&mut self, moment: Moment, action: &Action) -> &SafeCommand {
-        let elapsed = self.elapse(moment);
-        let joints = (self.joints_are == Measured::Known).then_some(&self.joints);
-        self.last.verdict = self.governor.follow(&action.values, joints, (elapsed, self.period.as_secs_f64()));
+        // An action is followed only where commands have begun, or can.
+        let elapsed = self.elapse(moment).unwrap_or_default();
+        let seconds = (elapsed, self.period.as_secs_f64());
+        self.last.verdict = self.governor.follow(&action.values, self.seen.joints(), seconds);
         self.state = match (self.is_degraded, self.state) {
             (false, _) => SafetyState::Normal,
             (true, SafetyState::Degraded { since }) => SafetyState::Degraded { since },
@@ -345,29 +251,26 @@ impl SafetyFilter {
     }
 
     fn act_safely(&mut self, moment: Moment) -> &SafeCommand {
-        let elapsed = self.elapse(moment);
-        let joints = (self.joints_are == Measured::Known).then_some(&self.joints);
-        self.governor.act_safely(self.action, joints, elapsed);
-        let held = match self.state {
-            SafetyState::Holding { reason, .. } | SafetyState::Stopped { reason } => Some(reason),
-            _ => None,
+        let held = match (self.elapse(moment), self.state) {
+            (None, _) => Some(Hold::Unmeasured),
+            (Some(elapsed), state) => {
+                self.governor.act_safely(self.action, self.seen.joints(), elapsed);
+                state.reason()
+            }
         };
         self.last.verdict = Verdict { held, ..Verdict::default() };
         self.made(moment)
     }
 
-    /// Seconds that the limits may count: nothing when time stands still or turns back.
-    fn elapse(&mut self, moment: Moment) -> f64 {
+    /// Seconds that the limits may count: nothing when time stands still or turns back. `None`: it is not known where to begin.
+    fn elapse(&mut self, moment: Moment) -> Option<f64> {
         let elapsed = match self.last_time {
             Some(last) => moment.time.since(last).min(self.period.saturating_mul(2)),
-            None => {
-                let joints = (self.joints_are == Measured::Known).then_some(&self.joints);
-                self.governor.begin(joints);
-                self.period
-            }
+            None if self.governor.begin(self.seen.joints()) => self.period,
+            None => return None,
         };
         self.last_time = Some(moment.time);
-        elapsed.as_secs_f64()
+        Some(elapsed.as_secs_f64())
     }
 
     fn made(&mut self, moment: Moment) -> &SafeCommand {
@@ -379,7 +282,9 @@ impl SafetyFilter {
     fn publish(&mut self) {
         self.last.ordinal += 1;
         self.last.values.clear();
-        self.last.values.extend(self.governor.values());
+        if self.has_begun() {
+            self.last.values.extend(self.governor.values());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use foresee_firmware_config::{DeviceProfile, Pace};
 
 use crate::control_loop::SharedFilter;
-use crate::ends::Actuator;
+use crate::ends::{Actuator, send};
 use crate::error::RuntimeError;
 use crate::safety::{Hold, Moment, SafeCommand, SafetyState};
 use crate::schedule::schedule;
@@ -215,7 +215,7 @@ impl Shared {
         };
         self.summary.num_trips += u64::from(is_new);
         // Again at every look: a command may be lost on its way, and a joint takes time to stop.
-        let sent = self.watched.actuator.send(self.sequence, filter.hold(moment, why));
+        let sent = send(self.watched.actuator.as_mut(), self.sequence, filter.hold(moment, why));
         drop(filter);
         self.note(sent);
     }
@@ -229,7 +229,7 @@ impl Shared {
             filter.stop(moment);
             return false;
         }
-        let sent = self.watched.actuator.send(self.sequence, filter.stop(moment));
+        let sent = send(self.watched.actuator.as_mut(), self.sequence, filter.stop(moment));
         let goes_on = sent.is_ok() && !filter.is_at_rest();
         drop(filter);
         self.note(sent);
@@ -266,10 +266,18 @@ mod tests {
         }
     }
 
-    fn profile() -> DeviceProfile {
-        let text =
-            "inherit = \"desktop-sim\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 100.0\nmax_frame_age_millis = 50\n";
-        foresee_firmware_config::parse("mine", text).unwrap()
+    fn profile(more: &str) -> DeviceProfile {
+        let pace = "[pace]\nkind = \"fixed\"\nrate_hertz = 100.0\nmax_frame_age_millis = 50\n";
+        foresee_firmware_config::parse("mine", &format!("inherit = \"desktop-sim\"\n{pace}{more}")).unwrap()
+    }
+
+    fn joints(command: &str, more: &str) -> String {
+        let joint = |name: &str| {
+            format!(
+                "[[joints]]\nname = \"{name}\"\ncommand = \"{command}\"\nminimum = -3.0\nmaximum = 3.0\n{more}"
+            )
+        };
+        format!("{}{}", joint("shoulder"), joint("wrist"))
     }
 
     struct Bench {
@@ -281,8 +289,8 @@ mod tests {
     }
 
     impl Bench {
-        fn new() -> Self {
-            let (log, profile) = (Log::default(), profile());
+        fn new(more: &str) -> Self {
+            let (log, profile) = (Log::default(), profile(more));
             let (filter, stop) = (SharedFilter::of(&profile), Arc::<AtomicBool>::default());
             let watched = Watched {
                 actuator: Box::new(log.clone()),
@@ -314,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_silent_loop_is_stopped_and_a_late_command_refused() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new("");
         assert_eq!(bench.watchdog.state(), SafetyState::Starting);
         let late = bench.command([1.0, -1.0]);
         bench.actuator.send(0, &late).unwrap();
@@ -340,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_stop_flag_stops_while_the_loop_hangs() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new("");
         let command = bench.command([0.5, 0.5]);
         bench.actuator.send(0, &command).unwrap();
         bench.stop.store(true, Ordering::Release);
@@ -352,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_loop_that_only_holds_is_stopped() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new("");
         let command = bench.command([0.5, 0.5]);
         bench.actuator.send(0, &command).unwrap();
         wait_until(|| {
@@ -361,6 +369,20 @@ mod tests {
             let held = bench.filter.lock().hold(moment, Hold::StaleFrame).clone();
             bench.actuator.send(1, &held).is_ok() && bench.last().unwrap().0 == [0.0, 0.0]
         });
+    }
+
+    #[test]
+    fn a_position_that_was_never_measured_is_not_moved() {
+        let positions = joints("position_radians", "home = 1.0\nmax_rate_per_second = 1.0\n");
+        let bench = Bench::new(&positions);
+        assert!(bench.command([0.5, 0.5]).is_empty());
+        // As if one had been followed before an episode began anew.
+        lock(&bench.watchdog.shared).last_fresh = Some((Instant::now(), Duration::ZERO));
+        wait_until(|| bench.watchdog.summary().num_trips > 0 || bench.watchdog.state() != SafetyState::Starting);
+        bench.stop.store(true, Ordering::Release);
+        wait_until(|| bench.watchdog.state() == SafetyState::Stopped { reason: Hold::Stopped });
+        bench.watchdog.finish().unwrap();
+        assert_eq!(*bench.log.0.lock().unwrap(), []);
     }
 
     struct Broken;
@@ -376,7 +398,7 @@ mod tests {
 
     #[test]
     fn an_actuator_that_fails_ends_the_loop() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new("");
         lock(&bench.watchdog.shared).watched.actuator = Box::new(Broken);
         let command = bench.command([0.5, 0.5]);
         bench.actuator.send(0, &command).unwrap();

@@ -325,18 +325,32 @@ fn at_a_fixed_pace_an_old_frame_is_held() {
     }
 }
 
-/// Gives one frame and then nothing.
-struct OneFrame(u64, Clock);
+/// What comes, and at which millisecond.
+#[derive(Clone, Copy)]
+enum Step {
+    /// A frame, with every joint at this position.
+    Frame(f64),
+    Nothing,
+    NewEpisode,
+}
 
-impl FrameSource for OneFrame {
+/// Plays steps on a driven clock.
+struct Script(std::vec::IntoIter<(u64, Step)>, Clock);
+
+impl FrameSource for Script {
     fn next(&mut self, observation: &mut Observation, _timeout: Duration) -> Result<SourceEvent, RuntimeError> {
-        self.0 += 1;
-        self.1.advance(Stamp { nanos: 1_000_000_000 + self.0 * 1_000_000 });
-        observe(observation, 50);
-        Ok(match self.0 {
-            1 => SourceEvent::Observed,
-            2 | 3 => SourceEvent::TimedOut,
-            _ => SourceEvent::Finished,
+        let Some((now_millis, step)) = self.0.next() else { return Ok(SourceEvent::Finished) };
+        let now = Stamp { nanos: now_millis * 1_000_000 };
+        self.1.advance(now);
+        Ok(match step {
+            Step::Frame(position) => {
+                observe(observation, now_millis);
+                (observation.frame.stamp, observation.joints.stamp) = (now, now);
+                observation.joints.positions.fill(position);
+                SourceEvent::Observed
+            }
+            Step::Nothing => SourceEvent::TimedOut,
+            Step::NewEpisode => SourceEvent::EpisodeStarted(Episode::default()),
         })
     }
 
@@ -345,20 +359,53 @@ impl FrameSource for OneFrame {
     }
 }
 
-#[test]
-fn at_a_fixed_pace_the_joints_are_held_without_frames_and_stopped_at_the_end() {
-    let pace = Pace::Fixed { rate_hertz: 1000.0, max_frame_age_millis: 100 };
-    let profile = DeviceProfile { pace, ..profile() };
+/// What a run at a fixed pace of 50 Hz, with frames of at most 250 ms, sent while these steps came: values and stamps' milliseconds.
+fn play(
+    more: &str,
+    misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>,
+    steps: &[(u64, Step)],
+) -> Vec<(u64, Vec<f64>)> {
+    let pace = "[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 250\n";
+    let profile =
+        foresee_firmware_config::parse("mine.toml", &format!("inherit = \"desktop-sim\"\n{pace}{more}")).unwrap();
     let clock = Clock::driven();
-    clock.advance(Stamp { nanos: 1_000_000_000 });
-    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
+    let policy = Box::new(Reflex { num_acts: 0, misbehave });
     let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
     let mut control = control.with_clock(clock.clone());
     let mut actuator = CommandRecorder::default();
-    let ends = Ends { source: &mut OneFrame(0, clock), actuator: &mut actuator };
+    let mut source = Script(steps.to_vec().into_iter(), clock);
+    let ends = Ends { source: &mut source, actuator: &mut actuator };
     foresee_runtime::run(ends, &mut control, &AtomicBool::new(false), &mut |_| Ok(())).unwrap();
-    let values: Vec<_> = actuator.commands.into_iter().map(|command| command.values).collect();
-    let [first, rest @ ..] = values.as_slice() else { panic!("{values:?}") };
-    assert!(first.iter().all(|value| *value != 0.0), "{values:?}");
-    assert_eq!(rest, [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "held twice, then stopped");
+    let commands = actuator.commands.into_iter();
+    commands.map(|command| (command.stamp.nanos / 1_000_000, command.values)).collect()
+}
+
+fn joints(command: &str, more: &str) -> String {
+    let joint = |name: &str| {
+        format!(
+            "[[joints]]\nname = \"{name}\"\ncommand = \"{command}\"\nminimum = -3.0\nmaximum = 3.0\nmax_rate_per_second = 1.0\n{more}"
+        )
+    };
+    format!("{}{}", joint("shoulder"), joint("wrist"))
+}
+
+#[test]
+fn at_a_fixed_pace_the_joints_are_held_without_frames_and_stopped_at_the_end() {
+    let steps = [(1000, Step::Frame(0.3)), (1300, Step::Nothing), (1400, Step::Nothing)];
+    let sent = play("", |_, _| Ok(()), &steps);
+    let [first, rest @ ..] = sent.as_slice() else { panic!("{sent:?}") };
+    assert!(first.1.iter().all(|value| *value != 0.0), "{sent:?}");
+    assert_eq!(rest.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1300, 1400, 1400], "held twice, then stopped");
+    assert!(rest.iter().all(|(_, values)| values == &[0.0, 0.0]), "{sent:?}");
+}
+
+#[test]
+fn positions_are_commanded_from_where_they_are_and_never_before_that_is_known() {
+    let positions = joints("position_radians", "home = 1.0\n");
+    let early = [(1000, Step::Nothing), (1100, Step::Nothing)];
+    assert_eq!(play(&positions, |_, _| Ok(()), &early), [], "not even a stop at the end");
+    let late = [early.as_slice(), &[(1200, Step::Frame(-2.0)), (1220, Step::Frame(-2.0))]].concat();
+    let sent = play(&positions, |_, _| Ok(()), &late);
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    assert!(sent.iter().all(|(_, values)| values.iter().all(|value| (value + 2.0).abs() < 0.1)), "{sent:?}");
 }

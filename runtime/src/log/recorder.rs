@@ -279,6 +279,10 @@ impl Work {
                 self.write_extra(&slot.observation.extra)?;
                 self.writer.write_frame(&slot.observation.frame)?;
                 self.writer.write_joints(&self.names, &slot.observation.joints)?;
+                if slot.values.is_empty() {
+                    // Nothing was sent.
+                    return Ok(());
+                }
                 self.writer.write_command(CommandTopic::JointCommand, &self.names, (slot.stamp, &slot.values))
             }
             Content::Episode(EpisodePhase::Started) => {

@@ -49,6 +49,14 @@ impl Governor {
         Self { joints: joints.collect(), workspace, are_positions }
     }
 
+    pub(super) fn num_joints(&self) -> usize {
+        self.joints.len()
+    }
+
+    pub(super) fn has_positions(&self) -> bool {
+        self.joints.iter().any(|joint| is_position(joint.kind))
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = f64> {
         self.joints.iter().map(|joint| joint.motion.value)
     }
@@ -62,14 +70,15 @@ impl Governor {
         self.joints.iter_mut().for_each(|joint| joint.motion = Motion::at_rest(joint.home));
     }
 
-    /// A position begins where the joint is, as far as its range goes.
-    pub(super) fn begin(&mut self, joints: Option<&JointState>) {
-        let Some(joints) = joints else { return };
+    /// A position begins where the joint is, as far as its range goes; gives whether that is known.
+    pub(super) fn begin(&mut self, joints: Option<&JointState>) -> bool {
+        let Some(joints) = joints else { return !self.has_positions() };
         for (joint, position) in self.joints.iter_mut().zip(&joints.positions) {
             if is_position(joint.kind) {
                 joint.motion = Motion::at_rest(bound(*position, joint.limits.minimum, joint.limits.maximum));
             }
         }
+        true
     }
 
     /// Moves every joint towards `values` (finite, one a joint) for `elapsed` of about `period` seconds.

@@ -109,6 +109,39 @@ fn a_position_begins_where_the_joint_is() {
     assert_eq!(filter.filter(millis(20), Some(&action(2.0))).verdict().held, Some(Hold::NotFinite));
 }
 
+/// What a joint takes, and what it is told before it was ever measured: nothing, if any value would move it.
+#[test]
+fn nothing_is_commanded_before_it_is_known_where_a_position_is() {
+    let positions = JointProfile { command: CommandKind::PositionRadians, home: 1.0, ..joint(-3.0, 3.0, 1.0) };
+    for safe in [SafeAction::Stop, SafeAction::Hold, SafeAction::ReturnHome] {
+        let safety = SafetyProfile { action: safe, workspace: None };
+        let joints = [positions.clone(), joint(-1.0, 1.0, 10.0)];
+        let mut filter = SafetyFilter::with(&joints, Duration::from_millis(50), &safety);
+        assert!(filter.last().is_empty() && filter.is_at_rest() && filter.needs_joints());
+        let unknown = JointState { stamp: Stamp::default(), positions: vec![f64::NAN, 0.0], velocities: vec![0.0; 2] };
+        let wanted = Action { values: vec![2.0, 0.0] };
+        for tick in 1..5 {
+            let command = match tick {
+                1 => filter.hold(millis(tick * 50), Hold::StaleFrame),
+                2 => filter.filter(millis(tick * 50), Some(&wanted)),
+                3 => filter.filter(millis(tick * 50), None),
+                _ => {
+                    filter.see(&unknown);
+                    filter.filter(millis(tick * 50), Some(&wanted))
+                }
+            };
+            assert!(command.is_empty() && command.verdict().held == Some(Hold::Unmeasured), "{tick}: {command:?}");
+        }
+        filter.clear();
+        filter.see(&JointState { positions: vec![-2.0, 0.0], ..unknown });
+        assert_eq!(filter.filter(millis(9000), Some(&wanted)).values(), [-1.95, 0.0]);
+        filter.reset();
+        assert!(filter.last().is_empty() && filter.stop(millis(0)).is_empty());
+    }
+    let mut filter = SafetyFilter::new(&[joint(-1.0, 1.0, 10.0)], Duration::from_millis(50));
+    assert_eq!(filter.hold(millis(50), Hold::StaleFrame).values(), [0.0], "no torque moves nothing");
+}
+
 /// A joint that follows velocities exactly, two periods late, driven at its limits by a policy that knows none.
 #[test]
 fn a_velocity_brakes_before_the_joint_limit() {
@@ -165,6 +198,7 @@ fn any_value() -> impl Strategy<Value = f64> {
 
 #[derive(Clone, Debug)]
 enum Tick {
+    See(Vec<f64>),
     Filter(u64, Vec<f64>),
     Hold(u64),
     Clear,
@@ -178,6 +212,7 @@ fn any_tick() -> impl Strategy<Value = Tick> {
     prop_oneof![
         12 => (stamp(), prop::collection::vec(-3.0..3.0, 2)).prop_map(|(step, values)| Tick::Filter(step, values)),
         1 => (stamp(), prop::collection::vec(any_value(), 0..4)).prop_map(|(step, values)| Tick::Filter(step, values)),
+        3 => prop::collection::vec(-3.0..3.0, 2).prop_map(Tick::See),
         2 => stamp().prop_map(Tick::Hold),
         1 => Just(Tick::Clear),
         1 => Just(Tick::Reset),
@@ -223,18 +258,27 @@ proptest! {
         let safety = SafetyProfile { action: safe, workspace: None };
         let mut filter = SafetyFilter::with(&joints, period, &safety);
         let mut judge = Judge::new(&joints);
-        let (mut now, mut last) = (0_u64, None::<u64>);
+        let (mut now, mut last, mut measured) = (0_u64, None::<u64>, None::<&Vec<f64>>);
         for tick in &ticks {
             let step = match tick {
                 Tick::Filter(step, _) | Tick::Hold(step) | Tick::Stop(step) => *step,
+                Tick::See(positions) => {
+                    let stamp = Stamp::default();
+                    filter.see(&JointState { stamp, positions: positions.clone(), velocities: vec![0.0; 2] });
+                    measured = Some(positions);
+                    continue;
+                }
                 Tick::Clear => {
+                    if filter.state() == (SafetyState::Stopped { reason: Hold::NotFinite }) {
+                        measured = None;
+                    }
                     filter.clear();
                     continue;
                 }
                 Tick::Reset => {
                     filter.reset();
                     judge.forget();
-                    last = None;
+                    (last, measured) = (None, None);
                     continue;
                 }
             };
@@ -248,6 +292,14 @@ proptest! {
                 Tick::Hold(_) => filter.hold(moment, Hold::StaleFrame).clone(),
                 _ => filter.stop(moment).clone(),
             };
+            let has_positions = joints.iter().any(|joint| is_position(joint.command));
+            prop_assert_eq!(command.is_empty(), has_positions && last.is_none() && measured.is_none());
+            if command.is_empty() {
+                continue;
+            }
+            if let (None, Some(measured)) = (last, measured) {
+                judge.begin(measured);
+            }
             let granted = last.map_or(period, |last| Duration::from_nanos(now.saturating_sub(last)).min(2 * period));
             last = Some(now);
             let judged = judge.look(&command, granted.as_secs_f64());
@@ -309,7 +361,7 @@ fn no_command_of_a_million_random_ticks_is_outside_a_limit() {
     let mut judge = Judge::new(&profile.joints);
     let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
     let (mut now, mut target, mut num_held, mut num_boxed) = (0_u64, [0.0, 0.0], 0, 0);
-    let mut furthest: f64 = 0.0;
+    let (mut furthest, mut angles): (f64, _) = (0.0, vec![0.5, -1.5]);
     for tick in 0..1_000_000_u64 {
         if noise.share() < 0.02 {
             target = [noise.share() * 8.0 - 4.0, noise.share() * 8.0 - 4.0];
@@ -317,7 +369,7 @@ fn no_command_of_a_million_random_ticks_is_outside_a_limit() {
         let step = if tick == 0 { 20_000_000 } else { 1_000_000 + noise.next() % 39_000_000 };
         now += step;
         let (stamp, chance) = (Stamp { nanos: now }, noise.share());
-        filter.see(&JointState { stamp, positions: filter.last().values().to_vec(), velocities: vec![0.0; 2] });
+        filter.see(&JointState { stamp, positions: angles, velocities: vec![0.0; 2] });
         let command = match chance {
             chance if chance < 0.001 => filter.filter(stamp, Some(&Action { values: vec![f64::NAN, 0.0] })),
             chance if chance < 0.01 => filter.hold(stamp, Hold::StaleFrame),
@@ -329,7 +381,7 @@ fn no_command_of_a_million_random_ticks_is_outside_a_limit() {
         if let Err(problem) = judge.look(command, step as f64 * 1e-9) {
             panic!("tick {tick}: {problem}");
         }
-        let angles = command.values().to_vec();
+        angles = command.values().to_vec();
         assert!(workspace.contains(angles.iter().copied(), 0.0), "tick {tick}: {angles:?} leaves the box");
         furthest = furthest.max(workspace.tool(&angles).x);
         if noise.share() < 0.01 {

@@ -2,7 +2,7 @@
 
 use foresee_firmware_config::JointProfile;
 
-use crate::safety::SafeCommand;
+use crate::safety::{SafeCommand, is_position};
 
 /// Range, rate, acceleration and jerk of commands, from nothing but the commands: divided differences of the samples.
 pub(super) struct Judge {
@@ -17,6 +17,15 @@ impl Judge {
 
     pub(super) fn forget(&mut self) {
         self.samples.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Where the joints were measured before the first command: a position goes on from there, as far as its range goes.
+    pub(super) fn begin(&mut self, measured: &[f64]) {
+        for ((joint, samples), position) in self.joints.iter().zip(&mut self.samples).zip(measured) {
+            if is_position(joint.command) {
+                samples.push((0.0, position.clamp(joint.minimum, joint.maximum)));
+            }
+        }
     }
 
     /// `seconds`: granted since the command before.
