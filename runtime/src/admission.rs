@@ -68,9 +68,9 @@ impl Admission {
         self.is_frozen(frame, max_age).then_some(Hold::FrozenFrame)
     }
 
-    /// Whether an answer would come too late by now.
+    /// Whether an answer would come too late by now; a stamp from as far ahead is of another time, and never becomes old.
     pub(crate) fn is_too_old(&self, stamp: Stamp, clock: &Clock) -> bool {
-        self.max_age.is_some_and(|max_age| clock.now().since(stamp) > max_age)
+        self.max_age.is_some_and(|max_age| clock.now().apart(stamp) > max_age)
     }
 
     /// A frame that is answered: none before it will be.

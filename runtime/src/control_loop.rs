@@ -237,12 +237,8 @@ impl ControlLoop {
         let moment = self.moment(observation.frame.stamp);
         let action = if self.is_plain() { &self.wanted } else { &self.action };
         let mut filter = self.filter.lock();
-        filter.see(&observation.joints);
+        filter.see(&observation.joints, Moment { stamp: self.now(moment.stamp), ..moment });
         filter.degrade(is_degraded);
-        let joints_age = observation.frame.stamp.since(observation.joints.stamp);
-        let are_joints_old = matches!(self.pace, Pace::Fixed { max_frame_age_millis, .. }
-            if filter.needs_joints() && joints_age > Duration::from_millis(max_frame_age_millis));
-        let held = held.or(are_joints_old.then_some(Hold::NoJointState));
         let command = match held {
             Some(why) => filter.hold(moment, why),
             None => filter.filter(moment, Some(action)),
@@ -323,6 +319,14 @@ impl ControlLoop {
     /// Whether every tick decides anew and one action is all that the policy gives: nothing is kept from tick to tick.
     fn is_plain(&self) -> bool {
         self.rates.policy_every_ticks == 1 && self.wanted.values.len() <= self.num_joints
+    }
+
+    /// The time that stamps are compared with: in lockstep the observation's own.
+    fn now(&self, stamp: Stamp) -> Stamp {
+        match self.pace {
+            Pace::Lockstep { .. } => stamp,
+            Pace::Fixed { .. } => self.clock.now(),
+        }
     }
 
     /// Limits count by a clock that does not jump, unless the time itself is given.

@@ -17,7 +17,7 @@ mod workspace;
 
 use std::time::Duration;
 
-use foresee_firmware_config::{CommandKind, DeviceProfile, JointProfile, SafeAction, SafetyProfile};
+use foresee_firmware_config::{CommandKind, DeviceProfile, JointProfile, Pace, SafeAction, SafetyProfile};
 
 use self::limits::Governor;
 use self::seen::Seen;
@@ -109,17 +109,28 @@ pub struct SafetyFilter {
 impl SafetyFilter {
     /// A filter for these joints, ticked about every `period`, with the safe action [`SafeAction::Stop`] and no workspace.
     /// The rate limit grants the first command one period, and any later one at most two: a jump of the clock must not become a
-    /// jump of a joint. A joint whose limits are not finite or upside down, which no checked profile has, stays at zero.
+    /// jump of a joint. A joint whose limits are not finite or upside down, which no checked profile has, stays at zero. Joint
+    /// states do not age.
     pub fn new(joints: &[JointProfile], period: Duration) -> Self {
-        Self::with(joints, period, &SafetyProfile::default())
+        Self::with(joints, period, &SafetyProfile::default(), None)
     }
 
-    /// The filter that a profile describes.
+    /// The filter that a profile describes. At a fixed pace joint states become as old as frames may, and no action is followed
+    /// without one that is newer.
     pub fn of(profile: &DeviceProfile) -> Self {
-        Self::with(&profile.joints, profile.pace.period(), &profile.safety)
+        let max_joint_age = match profile.pace {
+            Pace::Lockstep { .. } => None,
+            Pace::Fixed { max_frame_age_millis, .. } => Some(Duration::from_millis(max_frame_age_millis)),
+        };
+        Self::with(&profile.joints, profile.pace.period(), &profile.safety, max_joint_age)
     }
 
-    fn with(joints: &[JointProfile], period: Duration, safety: &SafetyProfile) -> Self {
+    fn with(
+        joints: &[JointProfile],
+        period: Duration,
+        safety: &SafetyProfile,
+        max_joint_age: Option<Duration>,
+    ) -> Self {
         let (stamp, time) = (Stamp::default(), Stamp::default());
         let mut filter = Self {
             governor: Governor::new(joints, safety.workspace.as_ref()),
@@ -128,7 +139,7 @@ impl SafetyFilter {
             state: SafetyState::Starting,
             is_degraded: false,
             last_time: None,
-            seen: Seen::nothing(joints.len()),
+            seen: Seen::nothing(joints.len(), max_joint_age),
             last: SafeCommand { stamp, values: Vec::new(), verdict: Verdict::default(), ordinal: 0, time },
         };
         filter.publish();
@@ -164,14 +175,15 @@ impl SafetyFilter {
         &self.last
     }
 
-    /// Whether commands can only be made with a joint state.
+    /// Whether an action is only followed with a joint state. At a fixed pace always: a policy acts on the joints, too.
     pub fn needs_joints(&self) -> bool {
-        self.governor.needs_joints() || self.action == SafeAction::Damp || !self.has_begun()
+        self.seen.ages() || self.governor.needs_joints() || self.action == SafeAction::Damp || !self.has_begun()
     }
 
-    /// Takes the measured joints, for the limits that need them and for where a position begins.
-    pub fn see(&mut self, joints: &JointState) {
-        self.seen.take(joints);
+    /// Takes the measured joints, for the limits that need them and for where a position begins. Their age counts from their stamp:
+    /// `now` is the time on its clock, and on the one that limits count by.
+    pub fn see(&mut self, joints: &JointState, now: impl Into<Moment>) {
+        self.seen.take(joints, now.into());
     }
 
     /// Says that something is not as declared, or that it is again; shown in the state of the commands that follow.
@@ -182,7 +194,7 @@ impl SafetyFilter {
     /// The command for an action; the safe action when there is none (`None`: a stage failed) or it is not sound.
     pub fn filter(&mut self, moment: impl Into<Moment>, action: Option<&Action>) -> &SafeCommand {
         let moment = moment.into();
-        match action.ok_or(Hold::StageFailed).and_then(|action| self.check(action).map(|()| action)) {
+        match action.ok_or(Hold::StageFailed).and_then(|action| self.check(action, moment.time).map(|()| action)) {
             Ok(action) => self.follow(moment, action),
             Err(why) => self.hold(moment, why),
         }
@@ -216,7 +228,7 @@ impl SafetyFilter {
         self.last_time.is_some() || !self.governor.has_positions()
     }
 
-    fn check(&self, action: &Action) -> Result<(), Hold> {
+    fn check(&self, action: &Action, time: Stamp) -> Result<(), Hold> {
         if let SafetyState::Stopped { reason } = self.state {
             return Err(reason);
         }
@@ -226,10 +238,11 @@ impl SafetyFilter {
         if !self.seen.is_finite() || action.values.iter().any(|value| !value.is_finite()) {
             return Err(Hold::NotFinite);
         }
-        if self.needs_joints() && self.seen.joints().is_none() {
+        let joints = self.seen.joints(time);
+        if self.needs_joints() && joints.is_none() {
             return Err(Hold::NoJointState);
         }
-        match self.seen.joints() {
+        match joints {
             Some(joints) if !self.governor.can_stop_inside(joints, self.last_time.is_none()) => {
                 Err(Hold::OutsideWorkspace)
             }
@@ -241,7 +254,7 @@ impl SafetyFilter {
         // An action is followed only where commands have begun, or can.
         let elapsed = self.elapse(moment).unwrap_or_default();
         let seconds = (elapsed, self.period.as_secs_f64());
-        self.last.verdict = self.governor.follow(&action.values, self.seen.joints(), seconds);
+        self.last.verdict = self.governor.follow(&action.values, self.seen.joints(moment.time), seconds);
         self.state = match (self.is_degraded, self.state) {
             (false, _) => SafetyState::Normal,
             (true, SafetyState::Degraded { since }) => SafetyState::Degraded { since },
@@ -254,7 +267,7 @@ impl SafetyFilter {
         let held = match (self.elapse(moment), self.state) {
             (None, _) => Some(Hold::Unmeasured),
             (Some(elapsed), state) => {
-                self.governor.act_safely(self.action, self.seen.joints(), elapsed);
+                self.governor.act_safely(self.action, self.seen.joints(moment.time), elapsed);
                 state.reason()
             }
         };
@@ -266,7 +279,7 @@ impl SafetyFilter {
     fn elapse(&mut self, moment: Moment) -> Option<f64> {
         let elapsed = match self.last_time {
             Some(last) => moment.time.since(last).min(self.period.saturating_mul(2)),
-            None if self.governor.begin(self.seen.joints()) => self.period,
+            None if self.governor.begin(self.seen.joints(moment.time)) => self.period,
             None => return None,
         };
         self.last_time = Some(moment.time);

@@ -20,6 +20,17 @@ impl Stamp {
         Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
     }
 
+    /// So much earlier; not before 0.
+    #[must_use]
+    pub(crate) fn before(self, by: Duration) -> Self {
+        Self { nanos: self.nanos.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)) }
+    }
+
+    /// The time between two stamps, whichever is the later one.
+    pub(crate) fn apart(self, other: Self) -> Duration {
+        Duration::from_nanos(self.nanos.abs_diff(other.nanos))
+    }
+
     /// A stamp from seconds; negative and non-finite values become 0.
     pub fn from_seconds(seconds: f64) -> Self {
         // A float-to-integer cast saturates, and NaN becomes 0.

@@ -320,6 +320,7 @@ fn at_a_fixed_pace_an_old_frame_is_held() {
         // A black frame would be refused for that.
         observe(&mut observation, 1);
         observation.frame.stamp = Stamp { nanos: 10_000_000_000 };
+        observation.joints.stamp = observation.frame.stamp;
         clock.advance(Stamp { nanos: 10_000_000_000 + age_millis * 1_000_000 });
         assert_eq!(control.tick(&observation).verdict.held, expected, "{age_millis} ms old");
     }
@@ -408,4 +409,29 @@ fn positions_are_commanded_from_where_they_are_and_never_before_that_is_known() 
     let sent = play(&positions, |_, _| Ok(()), &late);
     assert_eq!(sent.len(), 3, "{sent:?}");
     assert!(sent.iter().all(|(_, values)| values.iter().all(|value| (value + 2.0).abs() < 0.1)), "{sent:?}");
+}
+
+/// The policy acts on the joints, so that a robot that says no more of them is held, whatever limits it has.
+#[test]
+fn at_a_fixed_pace_joints_that_are_old_or_of_the_future_are_held() {
+    let pace = Pace::Fixed { rate_hertz: 50.0, max_frame_age_millis: 100 };
+    let profile = DeviceProfile { pace, ..profile() };
+    let clock = Clock::driven();
+    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
+    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
+    let mut control = control.with_clock(clock.clone());
+    let mut observation = Observation::blank(128, 128, 2);
+    let now = Stamp { nanos: 10_000_000_000 };
+    clock.advance(now);
+    for (millis, expected) in [
+        (9_900, None),
+        (9_899, Some(Hold::NoJointState)),
+        (10_100, None),
+        (10_101, Some(Hold::NoJointState)),
+        (90_000, Some(Hold::NoJointState)),
+    ] {
+        observe(&mut observation, 1);
+        (observation.frame.stamp, observation.joints.stamp) = (now, Stamp { nanos: millis * 1_000_000 });
+        assert_eq!(control.tick(&observation).verdict.held, expected, "joints of {millis} ms");
+    }
 }

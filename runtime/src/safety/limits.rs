@@ -119,7 +119,7 @@ impl Governor {
                 CommandKind::PositionRadians => !goes_home || (joint.motion.value - joint.home).abs() < 1e-6,
                 CommandKind::VelocityRadiansPerSecond => joint.motion.value == joint.quiet(),
                 CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres => {
-                    matches!(action, SafeAction::Hold | SafeAction::Damp) || joint.motion.value == joint.quiet()
+                    action == SafeAction::Hold || joint.motion.value == joint.quiet()
                 }
             };
             is_there && joint.motion.rate.abs() < 1e-9

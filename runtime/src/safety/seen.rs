@@ -1,48 +1,68 @@
-//! What is known of the joints.
+//! What is known of the joints, and for how long.
 
+use std::time::Duration;
+
+use super::Moment;
 use crate::joints::JointState;
+use crate::time::Stamp;
 
 /// The joints as they were measured last.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     joints: JointState,
     are: Measured,
+    /// What is older is not known any more; `None`: it does not age.
+    max_age: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Measured {
     Unknown,
-    Known,
+    /// At this time on the clock that limits count by.
+    At(Stamp),
     NotFinite,
 }
 
 impl Seen {
     /// Nothing, of so many joints.
-    pub(super) fn nothing(num_joints: usize) -> Self {
-        Self { joints: JointState::zeros(num_joints), are: Measured::Unknown }
+    pub(super) fn nothing(num_joints: usize, max_age: Option<Duration>) -> Self {
+        Self { joints: JointState::zeros(num_joints), are: Measured::Unknown, max_age }
     }
 
     pub(super) fn forget(&mut self) {
         self.are = Measured::Unknown;
     }
 
-    pub(super) fn take(&mut self, joints: &JointState) {
-        if [joints.positions.len(), joints.velocities.len()] != [self.joints.positions.len(); 2] {
+    /// Takes a joint state; one from further ahead than it may be old is none.
+    pub(super) fn take(&mut self, joints: &JointState, now: Moment) {
+        let is_whole = [joints.positions.len(), joints.velocities.len()] == [self.joints.positions.len(); 2];
+        if !is_whole || self.max_age.is_some_and(|max_age| joints.stamp.since(now.stamp) > max_age) {
             return self.forget();
         }
         self.joints.stamp = joints.stamp;
         self.joints.positions.clone_from(&joints.positions);
         self.joints.velocities.clone_from(&joints.velocities);
         let is_finite = joints.positions.iter().chain(&joints.velocities).all(|value| value.is_finite());
-        self.are = if is_finite { Measured::Known } else { Measured::NotFinite };
+        self.are = match is_finite {
+            true => Measured::At(now.time.before(now.stamp.since(joints.stamp))),
+            false => Measured::NotFinite,
+        };
     }
 
     pub(super) fn is_finite(&self) -> bool {
         self.are != Measured::NotFinite
     }
 
-    /// The joints, if they are known.
-    pub(super) fn joints(&self) -> Option<&JointState> {
-        (self.are == Measured::Known).then_some(&self.joints)
+    pub(super) fn ages(&self) -> bool {
+        self.max_age.is_some()
+    }
+
+    /// The joints, if they are known at this time on the clock that limits count by.
+    pub(super) fn joints(&self, time: Stamp) -> Option<&JointState> {
+        let is_known = match self.are {
+            Measured::At(at) => self.max_age.is_none_or(|max_age| time.since(at) <= max_age),
+            Measured::Unknown | Measured::NotFinite => false,
+        };
+        is_known.then_some(&self.joints)
     }
 }

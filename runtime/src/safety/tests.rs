@@ -90,12 +90,54 @@ fn each_safe_action_does_what_it_says() {
         (&position, SafeAction::ReturnHome, 1.0),
     ] {
         let safety = SafetyProfile { action: safe, workspace: None };
-        let mut filter = SafetyFilter::with(std::slice::from_ref(joint), Duration::from_millis(20), &safety);
-        filter.see(&state(2.0, 3.0));
+        let mut filter = SafetyFilter::with(std::slice::from_ref(joint), Duration::from_millis(20), &safety, None);
+        filter.see(&state(2.0, 3.0), millis(20));
         filter.filter(millis(20), Some(&action(2.0)));
         let values = filter.hold(millis(40), Hold::StaleFrame).values().to_vec();
         assert!((values[0] - expected).abs() < 1e-9, "{safe:?} of {:?}: {values:?}", joint.command);
-        assert!(filter.is_at_rest() || safe == SafeAction::Damp, "{safe:?} of {:?}", joint.command);
+        let is_against = safe == SafeAction::Damp && joint.command == CommandKind::TorqueNormalised;
+        assert_eq!(filter.is_at_rest(), !is_against, "{safe:?} of {:?}", joint.command);
+        // Stopped by what worked against it, the joint is at rest.
+        filter.see(&state(2.0, 0.0), millis(60));
+        filter.hold(millis(60), Hold::StaleFrame);
+        assert!(filter.is_at_rest(), "{safe:?} of {:?}", joint.command);
+    }
+}
+
+/// A joint of 1 kg m2 that is damped, and of which nothing is heard any more: it is not driven the other way.
+#[test]
+fn nothing_works_against_a_velocity_of_long_ago() {
+    let torque = JointProfile { damping_per_radian_per_second: 2.0, ..joint(-4.0, 4.0, 1000.0) };
+    let safety = SafetyProfile { action: SafeAction::Damp, workspace: None };
+    let (period, max_age) = (Duration::from_millis(20), Duration::from_millis(100));
+    let mut filter = SafetyFilter::with(&[torque], period, &safety, Some(max_age));
+    let mut velocity = 1.0;
+    filter.see(&JointState { stamp: millis(1000), ..state(0.0, velocity) }, millis(1020));
+    for tick in 51..200 {
+        let torque = filter.hold(millis(20 * tick), Hold::StaleFrame).values()[0];
+        assert_eq!(torque != 0.0, tick <= 55, "{torque} at tick {tick}");
+        assert_eq!(filter.is_at_rest(), torque == 0.0);
+        velocity += 0.02 * torque;
+        assert!((0.0..=1.0).contains(&velocity), "{velocity} at tick {tick}");
+    }
+}
+
+#[test]
+fn joints_that_are_old_or_of_the_future_are_none() {
+    let max_age = Duration::from_millis(100);
+    let (period, safety) = (Duration::from_millis(20), SafetyProfile::default());
+    let mut filter = SafetyFilter::with(&[joint(-1.0, 1.0, 1000.0)], period, &safety, Some(max_age));
+    for (stamp, now, expected) in [
+        (1000, 1000, None),
+        (1000, 1100, None),
+        (1000, 1101, Some(Hold::NoJointState)),
+        (1300, 1200, None),
+        (1301, 1200, Some(Hold::NoJointState)),
+        (9000, 1300, Some(Hold::NoJointState)),
+    ] {
+        filter.see(&JointState { stamp: millis(stamp), ..state(0.0, 0.0) }, millis(now));
+        let command = filter.filter(millis(now), Some(&action(0.5)));
+        assert_eq!(command.verdict().held, expected, "stamp {stamp} at {now}");
     }
 }
 
@@ -103,9 +145,9 @@ fn each_safe_action_does_what_it_says() {
 fn a_position_begins_where_the_joint_is() {
     let position = JointProfile { command: CommandKind::PositionRadians, ..joint(-3.0, 3.0, 1.0) };
     let mut filter = SafetyFilter::new(&[position], Duration::from_millis(50));
-    filter.see(&state(1.2, 0.0));
+    filter.see(&state(1.2, 0.0), millis(10));
     assert_eq!(filter.filter(millis(10), Some(&action(2.0))).values(), [1.25]);
-    filter.see(&state(f64::NAN, 0.0));
+    filter.see(&state(f64::NAN, 0.0), millis(20));
     assert_eq!(filter.filter(millis(20), Some(&action(2.0))).verdict().held, Some(Hold::NotFinite));
 }
 
@@ -116,7 +158,7 @@ fn nothing_is_commanded_before_it_is_known_where_a_position_is() {
     for safe in [SafeAction::Stop, SafeAction::Hold, SafeAction::ReturnHome] {
         let safety = SafetyProfile { action: safe, workspace: None };
         let joints = [positions.clone(), joint(-1.0, 1.0, 10.0)];
-        let mut filter = SafetyFilter::with(&joints, Duration::from_millis(50), &safety);
+        let mut filter = SafetyFilter::with(&joints, Duration::from_millis(50), &safety, None);
         assert!(filter.last().is_empty() && filter.is_at_rest() && filter.needs_joints());
         let unknown = JointState { stamp: Stamp::default(), positions: vec![f64::NAN, 0.0], velocities: vec![0.0; 2] };
         let wanted = Action { values: vec![2.0, 0.0] };
@@ -126,14 +168,14 @@ fn nothing_is_commanded_before_it_is_known_where_a_position_is() {
                 2 => filter.filter(millis(tick * 50), Some(&wanted)),
                 3 => filter.filter(millis(tick * 50), None),
                 _ => {
-                    filter.see(&unknown);
+                    filter.see(&unknown, millis(tick * 50));
                     filter.filter(millis(tick * 50), Some(&wanted))
                 }
             };
             assert!(command.is_empty() && command.verdict().held == Some(Hold::Unmeasured), "{tick}: {command:?}");
         }
         filter.clear();
-        filter.see(&JointState { positions: vec![-2.0, 0.0], ..unknown });
+        filter.see(&JointState { positions: vec![-2.0, 0.0], ..unknown }, millis(9000));
         assert_eq!(filter.filter(millis(9000), Some(&wanted)).values(), [-1.95, 0.0]);
         filter.reset();
         assert!(filter.last().is_empty() && filter.stop(millis(0)).is_empty());
@@ -157,7 +199,7 @@ fn a_velocity_brakes_before_the_joint_limit() {
     assert_eq!(filter.filter(millis(0), Some(&action(1.0))).verdict().held, Some(Hold::NoJointState));
     let (mut position, mut in_flight, mut furthest): (f64, [f64; 2], f64) = (0.0, [0.0; 2], 0.0);
     for tick in 1..2000_u64 {
-        filter.see(&state(position, in_flight[0]));
+        filter.see(&state(position, in_flight[0]), millis(20 * tick));
         let wanted = if (tick / 150) % 2 == 0 { 9.0 } else { -9.0 };
         let command = filter.filter(millis(20 * tick), Some(&action(wanted))).values()[0];
         position += 0.02 * in_flight[0];
@@ -185,7 +227,7 @@ fn a_torque_towards_a_near_limit_is_taken_away() {
     .into_iter()
     .enumerate()
     {
-        filter.see(&state(position, velocity));
+        filter.see(&state(position, velocity), Stamp::default());
         let command = filter.filter(millis(20 * (tick as u64 + 1)), Some(&action(wanted)));
         assert_eq!(command.values(), [expected], "{position} {velocity}");
         assert_eq!(command.verdict().num_position_limited, u32::from(expected != wanted));
@@ -256,7 +298,7 @@ proptest! {
     ) {
         let period = Duration::from_millis(20);
         let safety = SafetyProfile { action: safe, workspace: None };
-        let mut filter = SafetyFilter::with(&joints, period, &safety);
+        let mut filter = SafetyFilter::with(&joints, period, &safety, None);
         let mut judge = Judge::new(&joints);
         let (mut now, mut last, mut measured) = (0_u64, None::<u64>, None::<&Vec<f64>>);
         for tick in &ticks {
@@ -264,7 +306,8 @@ proptest! {
                 Tick::Filter(step, _) | Tick::Hold(step) | Tick::Stop(step) => *step,
                 Tick::See(positions) => {
                     let stamp = Stamp::default();
-                    filter.see(&JointState { stamp, positions: positions.clone(), velocities: vec![0.0; 2] });
+                    let joints = JointState { stamp, positions: positions.clone(), velocities: vec![0.0; 2] };
+                    filter.see(&joints, stamp);
                     measured = Some(positions);
                     continue;
                 }
@@ -369,7 +412,7 @@ fn no_command_of_a_million_random_ticks_is_outside_a_limit() {
         let step = if tick == 0 { 20_000_000 } else { 1_000_000 + noise.next() % 39_000_000 };
         now += step;
         let (stamp, chance) = (Stamp { nanos: now }, noise.share());
-        filter.see(&JointState { stamp, positions: angles, velocities: vec![0.0; 2] });
+        filter.see(&JointState { stamp, positions: angles, velocities: vec![0.0; 2] }, stamp);
         let command = match chance {
             chance if chance < 0.001 => filter.filter(stamp, Some(&Action { values: vec![f64::NAN, 0.0] })),
             chance if chance < 0.01 => filter.hold(stamp, Hold::StaleFrame),

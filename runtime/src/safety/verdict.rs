@@ -36,7 +36,7 @@ pub enum Hold {
     OverBudget,
     /// No action that is still valid: the chunk is used up or too old.
     NoAction,
-    /// The joint state is missing or too old where limits need it.
+    /// The joint state is missing, too old, or of a time that is yet to come.
     NoJointState,
     /// A link is outside the workspace, or could not stop inside it.
     OutsideWorkspace,
