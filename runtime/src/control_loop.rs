@@ -382,7 +382,8 @@ impl ControlLoop {
         if tick.is_multiple_of(self.rates.policy_every_ticks) {
             timed(Stage::Policy, &mut || self.policy.act(&self.features, &observation.joints, &mut self.wanted))?;
             if !self.is_plain() {
-                self.chunks.take(observation.frame.stamp, &self.wanted.values, self.clock.now());
+                let (stamp, now) = (observation.frame.stamp, self.now(observation.frame.stamp));
+                self.chunks.take(stamp, &self.wanted.values, now);
             }
         }
         // Only a tick that was decided counts: after a failure the same stages are tried again.

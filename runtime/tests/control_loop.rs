@@ -435,3 +435,18 @@ fn at_a_fixed_pace_joints_that_are_old_or_of_the_future_are_held() {
         assert_eq!(control.tick(&observation).verdict.held, expected, "joints of {millis} ms");
     }
 }
+
+#[test]
+fn in_lockstep_a_chunk_is_as_new_as_its_frame() {
+    let two_rows = |_, action: &mut Action| {
+        action.values.extend_from_within(..);
+        Ok(())
+    };
+    let mut control = control_loop(two_rows);
+    let mut observation = Observation::blank(128, 128, 2);
+    for tick in 0..10 {
+        observe(&mut observation, tick);
+        assert_eq!(control.tick(&observation).verdict.held, None, "tick {tick}");
+    }
+    assert_eq!((control.chunks().num_taken, control.chunks().num_late), (10, 0));
+}

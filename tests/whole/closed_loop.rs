@@ -1,11 +1,14 @@
 //! The closed loop as users run it: two real processes over loopback, watched, interrupted, killed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use foresee_runtime::{LogEntry, LogReader};
-use foresee_tests::{foresee, free_endpoint};
+use foresee_runtime::{
+    LogEntry, LogReader, ModelCard, OnnxDim, OnnxGraph, TensorCard, TensorData, sha256_file, write_model,
+};
+use foresee_tests::{foresee, free_endpoint, root};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -64,6 +67,45 @@ fn a_run_leaves_what_it_promises_and_replays_to_the_bit() {
             (&replayed["commands_compared"], &replayed["commands_bit_equal"]),
             (&Value::from(1000), &Value::from(1000))
         );
+    }
+}
+
+/// Writes a policy for the zoo's encoder that gives the actions of two steps at once, from the joints alone.
+fn write_chunk_policy(model: &Path) {
+    let mut card = ModelCard::load(&root().join("models/zoo/reacher-easy-bc.onnx")).unwrap();
+    let weights: [[f32; 4]; 4] = std::array::from_fn(|row| std::array::from_fn(|column| (row + column) as f32 / 40.0));
+    let mut graph = OnnxGraph::new("chunk");
+    let mut inputs = BTreeMap::new();
+    for input in &card.inputs {
+        let shape: Vec<_> = input.shape.iter().map(|size| OnnxDim::Fixed(*size)).collect();
+        inputs.insert(input.name.as_str(), graph.add_input(&input.name, &shape));
+    }
+    let weight = graph.add_constant("weight", &[4, 4], weights.as_flattened());
+    let flat = graph.matmul(&inputs["joints"], &weight);
+    let shape = graph.add_indices("shape", &[1, 2, 2]);
+    let action = graph.add_node("Reshape", &[&flat, &shape], Vec::new());
+    graph.add_output("action", &action, &[1, 2, 2].map(OnnxDim::Fixed));
+    write_model(model, &graph.to_bytes()).unwrap();
+
+    let joints = card.golden.inputs["joints"].values().unwrap();
+    let column = |column: usize| joints.iter().zip(&weights).map(|(joint, row)| joint * row[column]).sum();
+    let golden: [f32; 4] = std::array::from_fn(column);
+    card.golden.outputs = [("action".to_owned(), TensorData::new(&[1, 2, 2], &golden))].into();
+    card.outputs = vec![TensorCard::f32("action", &[1, 2, 2])];
+    (card.model, card.sha256) = ("chunk.onnx".to_owned(), sha256_file(model).unwrap());
+    card.save(model).unwrap();
+}
+
+#[test]
+fn in_lockstep_a_policy_that_gives_chunks_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("chunk.onnx");
+    write_chunk_policy(&policy);
+    let output = run(folder.path(), 1, "cpu").arg("--policy").arg(&policy).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let result = result(folder.path());
+    for (key, expected) in [("frames", 1000), ("commands_held", 0), ("chunks_late", 0)] {
+        assert_eq!(result[key], expected, "{key}");
     }
 }
 
