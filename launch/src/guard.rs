@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    Actuator, Clock, ControlLoop, Hearing, Watchdog, Watched, ZenohActuator, ZenohLink, lock_memory, schedule,
+    Actuator, Clock, ControlLoop, Hearing, SharedFilter, Watchdog, Watched, ZenohActuator, ZenohLink, lock_memory,
+    schedule,
 };
 
 use crate::words::say;
 
-/// A loop that was asked to stop and hangs is left after this; its joints are stopped by then.
+/// A loop that was asked to stop and hangs is left after this, and once its joints are at rest.
 const HANG_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 /// The process's exit code after a signal or the operator's stop.
@@ -56,14 +57,14 @@ impl Guard {
             stop: Arc::clone(stop),
         };
         let (watchdog, actuator) = Watchdog::start(watched, profile)?;
-        leave_when_hung(Arc::clone(stop), Arc::clone(&has_ended))?;
+        leave_when_hung(Arc::clone(stop), Arc::clone(&has_ended), control_loop.filter())?;
         Ok((Self { watchdog: Some(watchdog), has_ended, _hearings: hearings }, Box::new(actuator)))
     }
 
     /// The safe action until the joints rest; says what the watchdog did.
     ///
     /// # Errors
-    /// What the actuator said when the joints could not be stopped.
+    /// What the actuator said when the joints could not be stopped, and the joints that did not come to rest.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         self.has_ended.store(true, Ordering::Release);
         let Some(watchdog) = self.watchdog else { return Ok(()) };
@@ -107,14 +108,22 @@ fn wishes(profile: &DeviceProfile) -> Vec<Result<String, String>> {
 
 /// Ends the process when the loop does not return from a stop: an inference may hang for ever.
 #[expect(clippy::exit, reason = "the loop's thread cannot be made to return; the joints are stopped")]
-fn leave_when_hung(stop: Arc<AtomicBool>, has_ended: Arc<AtomicBool>) -> anyhow::Result<()> {
+fn leave_when_hung(stop: Arc<AtomicBool>, has_ended: Arc<AtomicBool>, filter: SharedFilter) -> anyhow::Result<()> {
     let wait = move || {
         while !stop.load(Ordering::Acquire) {
             std::thread::sleep(LOOK);
         }
+        let (began, patience) = (Instant::now(), filter.stop_patience());
         std::thread::sleep(HANG_PATIENCE);
+        while !has_ended.load(Ordering::Acquire) && !filter.moving().is_empty() && began.elapsed() < patience {
+            std::thread::sleep(LOOK);
+        }
         if !has_ended.load(Ordering::Acquire) {
-            say("the loop hangs: left without a result; the joints were stopped by the watchdog");
+            let joints = match filter.moving().join(", ") {
+                none if none.is_empty() => "the joints were stopped by the watchdog".to_owned(),
+                moving => format!("{moving} did not come to rest; look at the robot"),
+            };
+            say(&format!("the loop hangs: left without a result; {joints}"));
             std::process::exit(i32::from(STOPPED));
         }
     };

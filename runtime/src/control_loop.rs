@@ -1,7 +1,6 @@
 //! The loop: what happens each tick.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use foresee_firmware_config::{BudgetProfile, DeviceProfile, Pace, RatesProfile};
 
@@ -14,7 +13,7 @@ use crate::ends::Observation;
 use crate::error::RuntimeError;
 use crate::policy::Policy;
 use crate::rig::CameraRig;
-use crate::safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
+use crate::safety::{Hold, Moment, SafeCommand, SharedFilter, Verdict};
 use crate::statistics::LoopStatistics;
 use crate::time::{Clock, Stamp};
 
@@ -107,32 +106,6 @@ pub struct ControlLoop {
     /// Ticks that were decided in this episode.
     num_decided: u32,
     failure: Option<RuntimeError>,
-}
-
-/// The one safety filter of a robot: the loop commands through it, and the watchdog stops through it. Locked for microseconds.
-#[derive(Clone, Debug)]
-pub struct SharedFilter(Arc<Mutex<SafetyFilter>>);
-
-impl SharedFilter {
-    /// The filter that a profile describes.
-    pub(crate) fn of(profile: &DeviceProfile) -> Self {
-        Self(Arc::new(Mutex::new(SafetyFilter::of(profile))))
-    }
-
-    /// What the joints are doing.
-    pub fn state(&self) -> SafetyState {
-        self.lock().state()
-    }
-
-    /// Ends a latched fault; a stop stays one.
-    pub fn clear_fault(&self) {
-        self.lock().clear();
-    }
-
-    /// A thread that panicked while it held the lock left values that are still whole.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, SafetyFilter> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl ControlLoop {

@@ -60,7 +60,7 @@ pub use card::{
 };
 pub use chunk::{ChunkPlayer, ChunkSummary};
 pub use command::Action;
-pub use control_loop::{ControlLoop, SharedFilter, Stage, TickReport};
+pub use control_loop::{ControlLoop, Stage, TickReport};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 #[cfg(feature = "ort")]
@@ -91,7 +91,7 @@ pub use preprocess::{Preprocessor, straighten};
 pub use raw_pixels::RawPixels;
 pub use rig::{CameraAccount, CameraRig};
 pub use run::{Ends, LoopEvent, RunEnd, run};
-pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, Verdict};
+pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, SharedFilter, Verdict};
 pub use schedule::{ScheduleReport, lock_memory, schedule};
 pub use statistics::{LatencyHistogram, LoopStatistics};
 pub use swap::{ModelPair, SwapHandle, SwapNews, swappable, watch_models};

@@ -12,6 +12,7 @@
 mod limits;
 mod motion;
 mod seen;
+mod shared;
 mod verdict;
 mod workspace;
 
@@ -21,10 +22,14 @@ use foresee_firmware_config::{CommandKind, DeviceProfile, JointProfile, Pace, Sa
 
 use self::limits::Governor;
 use self::seen::Seen;
+pub use self::shared::SharedFilter;
 pub use self::verdict::{Hold, SafetyState, Verdict};
 use crate::command::Action;
 use crate::joints::JointState;
 use crate::time::Stamp;
+
+/// A joint that needs longer than an hour to stop, such as one without any rate, does not stop.
+const LONGEST_STOP_SECONDS: f64 = 3600.0;
 
 /// A command that passed the safety filter: finite, and within every limit. Cannot be made elsewhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,7 +182,10 @@ impl SafetyFilter {
 
     /// Whether an action is only followed with a joint state. At a fixed pace always: a policy acts on the joints, too.
     pub fn needs_joints(&self) -> bool {
-        self.seen.ages() || self.governor.needs_joints() || self.action == SafeAction::Damp || !self.has_begun()
+        self.seen.max_age().is_some()
+            || self.governor.needs_joints()
+            || self.action == SafeAction::Damp
+            || !self.has_begun()
     }
 
     /// Takes the measured joints, for the limits that need them and for where a position begins. Their age counts from their stamp:
@@ -220,7 +228,22 @@ impl SafetyFilter {
 
     /// Whether the safe action has brought every command to where it stays.
     pub fn is_at_rest(&self) -> bool {
-        !self.has_begun() || self.governor.is_at_rest(self.action)
+        self.moving().next().is_none()
+    }
+
+    /// The joints that are not at rest yet.
+    pub(crate) fn moving(&self) -> impl Iterator<Item = &str> {
+        self.governor.moving(self.action).filter(|_| self.has_begun())
+    }
+
+    /// The time in which the safe action certainly ends, by the joints' limits, if nothing is in its way.
+    pub(crate) fn longest_stop(&self) -> Duration {
+        let seconds = Duration::from_secs_f64(self.governor.stop_seconds(self.action).min(LONGEST_STOP_SECONDS));
+        match self.action {
+            // As long as a velocity is known, something works against it.
+            SafeAction::Damp => seconds + self.seen.max_age().unwrap_or_default(),
+            SafeAction::Hold | SafeAction::Stop | SafeAction::ReturnHome => seconds,
+        }
     }
 
     /// Whether it is known what commands go on from.

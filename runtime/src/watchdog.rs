@@ -9,15 +9,11 @@ use std::time::{Duration, Instant};
 
 use foresee_firmware_config::{DeviceProfile, Pace};
 
-use crate::control_loop::SharedFilter;
 use crate::ends::{Actuator, send};
 use crate::error::RuntimeError;
-use crate::safety::{Hold, Moment, SafeCommand, SafetyState};
+use crate::safety::{Hold, Moment, SafeCommand, SafetyState, SharedFilter};
 use crate::schedule::schedule;
 use crate::time::Clock;
-
-/// How long the watchdog goes on with the safe action at the end, until every joint rests.
-const LONGEST_STOP: Duration = Duration::from_secs(2);
 
 /// What a watchdog did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,10 +117,10 @@ impl Watchdog {
         lock(&self.shared).summary
     }
 
-    /// Takes the safe action until the joints rest, and ends the thread.
+    /// Takes the safe action until the joints rest, and ends the thread. They are given twice the time that their limits need, and a second.
     ///
     /// # Errors
-    /// What the actuator said when the watchdog could not stop the joints.
+    /// What the actuator said when the watchdog could not stop the joints, and the joints that did not come to rest in time.
     pub fn finish(mut self) -> Result<WatchdogSummary, RuntimeError> {
         self.end();
         let mut shared = lock(&self.shared);
@@ -168,8 +164,11 @@ fn watch(shared: &Mutex<Shared>, ended: &Receiver<()>, look: Duration) {
     while ended.recv_timeout(look) == Err(RecvTimeoutError::Timeout) {
         lock(shared).look();
     }
-    let began = Instant::now();
-    while lock(shared).stop() && began.elapsed() < LONGEST_STOP {
+    let (began, patience) = (Instant::now(), lock(shared).watched.filter.stop_patience());
+    while lock(shared).stop() {
+        if began.elapsed() > patience {
+            return lock(shared).give_up(patience);
+        }
         std::thread::sleep(look);
     }
 }
@@ -236,6 +235,14 @@ impl Shared {
         goes_on
     }
 
+    /// Something is in the way of the safe action: the side of the workspace, or a machine that hardly runs this thread.
+    fn give_up(&mut self, patience: Duration) {
+        let (joints, seconds) = (self.watched.filter.moving().join(", "), patience.as_secs_f64());
+        let problem =
+            format!("the safe action did not bring {joints} to rest within {seconds:.1} s; look at the robot");
+        self.note(Err(RuntimeError::End { name: "watchdog".to_owned(), problem }));
+    }
+
     fn note(&mut self, sent: Result<(), RuntimeError>) {
         if let Err(failure) = sent {
             self.failure.get_or_insert(failure);
@@ -252,6 +259,7 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::command::Action;
+    use crate::joints::JointState;
 
     type Sent = (Vec<f64>, Option<Hold>);
 
@@ -273,9 +281,7 @@ mod tests {
 
     fn joints(command: &str, more: &str) -> String {
         let joint = |name: &str| {
-            format!(
-                "[[joints]]\nname = \"{name}\"\ncommand = \"{command}\"\nminimum = -3.0\nmaximum = 3.0\n{more}"
-            )
+            format!("[[joints]]\nname = \"{name}\"\ncommand = \"{command}\"\nminimum = -3.0\nmaximum = 3.0\n{more}")
         };
         format!("{}{}", joint("shoulder"), joint("wrist"))
     }
@@ -304,7 +310,9 @@ mod tests {
 
         fn command(&self, values: [f64; 2]) -> SafeCommand {
             let moment = Moment { stamp: Clock::Wall.now(), time: Clock::Monotonic.now() };
-            self.filter.lock().filter(moment, Some(&Action { values: values.to_vec() })).clone()
+            let mut filter = self.filter.lock();
+            filter.see(&JointState { stamp: moment.stamp, ..JointState::zeros(2) }, moment);
+            filter.filter(moment, Some(&Action { values: values.to_vec() })).clone()
         }
 
         fn last(&self) -> Option<Sent> {
@@ -375,7 +383,6 @@ mod tests {
     fn a_position_that_was_never_measured_is_not_moved() {
         let positions = joints("position_radians", "home = 1.0\nmax_rate_per_second = 1.0\n");
         let bench = Bench::new(&positions);
-        assert!(bench.command([0.5, 0.5]).is_empty());
         // As if one had been followed before an episode began anew.
         lock(&bench.watchdog.shared).last_fresh = Some((Instant::now(), Duration::ZERO));
         wait_until(|| bench.watchdog.summary().num_trips > 0 || bench.watchdog.state() != SafetyState::Starting);
@@ -383,6 +390,35 @@ mod tests {
         wait_until(|| bench.watchdog.state() == SafetyState::Stopped { reason: Hold::Stopped });
         bench.watchdog.finish().unwrap();
         assert_eq!(*bench.log.0.lock().unwrap(), []);
+    }
+
+    #[test]
+    fn joints_are_given_the_time_that_their_limits_need() {
+        let velocities = joints("velocity_radians_per_second", "max_rate_per_second = 1.0\n");
+        let mut bench = Bench::new(&velocities);
+        wait_until(|| {
+            let command = bench.command([3.0, -3.0]);
+            bench.actuator.send(0, &command).unwrap();
+            bench.last().unwrap().0 == [3.0, -3.0]
+        });
+        assert_eq!(bench.watchdog.filter.moving(), ["shoulder", "wrist"]);
+        bench.watchdog.finish().unwrap();
+        let sent = bench.log.0.lock().unwrap().clone();
+        assert_eq!(*sent.last().unwrap(), (vec![0.0, 0.0], Some(Hold::Stopped)));
+    }
+
+    #[test]
+    fn a_joint_that_does_not_come_to_rest_is_named() {
+        let velocities = joints("velocity_radians_per_second", "max_rate_per_second = 1.0\n");
+        let mut bench = Bench::new(&velocities);
+        wait_until(|| {
+            let command = bench.command([3.0, 0.0]);
+            bench.actuator.send(0, &command).unwrap();
+            command.values()[0] > 0.5
+        });
+        lock(&bench.watchdog.shared).give_up(Duration::from_secs(7));
+        let told = bench.watchdog.finish().unwrap_err().to_string();
+        assert!(told.contains("did not bring shoulder to rest within 7.0 s"), "{told}");
     }
 
     struct Broken;

@@ -2,7 +2,7 @@
 
 use foresee_firmware_config::{CommandKind, JointProfile, PositionLimits, SafeAction, WorkspaceProfile};
 
-use super::motion::{Motion, MotionLimits, advance, bound, brake, stop_seconds};
+use super::motion::{Motion, MotionLimits, advance, bound, brake, reach_seconds, stop_seconds};
 use super::workspace::Workspace;
 use super::{Verdict, is_position};
 use crate::joints::JointState;
@@ -11,6 +11,8 @@ use crate::joints::JointState;
 const SHARES: [f64; 6] = [1.0, 0.5, 0.25, 0.12, 0.06, 0.03];
 /// Poses that are looked at on a stop.
 const NUM_POSES: u32 = 16;
+/// No command unit of any joint is felt below this.
+const NOTHING: f64 = 1e-6;
 
 /// The motions of all joints.
 #[derive(Clone, Debug)]
@@ -22,6 +24,7 @@ pub(super) struct Governor {
 
 #[derive(Clone, Debug)]
 struct Joint {
+    name: String,
     kind: CommandKind,
     limits: MotionLimits,
     home: f64,
@@ -44,7 +47,8 @@ impl Governor {
             let motion = Motion::at_rest(home);
             let damping = joint.damping_per_radian_per_second;
             let position = joint.position;
-            Joint { kind: joint.command, limits, home, damping, position, motion, next: motion, target: home }
+            let (name, kind) = (joint.name.clone(), joint.command);
+            Joint { name, kind, limits, home, damping, position, motion, next: motion, target: home }
         });
         Self { joints: joints.collect(), workspace, are_positions }
     }
@@ -112,18 +116,34 @@ impl Governor {
         }
     }
 
-    pub(super) fn is_at_rest(&self, action: SafeAction) -> bool {
-        let goes_home = self.are_positions && action == SafeAction::ReturnHome;
-        self.joints.iter().all(|joint| {
-            let is_there = match joint.kind {
-                CommandKind::PositionRadians => !goes_home || (joint.motion.value - joint.home).abs() < 1e-6,
-                CommandKind::VelocityRadiansPerSecond => joint.motion.value == joint.quiet(),
-                CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres => {
-                    action == SafeAction::Hold || joint.motion.value == joint.quiet()
-                }
-            };
-            is_there && joint.motion.rate.abs() < 1e-9
-        })
+    /// The joints whose command the safe action has not brought to rest yet.
+    pub(super) fn moving(&self, action: SafeAction) -> impl Iterator<Item = &str> {
+        let is_moving = move |joint: &&Joint| {
+            let is_far = self.end(joint, action).is_some_and(|end| (joint.motion.value - end).abs() > NOTHING);
+            is_far || joint.motion.rate.abs() > NOTHING
+        };
+        self.joints.iter().filter(is_moving).map(|joint| joint.name.as_str())
+    }
+
+    /// Seconds in which the safe action certainly ends, from wherever the limits allow, if nothing is in its way.
+    pub(super) fn stop_seconds(&self, action: SafeAction) -> f64 {
+        let seconds = self.joints.iter().map(|joint| {
+            let Joint { limits, .. } = joint;
+            let from =
+                |value| self.end(joint, action).map_or(0.0, |end| reach_seconds(limits, Motion::at_rest(value), end));
+            stop_seconds(limits, Motion::fastest(limits)) + from(limits.minimum).max(from(limits.maximum))
+        });
+        seconds.fold(0.0, f64::max)
+    }
+
+    /// Where the safe action brings a joint's command; `None`: wherever it stops.
+    fn end(&self, joint: &Joint, action: SafeAction) -> Option<f64> {
+        match (joint.kind, action) {
+            (CommandKind::PositionRadians, SafeAction::ReturnHome) if self.are_positions => Some(joint.home),
+            (CommandKind::PositionRadians, _) => None,
+            (CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres, SafeAction::Hold) => None,
+            _ => Some(joint.quiet()),
+        }
     }
 
     /// Whether the links could be stopped inside the box from here; commanded positions, once they are begun, answer for themselves.

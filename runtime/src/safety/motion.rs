@@ -72,6 +72,12 @@ impl Motion {
         Self { value, rate: 0.0, acceleration: 0.0 }
     }
 
+    /// As fast as the limits allow, and as far from a stop.
+    pub(super) fn fastest(limits: &MotionLimits) -> Self {
+        let rate = if limits.has_acceleration() { limits.rate } else { 0.0 };
+        Self { value: 0.0, rate, acceleration: if limits.has_jerk() { limits.acceleration } else { 0.0 } }
+    }
+
     fn after(self, segment: Segment, seconds: f64) -> Self {
         let Segment { acceleration, jerk, .. } = segment;
         Self {
@@ -116,6 +122,17 @@ pub(super) fn brake(limits: &MotionLimits, motion: Motion, seconds: f64) -> Moti
 /// Seconds that the quickest stop takes.
 pub(super) fn stop_seconds(limits: &MotionLimits, motion: Motion) -> f64 {
     stop(limits, motion).iter().map(|segment| segment.seconds).sum()
+}
+
+/// Seconds in which the target is certainly reached, at rest: a stop, and the way from there as if each limit in turn were all that slows it.
+pub(super) fn reach_seconds(limits: &MotionLimits, motion: Motion, target: f64) -> f64 {
+    let way = (bound(target, limits.minimum, limits.maximum) - stop_value(limits, motion)).abs();
+    if way == 0.0 {
+        return stop_seconds(limits, motion);
+    }
+    let by_acceleration = 2.0 * (way / limits.acceleration).sqrt();
+    let by_jerk = (32.0 * way / limits.jerk).cbrt();
+    stop_seconds(limits, motion) + way / limits.rate + by_acceleration + by_jerk
 }
 
 /// Whether the quickest stop from here stays within every limit.
@@ -323,6 +340,22 @@ mod tests {
             }
         }
         assert!(num_steps > 200_000, "{num_steps}");
+    }
+
+    /// In ticks of 20 ms, from some of the states, and with the patience of the watchdog.
+    #[test]
+    fn a_target_is_reached_in_the_time_that_the_limits_need() {
+        for limits in grid() {
+            for motion in states(limits).step_by(97) {
+                for target in [0.0, -1.0, 2.0] {
+                    let seconds = 2.0 * reach_seconds(&limits, motion, target) + 1.0;
+                    let num_ticks = (seconds / 0.02) as u32;
+                    let reached = (0..num_ticks).fold(motion, |motion, _| advance(&limits, motion, target, 0.02));
+                    let is_there = (reached.value - target).abs() < 1e-6 && reached.rate.abs() < 1e-6;
+                    assert!(is_there, "{limits:?}\n{motion:?}\n{reached:?} after {seconds} s");
+                }
+            }
+        }
     }
 
     fn check(limits: &MotionLimits, motion: Motion, next: Motion, seconds: f64) {

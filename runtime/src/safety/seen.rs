@@ -53,8 +53,8 @@ impl Seen {
         self.are != Measured::NotFinite
     }
 
-    pub(super) fn ages(&self) -> bool {
-        self.max_age.is_some()
+    pub(super) fn max_age(&self) -> Option<Duration> {
+        self.max_age
     }
 
     /// The joints, if they are known at this time on the clock that limits count by.
