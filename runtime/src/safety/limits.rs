@@ -100,7 +100,7 @@ impl Governor {
             verdict.num_position_limited += u32::from(joint.target != in_range);
         }
         verdict.num_position_limited += self.go(elapsed);
-        let slowed = self.joints.iter().filter(|joint| joint.motion.value != joint.target);
+        let slowed = self.joints.iter().filter(|joint| (joint.motion.value - joint.target).abs() > NOTHING);
         verdict.num_rate_limited = u32::try_from(slowed.count()).unwrap_or(u32::MAX);
         verdict
     }

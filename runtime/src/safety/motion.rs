@@ -16,6 +16,8 @@ const MARGIN: f64 = 1e-9;
 const NUM_STEPS: u32 = 2;
 /// Halvings when a control is searched.
 const NUM_HALVINGS: u32 = 40;
+/// A stop that ends as near to the target as this ends there.
+const NEAR: f64 = 1e-9;
 
 /// What one joint's command may do. An infinite acceleration or jerk is no limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,6 +150,10 @@ pub(super) fn is_viable(limits: &MotionLimits, motion: Motion) -> bool {
 }
 
 fn advance_step(limits: &MotionLimits, motion: Motion, target: f64, seconds: f64) -> Motion {
+    if (stop_value(limits, motion) - target).abs() <= NEAR {
+        // One acceleration for the whole step would leave the target again, and the joint would tremble about it for ever.
+        return brake(limits, motion, seconds);
+    }
     let Some(acceleration) = choose(limits, motion, target, seconds) else { return brake(limits, motion, seconds) };
     let motion = follow(motion, &step(limits, motion, acceleration, seconds));
     Motion { value: bound(motion.value, limits.minimum, limits.maximum), ..motion }
