@@ -152,14 +152,17 @@ impl ControlLoop {
         self
     }
 
-    /// A new episode begins: policy and filter forget.
+    /// A new episode begins: the policy and what was kept for it forget. In lockstep the joints were put elsewhere, and the filter
+    /// forgets as well; at a fixed pace they and the time go on, and so do limits and faults.
     pub fn reset(&mut self) {
         self.policy.reset();
-        self.filter.lock().reset();
-        self.admission.reset();
         self.rig.reset();
         self.chunks.reset();
         self.num_decided = 0;
+        if let Pace::Lockstep { .. } = self.pace {
+            self.filter.lock().reset();
+            self.admission.reset();
+        }
     }
 
     /// Answers an observation; the answer is [`ControlLoop::command`]. There always is one: a stage that fails is data for the safety filter.

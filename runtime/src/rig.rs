@@ -130,12 +130,14 @@ impl CameraRig {
         })
     }
 
-    /// A new episode begins: what was seen before is of another.
+    /// A new episode begins: what was seen before is of another. At a fixed pace the cameras and their time go on.
     pub fn reset(&mut self) {
         self.turn = 0;
         for camera in &mut self.cameras {
             (camera.looked, camera.is_encoded) = (None, false);
-            camera.admission.iter_mut().for_each(Admission::reset);
+            if self.is_lockstep {
+                camera.admission.iter_mut().for_each(Admission::reset);
+            }
         }
     }
 

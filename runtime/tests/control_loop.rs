@@ -450,3 +450,19 @@ fn in_lockstep_a_chunk_is_as_new_as_its_frame() {
     }
     assert_eq!((control.chunks().num_taken, control.chunks().num_late), (10, 0));
 }
+
+/// A robot says that an episode begins: its joints are where they were, and so is a fault.
+#[test]
+fn at_a_fixed_pace_limits_and_faults_outlast_an_episode() {
+    let torques = joints("torque_newton_metres", "");
+    let steps: Vec<_> = (0..100).map(|tick| (1000 + 20 * tick, Step::Frame(-9.0))).collect();
+    let mut sent = play(&torques, |_, _| Ok(()), &[&steps[..50], &[(1980, Step::NewEpisode)], &steps[50..]].concat());
+    assert_eq!(sent.pop().map(|(_, values)| values), Some(vec![1.98; 2]), "stopped at the end");
+    assert!(sent.iter().zip(1..).all(|((_, values), tick)| (values[0] - 0.02 * f64::from(tick)).abs() < 1e-9), "{sent:?}");
+
+    let once = |tick, action: &mut Action| spoil(tick, || action.values[0] = f64::NAN);
+    let steps: Vec<_> = (0..10).map(|tick| (1000 + 20 * tick, Step::Frame(-9.0))).collect();
+    let sent = play(&torques, once, &[&steps[..7], &[(1130, Step::NewEpisode)], &steps[7..]].concat());
+    let falling = sent.windows(2).skip(4).all(|pair| pair[1].1[0] < pair[0].1[0] || pair[1].1[0] == 0.0);
+    assert!(falling && sent[4].1[0] > 0.0, "{sent:?}");
+}
