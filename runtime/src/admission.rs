@@ -73,6 +73,13 @@ impl Admission {
         self.max_age.is_some_and(|max_age| clock.now().apart(stamp) > max_age)
     }
 
+    /// How long it takes until an answer would come too late; `None`: for ever, or it would by now.
+    pub(crate) fn time_left(&self, stamp: Stamp, clock: &Clock) -> Option<Duration> {
+        let left = self.max_age?.checked_sub(clock.now().apart(stamp))?;
+        // Then it is too old, and not just as old as it may be.
+        Some(left + Duration::from_nanos(1))
+    }
+
     /// A frame that is answered: none before it will be.
     pub(crate) fn note(&mut self, stamp: Stamp) {
         self.newest = stamp;
@@ -103,5 +110,27 @@ impl Admission {
         };
         self.picture = Some((hash, since));
         brightest <= BLACKEST || frame.stamp.since(since) > max_age
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_of_now_or_not_and_one_from_ahead_never_ages() {
+        let millis = |millis: u64| Stamp { nanos: millis * 1_000_000 };
+        let clock = Clock::driven();
+        clock.advance(millis(5000));
+        let admission = Admission::with_max_age(Some(Duration::from_millis(100)));
+        for (stamp, left) in
+            [(4899, None), (4900, Some(0)), (4970, Some(70)), (5000, Some(100)), (5101, None), (9000, None)]
+        {
+            let left = left.map(|left| Duration::from_millis(left) + Duration::from_nanos(1));
+            assert_eq!(admission.time_left(millis(stamp), &clock), left, "{stamp}");
+            assert_eq!(admission.is_too_old(millis(stamp), &clock), left.is_none(), "{stamp}");
+        }
+        let lockstep = Admission::with_max_age(None);
+        assert!(!lockstep.is_too_old(millis(0), &clock) && lockstep.time_left(millis(0), &clock).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! The loop: what happens each tick.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foresee_firmware_config::{BudgetProfile, DeviceProfile, Pace, RatesProfile};
 
@@ -324,6 +324,16 @@ impl ControlLoop {
     pub(crate) fn arrival_nanos(&self, stamp: Stamp, wait_nanos: Option<u64>) -> Option<u64> {
         let wait = wait_nanos.filter(|_| matches!(self.pace, Pace::Fixed { .. }) && self.clock.is_real())?;
         u64::try_from(self.clock.now().since(stamp).as_nanos()).ok().map(|age| age.saturating_sub(wait))
+    }
+
+    /// Whether a frame of this stamp is older than frames may be; in lockstep none is.
+    pub(crate) fn is_too_old(&self, stamp: Stamp) -> bool {
+        self.admission.is_too_old(stamp, &self.clock)
+    }
+
+    /// When a frame of this stamp becomes too old; `None`: never, or it is.
+    pub(crate) fn time_to_hold(&self, stamp: Stamp) -> Option<Duration> {
+        self.admission.time_left(stamp, &self.clock)
     }
 
     /// The safe action, without a frame.

@@ -39,7 +39,7 @@ pub enum LoopEvent<'a> {
     EpisodeEnded(&'a Episode),
     /// Nothing came for a while; the loop goes on waiting.
     Waiting {
-        /// Why the safe action is taken meanwhile; `None` in lockstep, where time stands still.
+        /// Why the safe action is taken meanwhile; `None` while the last frame is not too old, and in lockstep, where time stands still.
         held: Option<Hold>,
     },
 }
@@ -62,7 +62,7 @@ pub struct Ends<'a> {
 }
 
 /// Answers observation after observation until the source has no more or `stop` is set. At a fixed pace it waits for each period,
-/// sends the last command again when no frame comes in time, and stops the joints before it ends, however it ends.
+/// takes the safe action once the last frame is older than frames may be, and stops the joints before it ends, however it ends.
 ///
 /// # Errors
 /// What an end says when it is broken for good. A failing stage inside a tick is not an error: the safety filter answers it.
@@ -111,10 +111,7 @@ fn step(
     observation: &mut Observation,
     listener: &mut dyn FnMut(LoopEvent<'_>) -> Result<(), RuntimeError>,
 ) -> Result<Stepped, RuntimeError> {
-    let patience = match control_loop.pace {
-        Pace::Lockstep { .. } => LOOK_UP,
-        Pace::Fixed { max_frame_age_millis, .. } => LOOK_UP.min(Duration::from_millis(max_frame_age_millis)),
-    };
+    let patience = control_loop.time_to_hold(observation.frame.stamp).map_or(LOOK_UP, |left| left.min(LOOK_UP));
     match ends.source.next(observation, patience)? {
         SourceEvent::Observed => {
             let arrived = ends.source.arrived();
@@ -141,15 +138,13 @@ fn step(
         SourceEvent::EpisodeEnded(episode) => listener(LoopEvent::EpisodeEnded(&episode))?,
         SourceEvent::Finished => return Ok(Stepped::Finished),
         SourceEvent::TimedOut => {
-            if let Pace::Fixed { .. } = control_loop.pace {
+            let mut held = None;
+            if control_loop.is_too_old(observation.frame.stamp) {
                 control_loop.hold(Hold::StaleFrame);
                 control_loop.forget_chunks();
                 send(ends.actuator, observation.frame.sequence, control_loop.command())?;
+                held = control_loop.command().verdict().held;
             }
-            let held = match control_loop.pace {
-                Pace::Lockstep { .. } => None,
-                Pace::Fixed { .. } => control_loop.command().verdict().held,
-            };
             listener(LoopEvent::Waiting { held })?;
         }
     }

@@ -336,11 +336,11 @@ enum Step {
 }
 
 /// Plays steps on a driven clock.
-struct Script(std::vec::IntoIter<(u64, Step)>, Clock);
+struct Script<'a>(std::slice::Iter<'a, (u64, Step)>, Clock);
 
-impl FrameSource for Script {
+impl FrameSource for Script<'_> {
     fn next(&mut self, observation: &mut Observation, _timeout: Duration) -> Result<SourceEvent, RuntimeError> {
-        let Some((now_millis, step)) = self.0.next() else { return Ok(SourceEvent::Finished) };
+        let Some(&(now_millis, step)) = self.0.next() else { return Ok(SourceEvent::Finished) };
         let now = Stamp { nanos: now_millis * 1_000_000 };
         self.1.advance(now);
         Ok(match step {
@@ -374,7 +374,7 @@ fn play(
     let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
     let mut control = control.with_clock(clock.clone());
     let mut actuator = CommandRecorder::default();
-    let mut source = Script(steps.to_vec().into_iter(), clock);
+    let mut source = Script(steps.iter(), clock);
     let ends = Ends { source: &mut source, actuator: &mut actuator };
     foresee_runtime::run(ends, &mut control, &AtomicBool::new(false), &mut |_| Ok(())).unwrap();
     let commands = actuator.commands.into_iter();
@@ -456,13 +456,29 @@ fn in_lockstep_a_chunk_is_as_new_as_its_frame() {
 fn at_a_fixed_pace_limits_and_faults_outlast_an_episode() {
     let torques = joints("torque_newton_metres", "");
     let steps: Vec<_> = (0..100).map(|tick| (1000 + 20 * tick, Step::Frame(-9.0))).collect();
-    let mut sent = play(&torques, |_, _| Ok(()), &[&steps[..50], &[(1980, Step::NewEpisode)], &steps[50..]].concat());
-    assert_eq!(sent.pop().map(|(_, values)| values), Some(vec![1.98; 2]), "stopped at the end");
-    assert!(sent.iter().zip(1..).all(|((_, values), tick)| (values[0] - 0.02 * f64::from(tick)).abs() < 1e-9), "{sent:?}");
+    let sent = play(&torques, |_, _| Ok(()), &[&steps[..50], &[(1980, Step::NewEpisode)], &steps[50..]].concat());
+    assert_eq!(sent.len(), 101, "one a frame, and the stop");
+    assert!(
+        sent.iter().take(100).zip(1..).all(|((_, values), tick)| (values[0] - 0.02 * f64::from(tick)).abs() < 1e-9),
+        "{sent:?}"
+    );
 
     let once = |tick, action: &mut Action| spoil(tick, || action.values[0] = f64::NAN);
     let steps: Vec<_> = (0..10).map(|tick| (1000 + 20 * tick, Step::Frame(-9.0))).collect();
     let sent = play(&torques, once, &[&steps[..7], &[(1130, Step::NewEpisode)], &steps[7..]].concat());
     let falling = sent.windows(2).skip(4).all(|pair| pair[1].1[0] < pair[0].1[0] || pair[1].1[0] == 0.0);
     assert!(falling && sent[4].1[0] > 0.0, "{sent:?}");
+}
+
+/// Frames may be 250 ms old, and come every 200 ms: nothing is held between them.
+#[test]
+fn a_slow_camera_is_waited_for_as_long_as_its_frames_may_be_old() {
+    let beat = |at| [(at, Step::Frame(0.3)), (at + 100, Step::Nothing), (at + 199, Step::Nothing)];
+    let mut steps: Vec<_> = (0..10).flat_map(|beat_idx| beat(1000 + 200 * beat_idx)).collect();
+    let sent = play("", |_, _| Ok(()), &steps);
+    assert_eq!(sent.len(), 11, "one a frame, and the stop: {sent:?}");
+    assert!(sent[..10].iter().all(|(_, values)| values[0] != 0.0), "{sent:?}");
+    steps.push((3051, Step::Nothing));
+    let sent = play("", |_, _| Ok(()), &steps);
+    assert_eq!((sent.len(), sent[10].1[0]), (12, 0.0), "older than it may be, it is held: {sent:?}");
 }
