@@ -7,10 +7,12 @@ use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{CameraDevice, CameraOptions, CameraRobot, CameraSource, CamerasBeside, Clock, LiveCamera};
 use foresee_runtime::{FrameSource, ZenohLink, ZenohSource};
 
+use crate::words::say;
+
 /// Frames from the profile's camera where it names one, else from the robot; joint states from the robot.
 #[cfg(feature = "camera")]
 pub(crate) fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::Result<Box<dyn FrameSource>> {
-    let joints = ZenohSource::new(link, profile)?;
+    let joints = ZenohSource::new(link, profile)?.telling(say);
     let first: Box<dyn FrameSource> = match open_camera(&profile.camera, "camera.device")? {
         Some(camera) => Box::new(CameraRobot::new(camera, joints)),
         None => Box::new(joints),
@@ -41,5 +43,5 @@ pub(crate) fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::
             profile.name
         );
     }
-    Ok(Box::new(ZenohSource::new(link, profile)?))
+    Ok(Box::new(ZenohSource::new(link, profile)?.telling(say)))
 }

@@ -157,9 +157,10 @@ pub(crate) fn encode_episode(stamp: Stamp, phase: EpisodePhase, episode: &Episod
 }
 
 /// Reads a `sensor_msgs/Image` of an encoding that preprocessing takes; the frame's sequence is left alone, it travels beside the message.
+/// On an error the frame stays as it was.
 pub(crate) fn decode_image(bytes: &[u8], frame: &mut Frame) -> Result<(), String> {
     let mut reader = decode(bytes)?;
-    frame.stamp = reader.stamp()?;
+    let stamp = reader.stamp()?;
     let (height, width) = (reader.u32()?, reader.u32()?);
     let encoding = match reader.text()? {
         "rgb8" => PixelEncoding::Rgb8,
@@ -190,7 +191,7 @@ pub(crate) fn decode_image(bytes: &[u8], frame: &mut Frame) -> Result<(), String
     if let Some(wanted) = wanted.filter(|wanted| pixels.len() != *wanted) {
         return Err(format!("{} bytes of pixels where {width}x{height} of {encoding:?} needs {wanted}", pixels.len()));
     }
-    (frame.width, frame.height, frame.encoding) = (width, height, encoding);
+    (frame.stamp, frame.width, frame.height, frame.encoding) = (stamp, width, height, encoding);
     frame.data.clear();
     frame.data.extend_from_slice(pixels);
     Ok(())

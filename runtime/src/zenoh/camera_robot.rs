@@ -37,7 +37,7 @@ impl FrameSource for CameraRobot {
                 return Ok(event);
             }
             self.joints.latest_extra(&mut observation.extra);
-            if self.joints.latest_joints(&mut observation.joints)? {
+            if self.joints.latest_joints(&mut observation.joints) {
                 return Ok(SourceEvent::Observed);
             }
         }

@@ -1,9 +1,9 @@
 //! One zenoh session of one robot: its configuration, its keys, its publishers.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::zenoh::Wait;
@@ -17,9 +17,6 @@ use foresee_firmware_config::{ZenohMode, ZenohProfile, is_endpoint, zenoh_config
 use crate::error::RuntimeError;
 use crate::time::Clock;
 use crate::wire::{NamedCommand, decode_command};
-
-/// Messages that wait for their reader; when it is full the newest is dropped and counted.
-const MAILBOX_CAPACITY: usize = 16;
 
 /// An endpoint on loopback that nobody listens on now, at an address of this process's own: at 127.0.0.1 a connection that starts
 /// there could be given the same port before it is listened on.
@@ -111,9 +108,34 @@ impl ZenohLink {
         wrap: impl Fn(Message) -> M + Send + Sync + 'static,
     ) -> Result<Subscriber<()>, RuntimeError> {
         let mailbox = mailbox.clone();
-        let deliver = move |sample: Sample| mailbox.put(wrap(Message::of(sample)));
+        self.deliver(name, move |message| mailbox.put(wrap(message)))
+    }
+
+    /// Puts a letter for every message of `name` into the mailbox; of the latest alone, one while it is not opened.
+    pub(super) fn letters<M: Send + 'static>(
+        &self,
+        name: &str,
+        (mailbox, delivery): (&Mailbox<M>, Delivery),
+        wrap: impl Fn(Letter) -> M + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
+        let mailbox = mailbox.clone();
+        match delivery {
+            Delivery::InOrder => self.deliver(name, move |message| mailbox.put(wrap(Letter::Message(message)))),
+            Delivery::Latest => {
+                let slot = Slot::default();
+                let announce = move |slot: &Slot| mailbox.offer(wrap(Letter::Latest(slot.clone())));
+                self.deliver(name, move |message| slot.put(message, &announce))
+            }
+        }
+    }
+
+    fn deliver(
+        &self,
+        name: &str,
+        take: impl Fn(Message) + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
         let subscriber = self.session.declare_subscriber(self.key(name)).allowed_origin(Locality::Remote);
-        subscriber.callback(deliver).wait().map_err(transport)
+        subscriber.callback(move |sample| take(Message::of(sample))).wait().map_err(transport)
     }
 
     /// Says that this side is here, for as long as the token lives.
@@ -222,7 +244,52 @@ impl Message {
     }
 }
 
-/// The sending half of a bounded mailbox; full, it drops and counts.
+/// Which messages of a key reach their reader.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Delivery {
+    /// Each, in order with whatever else comes.
+    InOrder,
+    /// The latest, however long nobody reads.
+    Latest,
+}
+
+/// A message, as it lies in a mailbox.
+#[derive(Debug)]
+pub(super) enum Letter {
+    Message(Message),
+    /// Whatever is the latest when it is opened.
+    Latest(Slot),
+}
+
+impl Letter {
+    pub(super) fn open(self) -> Option<Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Latest(slot) => slot.lock().take(),
+        }
+    }
+}
+
+/// The latest message of a key: a newer one takes its place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot(Arc<Mutex<Option<Message>>>);
+
+impl Slot {
+    /// `announce` tells the reader, who knows already while a message waits, and gives whether it could.
+    fn put(&self, message: Message, announce: impl FnOnce(&Self) -> bool) {
+        let mut slot = self.lock();
+        if slot.replace(message).is_none() && !announce(self) {
+            *slot = None;
+        }
+    }
+
+    /// A thread that panicked while it held the lock left a message that is still one.
+    fn lock(&self) -> MutexGuard<'_, Option<Message>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sending half of a bounded mailbox, in order; full, it drops the newest and counts.
 #[derive(Debug)]
 pub(super) struct Mailbox<M> {
     sender: SyncSender<M>,
@@ -236,17 +303,25 @@ impl<M> Clone for Mailbox<M> {
 }
 
 impl<M> Mailbox<M> {
-    pub(super) fn new() -> (Self, Receiver<M>) {
-        let (sender, receiver) = sync_channel(MAILBOX_CAPACITY);
+    pub(super) fn new(capacity: usize) -> (Self, Receiver<M>) {
+        let (sender, receiver) = sync_channel(capacity);
         (Self { sender, num_dropped: Arc::default() }, receiver)
     }
 
     fn put(&self, message: M) {
+        self.offer(message);
+    }
+
+    /// Gives whether there was room.
+    fn offer(&self, message: M) -> bool {
         match self.sender.try_send(message) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => drop(self.num_dropped.fetch_add(1, Ordering::Relaxed)),
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.num_dropped.fetch_add(1, Ordering::Relaxed);
+                false
+            }
             // The reader is gone: the session is about to end.
-            Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Disconnected(_)) => false,
         }
     }
 

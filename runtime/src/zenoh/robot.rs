@@ -76,6 +76,8 @@ impl CommandGate {
 /// How a publisher of this robot is declared.
 type Declare = fn(&ZenohLink, &str) -> Result<Publisher<'static>, RuntimeError>;
 
+/// Commands that wait for the robot.
+const NUM_WAITING: usize = 16;
 /// A loop that has not commanded for this long may be followed by another.
 const TAKEOVER: Duration = Duration::from_secs(1);
 
@@ -126,7 +128,7 @@ impl ZenohRobot {
     }
 
     fn publishing(link: &ZenohLink, joint_names: Vec<String>, declare: Declare) -> Result<Self, RuntimeError> {
-        let (mailbox, arrivals) = Mailbox::new();
+        let (mailbox, arrivals) = Mailbox::new(NUM_WAITING);
         let subscribers = vec![
             link.subscriber("joint_command", &mailbox, Arrival::Command)?,
             link.watch("loop", &mailbox, |is_here| Arrival::Loop { is_here })?,

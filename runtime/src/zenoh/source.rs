@@ -8,7 +8,7 @@ use ::zenoh::liveliness::LivelinessToken;
 use ::zenoh::pubsub::{Publisher, Subscriber};
 use foresee_firmware_config::{DeviceProfile, Pace};
 
-use super::link::{Mailbox, Message, ZenohLink, transport};
+use super::link::{Delivery, Letter, Mailbox, Message, ZenohLink, transport};
 use crate::ends::{Actuator, FrameSource, Observation, SourceEvent, extra_frames};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
@@ -19,12 +19,19 @@ use crate::wire::{self, EpisodePhase, NamedJoints, extra_image};
 /// How long a robot may obey another loop before this one gives up.
 const PATIENCE_WITH_ANOTHER: Duration = Duration::from_secs(2);
 
+/// What waits for the loop in lockstep, where the robot waits as well.
+const NUM_WAITING: usize = 16;
+/// Events that wait for the loop at a fixed pace, beside the latest of the rest: more than a robot has to say while a loop is busy.
+const NUM_EVENTS_WAITING: usize = 1024;
+/// A message that cannot be read is said this often.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 enum Arrival {
-    Image(Message),
+    Image(Letter),
     /// Of a camera beside the first.
-    ExtraImage(usize, Message),
-    Joints(Message),
+    ExtraImage(usize, Letter),
+    Joints(Letter),
     Episode(Message),
     Robot {
         is_here: bool,
@@ -36,15 +43,19 @@ enum Arrival {
     },
 }
 
-/// Observations of a robot, over zenoh. In lockstep every frame is taken in order; at a fixed rate the latest wins and the ones it overtook count as dropped.
+/// Observations of a robot, over zenoh. In lockstep every frame is taken in order. At a fixed rate the latest image and joint state win,
+/// the images that they overtook count as dropped, and a message that cannot be read counts as none.
 pub struct ZenohSource {
     arrivals: Receiver<Arrival>,
     mailbox: Mailbox<Arrival>,
     joint_names: Vec<String>,
-    /// Names and latest frames of the cameras beside the first.
-    extra: Vec<(String, Frame)>,
+    extra: Vec<ExtraCamera>,
     is_lockstep: bool,
-    joints: NamedJoints,
+    /// Lent to the decoder.
+    named: NamedJoints,
+    /// The latest that could be read, in the profile's order.
+    joints: Option<JointState>,
+    unreadable: Unreadable,
     last_sequence: Option<u64>,
     arrived: Option<Instant>,
     num_dropped: u64,
@@ -64,18 +75,24 @@ impl ZenohSource {
     /// # Errors
     /// [`RuntimeError::Transport`].
     pub fn new(link: &ZenohLink, profile: &DeviceProfile) -> Result<Self, RuntimeError> {
-        let (mailbox, arrivals) = Mailbox::new();
+        let is_lockstep = matches!(profile.pace, Pace::Lockstep { .. });
+        let (delivery, capacity) = match is_lockstep {
+            true => (Delivery::InOrder, NUM_WAITING),
+            false => (Delivery::Latest, NUM_EVENTS_WAITING),
+        };
+        let (mailbox, arrivals) = Mailbox::new(capacity);
         let mut subscribers = vec![
-            link.subscriber("camera/image", &mailbox, Arrival::Image)?,
-            link.subscriber("joint_states", &mailbox, Arrival::Joints)?,
+            link.letters("camera/image", (&mailbox, delivery), Arrival::Image)?,
+            link.letters("joint_states", (&mailbox, delivery), Arrival::Joints)?,
             link.subscriber("episode", &mailbox, Arrival::Episode)?,
             link.watch("robot", &mailbox, |is_here| Arrival::Robot { is_here })?,
             link.watch_numbers("obeys", &mailbox, |number, is_so| Arrival::Obeys { number, is_so })?,
         ];
-        let extra = extra_frames(profile);
-        for (idx, (name, _)) in extra.iter().enumerate() {
-            let arrival = move |message| Arrival::ExtraImage(idx, message);
-            subscribers.push(link.subscriber(&extra_image(name), &mailbox, arrival)?);
+        let extra = extra_frames(profile).into_iter();
+        let extra: Vec<_> = extra.map(|(name, latest)| ExtraCamera { topic: extra_image(&name), latest }).collect();
+        for (idx, ExtraCamera { topic, .. }) in extra.iter().enumerate() {
+            let arrival = move |letter| Arrival::ExtraImage(idx, letter);
+            subscribers.push(link.letters(topic, (&mailbox, delivery), arrival)?);
         }
         // Last: whoever sees the token knows that the subscriptions stand.
         let token = link.appear("loop")?;
@@ -84,8 +101,10 @@ impl ZenohSource {
             mailbox,
             joint_names: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
             extra,
-            is_lockstep: matches!(profile.pace, Pace::Lockstep { .. }),
-            joints: NamedJoints::default(),
+            is_lockstep,
+            named: NamedJoints::default(),
+            joints: None,
+            unreadable: Unreadable { num: 0, said: None, tell: |_| {} },
             last_sequence: None,
             arrived: None,
             num_dropped: 0,
@@ -98,16 +117,33 @@ impl ZenohSource {
         })
     }
 
+    /// Says by `tell`, now and then, what could not be read.
+    #[must_use]
+    pub fn telling(mut self, tell: fn(&str)) -> Self {
+        self.unreadable.tell = tell;
+        self
+    }
+
+    /// Messages that could not be read so far.
+    pub fn num_unreadable(&self) -> u64 {
+        self.unreadable.num
+    }
+
     /// Hears what has arrived without waiting, for a loop whose frames come from its own camera; that camera's images are passed over.
     #[cfg(feature = "camera")]
     pub(super) fn hear(&mut self) -> Result<Option<SourceEvent>, RuntimeError> {
         while let Ok(arrival) = self.arrivals.try_recv() {
             match arrival {
-                Arrival::Joints(message) => self.take_joints(&message)?,
-                Arrival::Episode(message) => return self.episode(&message).map(Some),
-                Arrival::ExtraImage(idx, message) => self.take_extra(idx, &message)?,
+                Arrival::Joints(letter) => self.take_joints(letter)?,
+                Arrival::Episode(message) => {
+                    if let Some(event) = self.take_episode(&message)? {
+                        return Ok(Some(event));
+                    }
+                }
+                Arrival::ExtraImage(idx, letter) => self.take_extra(idx, letter)?,
                 Arrival::Obeys { number, is_so } => self.take_obeyed(number, is_so),
-                Arrival::Image(_) | Arrival::Robot { .. } => {}
+                Arrival::Image(letter) => drop(letter.open()),
+                Arrival::Robot { .. } => {}
             }
         }
         self.must_be_obeyed()?;
@@ -115,24 +151,39 @@ impl ZenohSource {
     }
 
     /// The latest joint state in the profile's order; `false` when none has come.
-    #[cfg(feature = "camera")]
-    pub(super) fn latest_joints(&self, joints: &mut JointState) -> Result<bool, RuntimeError> {
-        if self.joints.names.is_empty() {
-            return Ok(false);
-        }
-        self.write_joints(joints).map(|()| true)
+    pub(super) fn latest_joints(&self, joints: &mut JointState) -> bool {
+        let Some(latest) = &self.joints else { return false };
+        joints.stamp = latest.stamp;
+        joints.positions.clone_from(&latest.positions);
+        joints.velocities.clone_from(&latest.velocities);
+        true
     }
 
     /// The latest of each camera beside the first.
     pub(super) fn latest_extra(&self, frames: &mut [Frame]) {
-        frames.iter_mut().zip(&self.extra).for_each(|(frame, (_, latest))| frame.copy_from(latest));
+        frames.iter_mut().zip(&self.extra).for_each(|(frame, extra)| frame.copy_from(&extra.latest));
     }
 
-    fn take_extra(&mut self, idx: usize, message: &Message) -> Result<(), RuntimeError> {
-        let Some((name, latest)) = self.extra.get_mut(idx) else { return Ok(()) };
-        wire::decode_image(&message.payload.to_bytes(), latest).map_err(|problem| bad(&extra_image(name), problem))?;
-        latest.sequence = message.sequence.unwrap_or(latest.sequence + 1);
-        Ok(())
+    fn take_extra(&mut self, idx: usize, letter: Letter) -> Result<(), RuntimeError> {
+        let Some(message) = letter.open() else { return Ok(()) };
+        let Some(ExtraCamera { topic, latest }) = self.extra.get_mut(idx) else { return Ok(()) };
+        let read = wire::decode_image(&message.payload.to_bytes(), latest).map_err(|problem| bad(topic, problem));
+        if read.is_ok() {
+            latest.sequence = message.sequence.unwrap_or(latest.sequence + 1);
+        }
+        self.heed(read).map(drop)
+    }
+
+    /// What was read, or nothing when that was not to be: a driver that sends what is none does not end the loop. In lockstep the
+    /// same would come again for ever.
+    fn heed<T>(&mut self, read: Result<T, RuntimeError>) -> Result<Option<T>, RuntimeError> {
+        match read {
+            Err(error) if !self.is_lockstep => {
+                self.unreadable.note(&error);
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     fn take_obeyed(&mut self, number: u64, is_so: bool) {
@@ -157,10 +208,10 @@ impl ZenohSource {
     /// Takes an image; gives whether it is a new one (a robot in lockstep repeats a frame that was not answered in time).
     /// Through a router an image may come before the first joint state: such a one is dropped and counted, and may come again.
     fn take_image(&mut self, message: &Message, observation: &mut Observation) -> Result<bool, RuntimeError> {
-        if self.joints.names.is_empty() {
+        let Some(joints_stamp) = self.joints.as_ref().map(|joints| joints.stamp) else {
             self.num_dropped += 1;
             return Ok(false);
-        }
+        };
         let next = self.last_sequence.map_or(0, |last| last + 1);
         let sequence = message.sequence.unwrap_or(next);
         if self.last_sequence.is_some() {
@@ -170,12 +221,15 @@ impl ZenohSource {
             self.num_dropped += sequence - next;
         }
         self.last_sequence = Some(sequence);
+        let read = wire::decode_image(&message.payload.to_bytes(), &mut observation.frame);
+        if self.heed(read.map_err(|problem| bad("camera/image", problem)))?.is_none() {
+            self.num_dropped += 1;
+            return Ok(false);
+        }
         self.arrived = Some(message.arrived);
-        wire::decode_image(&message.payload.to_bytes(), &mut observation.frame)
-            .map_err(|problem| bad("camera/image", problem))?;
         observation.frame.sequence = sequence;
-        if self.is_lockstep && self.joints.state.stamp != observation.frame.stamp {
-            let stamps = (observation.frame.stamp.nanos, self.joints.state.stamp.nanos);
+        if self.is_lockstep && joints_stamp != observation.frame.stamp {
+            let stamps = (observation.frame.stamp.nanos, joints_stamp.nanos);
             let problem = format!(
                 "frame of {} ns came with joints of {} ns; in lockstep they belong together",
                 stamps.0, stamps.1
@@ -183,59 +237,79 @@ impl ZenohSource {
             return Err(bad("joint_states", problem));
         }
         self.latest_extra(&mut observation.extra);
-        self.write_joints(&mut observation.joints)?;
-        Ok(true)
+        Ok(self.latest_joints(&mut observation.joints))
     }
 
-    /// The latest joint state in the profile's order.
-    fn write_joints(&self, joints: &mut JointState) -> Result<(), RuntimeError> {
-        joints.stamp = self.joints.state.stamp;
-        joints.positions.resize(self.joint_names.len(), 0.0);
-        joints.velocities.resize(self.joint_names.len(), 0.0);
-        let slots = joints.positions.iter_mut().zip(&mut joints.velocities);
-        for (name, (position, velocity)) in self.joint_names.iter().zip(slots) {
-            let idx = self.joints.names.iter().position(|known| known == name);
-            let state = &self.joints.state;
-            let found = idx.and_then(|idx| Some((state.positions.get(idx)?, state.velocities.get(idx)?)));
-            let Some((found_position, found_velocity)) = found else {
-                let known = self.joints.names.join(", ");
-                return Err(bad("joint_states", format!("has no joint `{name}` of the profile; it has: {known}")));
-            };
-            (*position, *velocity) = (*found_position, *found_velocity);
-        }
-        Ok(())
-    }
-
-    fn episode(&mut self, message: &Message) -> Result<SourceEvent, RuntimeError> {
-        let (_, phase, episode) =
-            wire::decode_episode(&message.payload.to_bytes()).map_err(|problem| bad("episode", problem))?;
-        Ok(match phase {
+    fn take_episode(&mut self, message: &Message) -> Result<Option<SourceEvent>, RuntimeError> {
+        let read = wire::decode_episode(&message.payload.to_bytes()).map_err(|problem| bad("episode", problem));
+        let Some((_, phase, episode)) = self.heed(read)? else { return Ok(None) };
+        Ok(Some(match phase {
             EpisodePhase::Started => SourceEvent::EpisodeStarted(episode),
             EpisodePhase::Ended => SourceEvent::EpisodeEnded(episode),
             EpisodePhase::Finished => SourceEvent::Finished,
-        })
+        }))
     }
 
-    /// At a fixed rate: whatever is newer than `message` and already here takes its place.
-    fn latest(&mut self, mut message: Message) -> Result<Message, RuntimeError> {
+    /// Takes what came beside an image, up to the next event: the latest joints go with it.
+    fn take_beside(&mut self) -> Result<(), RuntimeError> {
         while let Ok(arrival) = self.arrivals.try_recv() {
             match arrival {
-                // The one overtaken is a gap in the sequence, and counted there.
-                Arrival::Image(newer) => message = newer,
-                Arrival::Joints(joints) => self.take_joints(&joints)?,
-                Arrival::ExtraImage(idx, image) => self.take_extra(idx, &image)?,
+                Arrival::Joints(letter) => self.take_joints(letter)?,
+                Arrival::ExtraImage(idx, letter) => self.take_extra(idx, letter)?,
                 other => {
                     self.kept = Some(other);
                     break;
                 }
             }
         }
-        Ok(message)
+        Ok(())
     }
 
-    fn take_joints(&mut self, message: &Message) -> Result<(), RuntimeError> {
-        wire::decode_joints(&message.payload.to_bytes(), &mut self.joints)
-            .map_err(|problem| bad("joint_states", problem))
+    fn take_joints(&mut self, letter: Letter) -> Result<(), RuntimeError> {
+        let Some(message) = letter.open() else { return Ok(()) };
+        let read = self.read_joints(&message).map_err(|problem| bad("joint_states", problem));
+        self.heed(read).map(drop)
+    }
+
+    /// Every joint of the profile, in its order, or what is wrong; then the last one stays.
+    fn read_joints(&mut self, message: &Message) -> Result<(), String> {
+        wire::decode_joints(&message.payload.to_bytes(), &mut self.named)?;
+        let NamedJoints { names, state } = &self.named;
+        if let Some(missing) = self.joint_names.iter().find(|name| !names.contains(name)) {
+            return Err(format!("has no joint `{missing}` of the profile; it has: {}", names.join(", ")));
+        }
+        let joints = self.joints.get_or_insert_with(|| JointState::zeros(self.joint_names.len()));
+        joints.stamp = state.stamp;
+        let slots = joints.positions.iter_mut().zip(&mut joints.velocities);
+        for (wanted, (position, velocity)) in self.joint_names.iter().zip(slots) {
+            let states = names.iter().zip(state.positions.iter().zip(&state.velocities));
+            let found = states.into_iter().find(|(name, _)| *name == wanted);
+            found.into_iter().for_each(|(_, found)| (*position, *velocity) = (*found.0, *found.1));
+        }
+        Ok(())
+    }
+}
+
+/// A camera beside the first.
+struct ExtraCamera {
+    topic: String,
+    latest: Frame,
+}
+
+/// Messages that could not be read: counted, and said now and then.
+struct Unreadable {
+    num: u64,
+    said: Option<Instant>,
+    tell: fn(&str),
+}
+
+impl Unreadable {
+    fn note(&mut self, error: &RuntimeError) {
+        self.num += 1;
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.said = Some(Instant::now());
+            (self.tell)(&format!("{error}; it counts as none ({} so far)", self.num));
+        }
     }
 }
 
@@ -253,15 +327,22 @@ impl FrameSource for ZenohSource {
                 }
             };
             match arrival {
-                Arrival::Image(message) => {
-                    let message = if self.is_lockstep { message } else { self.latest(message)? };
+                Arrival::Image(letter) => {
+                    if !self.is_lockstep {
+                        self.take_beside()?;
+                    }
+                    let Some(message) = letter.open() else { continue };
                     if self.take_image(&message, observation)? {
                         return Ok(SourceEvent::Observed);
                     }
                 }
-                Arrival::Joints(message) => self.take_joints(&message)?,
-                Arrival::ExtraImage(idx, message) => self.take_extra(idx, &message)?,
-                Arrival::Episode(message) => return self.episode(&message),
+                Arrival::Joints(letter) => self.take_joints(letter)?,
+                Arrival::ExtraImage(idx, letter) => self.take_extra(idx, letter)?,
+                Arrival::Episode(message) => {
+                    if let Some(event) = self.take_episode(&message)? {
+                        return Ok(event);
+                    }
+                }
                 Arrival::Obeys { number, is_so } => self.take_obeyed(number, is_so),
                 Arrival::Robot { is_here: true } => self.last_sequence = None,
                 // At a fixed pace a robot may come back; until then frames are missing, and the joints are held.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foresee_firmware_config::{DeviceProfile, PixelEncoding, ZenohMode, ZenohProfile, load};
+use foresee_firmware_config::{DeviceProfile, Pace, PixelEncoding, ZenohMode, ZenohProfile, load};
 
 use super::*;
 use crate::{
@@ -24,6 +24,13 @@ impl Pair {
         profile.zenoh.connect = vec![endpoint.clone()];
         let robot_zenoh = ZenohProfile { listen: vec![endpoint], shared_memory: true, ..ZenohProfile::default() };
         Self { profile, robot_zenoh }
+    }
+
+    /// The latest wins, and what cannot be read counts as none.
+    fn fixed() -> Self {
+        let mut pair = Self::new();
+        pair.profile.pace = Pace::Fixed { rate_hertz: 50.0, max_frame_age_millis: 100 };
+        pair
     }
 
     fn robot(&self) -> (ZenohLink, ZenohRobot) {
@@ -203,6 +210,79 @@ fn an_image_before_the_first_joint_state_is_dropped_and_counted() {
     assert_eq!((lent.frame.sequence, source.num_dropped()), (0, 1));
 }
 
+/// A driver with joints of 1 kHz, and a loop that was busy: it sees what is, and hears what was said.
+#[test]
+fn the_latest_wins_and_no_event_is_lost() {
+    let pair = Pair::fixed();
+    let (robot_link, mut robot) = pair.robot();
+    let (link, mut source, _actuator) = pair.ends();
+    let (said, everything) = std::sync::mpsc::channel();
+    let _hearing = link.hear("clear_fault", move || said.send(()).unwrap()).unwrap();
+    assert!(robot.wait_for_loop(PATIENCE));
+    for sequence in 0..200 {
+        robot.publish(&observation(sequence)).unwrap();
+        let episode = Episode { index: sequence as u32, ..Episode::default() };
+        robot.announce(Stamp::default(), EpisodePhase::Started, &episode).unwrap();
+    }
+    robot.announce(Stamp::default(), EpisodePhase::Finished, &Episode::default()).unwrap();
+    assert!(robot_link.say("clear_fault", PATIENCE).unwrap());
+    everything.recv_timeout(PATIENCE).unwrap();
+    let mut lent = Observation::blank(1, 1, 0);
+    let (mut seen, mut episodes) = (Vec::new(), Vec::new());
+    loop {
+        match source.next(&mut lent, PATIENCE).unwrap() {
+            SourceEvent::Observed => seen.push((lent.frame.sequence, lent.joints.positions[1])),
+            SourceEvent::EpisodeStarted(episode) => episodes.push(episode.index),
+            SourceEvent::Finished => break,
+            event => panic!("{event:?}"),
+        }
+    }
+    assert_eq!(seen, [(199, 199.0)]);
+    assert_eq!(episodes, (0..200).collect::<Vec<_>>());
+}
+
+/// Messages of drivers that are not as they should be; the robot's loop goes on.
+#[test]
+fn what_cannot_be_read_counts_as_none() {
+    let pair = Pair::fixed();
+    let (robot_link, mut robot) = pair.robot();
+    let (_link, mut source, _actuator) = pair.ends();
+    assert!(robot.wait_for_loop(PATIENCE));
+    let mut lent = Observation::blank(1, 1, 0);
+    robot.publish(&observation(0)).unwrap();
+    assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+    let sound = lent.clone();
+    let encoded = |change: fn(&mut Observation)| {
+        let (mut image, mut joints, mut changed) = (Vec::new(), Vec::new(), observation(1));
+        change(&mut changed);
+        crate::wire::encode_image(&changed.frame, &mut image);
+        crate::wire::encode_joints(&["wrist".to_owned(), "shoulder".to_owned()], &changed.joints, &mut joints);
+        (image, joints)
+    };
+    let (image, joints) = encoded(|_| {});
+    let mono = image.iter().map(|byte| if *byte == b'r' { b'm' } else { *byte }).collect();
+    for (count, (topic, message)) in (1..).zip([
+        ("camera/image", encoded(|observation| observation.frame.data.truncate(100)).0),
+        ("camera/image", image[..60].to_vec()),
+        ("camera/image", mono),
+        ("joint_states", encoded(|observation| observation.joints.velocities.clear()).1),
+        ("joint_states", joints.iter().map(|byte| if *byte == b'w' { b'f' } else { *byte }).collect()),
+        ("joint_states", joints[..joints.len() - 9].to_vec()),
+        ("episode", vec![1, 2, 3]),
+    ]) {
+        let publisher = robot_link.publisher(topic).unwrap();
+        ::zenoh::Wait::wait(publisher.put(message).attachment(u64::to_le_bytes(count))).unwrap();
+        while source.num_unreadable() < count {
+            assert_eq!(source.next(&mut lent, Duration::from_millis(20)).unwrap(), SourceEvent::TimedOut, "{topic}");
+        }
+        assert_eq!(lent, sound, "{topic}: what came before is as it was");
+    }
+    robot.publish(&observation(8)).unwrap();
+    assert_eq!(source.next(&mut lent, PATIENCE).unwrap(), SourceEvent::Observed);
+    assert_eq!((lent.frame.sequence, lent.joints.positions[1]), (8, 8.0));
+    assert_eq!(source.num_unreadable(), 7);
+}
+
 #[test]
 fn the_images_of_several_cameras_come_together() {
     let mut pair = Pair::new();
@@ -326,7 +406,7 @@ fn a_camera_here_goes_with_joints_from_there() {
     assert!(robot.wait_for_loop(PATIENCE));
     robot.publish(&observation(7)).unwrap();
     let mut state = crate::JointState::zeros(2);
-    while !source.joints.latest_joints(&mut state).unwrap() {
+    while !source.joints.latest_joints(&mut state) {
         assert_eq!(source.joints.hear().unwrap(), None);
     }
     // A new camera in front of the same joints; the folder is read faster than it is asked for, and the last frame wins.
