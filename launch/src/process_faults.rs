@@ -18,7 +18,7 @@ use foresee_runtime::FaultRow;
 
 use self::bench::{Bench, Burden, Events, Wiring, limit_memory, signal};
 use self::namespaces::Cable;
-use self::robot::{Kind, PERIOD, SILENCE};
+use self::robot::{Kind, PERIOD, RATE_PER_SECOND, SILENCE, Spoil};
 pub(crate) use self::robot::{play, route};
 use crate::places;
 use crate::relay::{BROKEN, CUT, OPEN};
@@ -49,6 +49,9 @@ const ROWS: &[(&str, Wiring, Provoke)] = &[
     ("connection broken", Wiring::Relay, broken_connection),
     ("router SIGSTOP", Wiring::Router, stopped_router),
     ("router SIGKILL", Wiring::Router, killed_router),
+    ("images cut short on the wire", Wiring::Relay, |bench| spoilt(bench, Spoil::CutImages)),
+    ("images of a wrong size on the wire", Wiring::Relay, |bench| spoilt(bench, Spoil::HalfImages)),
+    ("joint states without velocities", Wiring::Relay, |bench| spoilt(bench, Spoil::NoVelocities)),
     ("disk full under the recorder", Wiring::Relay, full_disk),
     ("memory limit", Wiring::Relay, limited_memory),
     ("memory limit while models are swapped", Wiring::Relay, limited_swap),
@@ -93,6 +96,8 @@ struct Times {
     /// Since when the loop is to go on as if nothing were; `None`: a safe action is due.
     undisturbed: Option<Instant>,
     seen: Seen,
+    /// The safe action is due by then.
+    limit: Duration,
 }
 
 /// Where the safe action is looked for.
@@ -105,7 +110,7 @@ enum Seen {
 impl Times {
     /// A fault that a robot sees.
     fn of(began: Instant, ended: Option<Instant>) -> Self {
-        Self { began, ended, said: None, undisturbed: None, seen: Seen::AtTheRobot }
+        Self { began, ended, said: None, undisturbed: None, seen: Seen::AtTheRobot, limit: LIMIT }
     }
 }
 
@@ -207,6 +212,19 @@ fn killed_router(bench: &mut Bench) -> anyhow::Result<Times> {
     bench.start_router()?;
     bench.wait_for_commands(ended)?;
     Ok(Times::of(began, Some(ended)))
+}
+
+/// A robot whose messages are none, or none of this profile, for a while; the loop says so and goes on.
+fn spoilt(bench: &mut Bench, spoil: Spoil) -> anyhow::Result<Times> {
+    let began = bench.spoil(spoil)?;
+    std::thread::sleep(FAULT);
+    let ended = bench.spoil(Spoil::Nothing)?;
+    bench.wait_for_commands(ended)?;
+    let said = lock(&bench.said).iter().find(|(at, _)| *at >= began).map(|(at, _)| *at);
+    let said = said.with_context(|| format!("the loop said nothing of {}", spoil.line()))?;
+    // Frames are answered all the while, and the robot lets go of nothing: the torques go as fast as they may.
+    let limit = LIMIT + Duration::from_secs_f64(1.0 / RATE_PER_SECOND);
+    Ok(Times { said: Some(said), limit, ..Times::of(began, Some(ended)) })
 }
 
 /// The loop goes on: what is looked for is its word, and that commands never fail to come.
@@ -323,15 +341,16 @@ impl Bench {
             .map(|events| lock(events).iter().filter(|(_, kind)| *kind == Kind::Unsafe).count())
             .iter()
             .sum();
-        let late = self.lateness.between(times.began, times.began + LIMIT);
+        let late = self.lateness.between(times.began, times.began + times.limit);
         let is_silent_after = |from: Instant| events.iter().any(|(at, kind)| *at >= from && *kind == Kind::Silent);
         let is_undisturbed = times.undisturbed.is_some_and(|from| !is_silent_after(from));
-        let is_safe_in_time = safe.is_some_and(|safe| safe <= (LIMIT + late).as_secs_f64() * 1e3) || is_undisturbed;
+        let is_safe_in_time =
+            safe.is_some_and(|safe| safe <= (times.limit + late).as_secs_f64() * 1e3) || is_undisturbed;
         FaultRow {
             name: name.to_owned(),
             detected_millis: times.said.map_or(safe, |said| Some(millis(times.began, said))),
             safe_action_millis: safe,
-            limit_millis: LIMIT.as_secs_f64() * 1e3,
+            limit_millis: times.limit.as_secs_f64() * 1e3,
             lateness_millis: late.as_secs_f64() * 1e3,
             recovered_millis: recovered,
             unsafe_commands: unsafe_commands as u64,

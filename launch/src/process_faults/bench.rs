@@ -1,6 +1,6 @@
 //! One row's processes: a loop, a robot, what lies between, and what each of them did and said.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use foresee_runtime::{Hearing, Lateness, ZenohLink, free_loopback_endpoint};
 
 use super::namespaces::{Cable, ROBOT_ADDRESS};
-use super::robot::{Judge, Kind, PERIOD, RATE_PER_SECOND};
+use super::robot::{Judge, Kind, PERIOD, RATE_PER_SECOND, Spoil};
 use super::{FAULT, START_PATIENCE, lock};
 use crate::relay::{ENDED, Relay};
 
@@ -154,6 +154,16 @@ impl Bench {
     pub(super) fn start_robot(&mut self) -> anyhow::Result<()> {
         self.robot = start_robot(&self.robot_profile, None, &self.events)?;
         Ok(())
+    }
+
+    /// Spoils what the robot sends from now on.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub(super) fn spoil(&mut self, spoil: Spoil) -> anyhow::Result<Instant> {
+        let stdin = self.robot.stdin.as_mut().context("the robot does not listen")?;
+        writeln!(stdin, "{}", spoil.line()).context("the robot does not listen")?;
+        Ok(Instant::now())
     }
 
     /// Starts the router anew, once the old one is gone.
@@ -301,7 +311,7 @@ fn start_router(endpoint: &str) -> anyhow::Result<Running> {
 fn start_robot(profile: &Path, namespace: Option<&str>, events: &Events) -> anyhow::Result<Running> {
     let mut command = this_binary(namespace)?;
     command.args(["faults", "--play-robot", "--profile"]).arg(profile);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     end_with_this(&mut command);
     let mut child = Running(command.spawn().context("the robot: cannot be started")?);
     if let Some(stdout) = child.stdout.take() {

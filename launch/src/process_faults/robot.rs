@@ -1,8 +1,9 @@
 //! The robot of the process rows: 50 frames a second out, commands in, and no torque when none came in time. A process of its own, so
-//! that it can be stopped and killed, and can live in a network of its own.
+//! that it can be stopped and killed, and can live in a network of its own. A line on its standard input spoils what it sends.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use foresee_firmware_config::DeviceProfile;
@@ -46,6 +47,53 @@ impl Kind {
     }
 }
 
+/// What is wrong with the messages of a robot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Spoil {
+    Nothing,
+    /// Images with less pixels than they say: no decoder takes them.
+    CutImages,
+    /// Images of half the height.
+    HalfImages,
+    /// Joint states without velocities, as many drivers send them.
+    NoVelocities,
+}
+
+impl Spoil {
+    const ALL: [Self; 4] = [Self::Nothing, Self::CutImages, Self::HalfImages, Self::NoVelocities];
+
+    /// The line on standard input that asks for it.
+    pub(super) fn line(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// What the lines on standard input ask for, as they come.
+    fn wishes() -> std::io::Result<Receiver<Self>> {
+        let (wish, wishes) = channel();
+        let read = move || {
+            let spoil = |line: String| Self::ALL.into_iter().find(|spoil| spoil.line() == line);
+            let lines = std::io::stdin().lines().map_while(Result::ok);
+            // When nobody listens any more the robot ends.
+            lines.filter_map(spoil).for_each(|spoil| drop(wish.send(spoil)));
+        };
+        std::thread::Builder::new().name("foresee-fault-wishes".to_owned()).spawn(read)?;
+        Ok(wishes)
+    }
+
+    fn apply(self, observation: &mut Observation) {
+        let frame = &mut observation.frame;
+        match self {
+            Self::Nothing => {}
+            Self::CutImages => frame.data.truncate(1000),
+            Self::HalfImages => {
+                frame.height /= 2;
+                frame.data.truncate(frame.data.len() / 2);
+            }
+            Self::NoVelocities => observation.joints.velocities.clear(),
+        }
+    }
+}
+
 /// Plays the robot on the profile's zenoh until `stop`, and prints a line for everything that it does.
 ///
 /// # Errors
@@ -59,6 +107,7 @@ pub(crate) fn play(profile: &DeviceProfile, stop: &AtomicBool) -> anyhow::Result
     observation.frame.encoding = profile.camera.encoding;
     let mut values = vec![0.0; profile.joints.len()];
     let judge = Judge::at_rest(profile.joints.len());
+    let (wishes, mut spoil) = (Spoil::wishes()?, Spoil::Nothing);
     let (mut obeyed, mut deadline) = (Instant::now(), Instant::now());
     for sequence in 0.. {
         if stop.load(Ordering::SeqCst) {
@@ -72,7 +121,10 @@ pub(crate) fn play(profile: &DeviceProfile, stop: &AtomicBool) -> anyhow::Result
             *byte = ((at ^ sequence.wrapping_mul(0x9E37_79B9)).wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as u8
         });
         gate.sent(sequence);
-        robot.publish(&observation)?;
+        spoil = wishes.try_iter().last().unwrap_or(spoil);
+        let mut spoilt = observation.clone();
+        spoil.apply(&mut spoilt);
+        robot.publish(&spoilt)?;
         deadline += PERIOD;
         // Until the next frame is due, commands are looked for every millisecond.
         while Instant::now() < deadline {
