@@ -74,7 +74,9 @@ impl Spoil {
             let spoil = |line: String| Self::ALL.into_iter().find(|spoil| spoil.line() == line);
             let lines = std::io::stdin().lines().map_while(Result::ok);
             // When nobody listens any more the robot ends.
-            lines.filter_map(spoil).for_each(|spoil| drop(wish.send(spoil)));
+            for spoil in lines.filter_map(spoil) {
+                let _ = wish.send(spoil);
+            }
         };
         std::thread::Builder::new().name("foresee-fault-wishes".to_owned()).spawn(read)?;
         Ok(wishes)
