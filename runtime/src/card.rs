@@ -60,7 +60,7 @@ pub struct ModelCard {
     /// Joint names in the order of the action (policies only).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joints: Vec<String>,
-    /// Hex sha256 of the encoder whose features the policy was trained on (policies only).
+    /// The identity of the encoder whose features the policy was trained on (policies only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_sha256: Option<String>,
     /// Input and output that every engine must reproduce.
@@ -264,6 +264,22 @@ impl ModelCard {
         Ok((card, bytes, text))
     }
 
+    /// What tells the model from any other: hex sha256 of the ONNX file; where weights lie in files beside it, of all their hashes.
+    pub fn identity(&self) -> String {
+        if self.external.is_empty() {
+            return self.sha256.clone();
+        }
+        let mut hasher = Sha256::new();
+        hasher.update(&self.sha256);
+        for external in &self.external {
+            // Lengths keep neighbours apart.
+            hasher.update((external.name.len() as u64).to_le_bytes());
+            hasher.update(&external.name);
+            hasher.update(&external.sha256);
+        }
+        hex(&hasher.finalize())
+    }
+
     /// The bytes of the external files, checked against the card; in the card's order.
     pub(crate) fn load_external(&self, model: &Path) -> Result<Vec<Vec<u8>>, RuntimeError> {
         let load = |external: &ExternalFile| {
@@ -390,6 +406,26 @@ mod tests {
             },
             provenance: Provenance::default(),
         }
+    }
+
+    #[test]
+    fn weights_in_other_files_are_part_of_what_a_model_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("encoder.onnx");
+        std::fs::write(&model, b"not checked here").unwrap();
+        let card = encoder_card(&model);
+        assert_eq!(card.identity(), card.sha256);
+        let external = |name: &str, digit: &str| ExternalFile { name: name.to_owned(), sha256: digit.repeat(64) };
+        let with = |files: Vec<ExternalFile>| ModelCard { external: files, ..card.clone() }.identity();
+        let identities = [
+            with(vec![external("weights.bin", "a")]),
+            with(vec![external("weights.bin", "b")]),
+            with(vec![external("more.bin", "a")]),
+            with(vec![external("weights.bin", "a"), external("more.bin", "a")]),
+            card.identity(),
+        ];
+        let different: std::collections::BTreeSet<&String> = identities.iter().collect();
+        assert_eq!(different.len(), identities.len());
     }
 
     #[test]

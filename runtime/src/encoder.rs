@@ -74,7 +74,7 @@ pub struct EngineReport {
     /// Hex of the ed25519 key that signed the card, when it is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
-    /// Hex sha256 of the model file.
+    /// Hex sha256 of the model file; with weights in other files, of all their hashes ([`ModelCard::identity`]).
     pub model_sha256: String,
 }
 

@@ -51,7 +51,7 @@ impl OnnxEncoder {
         OpenedSession { session, mut report }: OpenedSession,
         num_images: usize,
     ) -> Result<Self, String> {
-        report.images = num_images;
+        (report.images, report.model_sha256) = (num_images, card.identity());
         let interface = card.encoder_interface();
         let (height, width) = interface.image_size(&card.inputs)?;
         let (num_tokens, dim) = interface.feature_shape(&card.outputs)?;
@@ -219,7 +219,8 @@ pub(super) struct OnnxPolicy {
 }
 
 impl OnnxPolicy {
-    pub(super) fn new(card: ModelCard, OpenedSession { session, report }: OpenedSession) -> Result<Self, String> {
+    pub(super) fn new(card: ModelCard, OpenedSession { session, mut report }: OpenedSession) -> Result<Self, String> {
+        report.model_sha256 = card.identity();
         let [tokens, _] = one_of(&card.inputs, ["tokens", "joints"])?;
         let num_joints = card.joints.len();
         let [action] = one_of(&card.outputs, ["action"])?;
@@ -272,11 +273,12 @@ pub(super) fn check_policy(
     (encoder, num_cameras): (&ModelCard, usize),
     joint_names: &[String],
 ) -> Result<(), String> {
-    if card.encoder_sha256.as_deref() != Some(encoder.sha256.as_str()) {
+    let identity = encoder.identity();
+    if card.encoder_sha256.as_ref() != Some(&identity) {
         let trained_on = card.encoder_sha256.as_deref().unwrap_or_default();
         return Err(format!(
-            "was trained on the encoder {trained_on}, and {} is {}; serve it with its own encoder or train it again",
-            encoder.name, encoder.sha256
+            "was trained on the encoder {trained_on}, and {} is {identity}; serve it with its own encoder or train it again",
+            encoder.name
         ));
     }
     if card.joints != joint_names {

@@ -44,7 +44,7 @@ pub(super) fn place(
         format!("{} {sizes}", tensor.name)
     };
     let key = EngineKey {
-        model_sha256: model.card.sha256.clone(),
+        model_sha256: model.card.identity(),
         engine: library.engine.clone(),
         tensorrt: library_version(&maps, "libnvinfer.so.").unwrap_or_else(|| "of unknown version".to_owned()),
         gpu: gpu(),
