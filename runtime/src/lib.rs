@@ -94,7 +94,7 @@ pub use run::{Ends, LoopEvent, RunEnd, run};
 pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, SharedFilter, Verdict};
 pub use schedule::{ScheduleReport, lock_memory, schedule};
 pub use statistics::{LatencyHistogram, LoopStatistics};
-pub use swap::{ModelPair, SwapHandle, SwapNews, swappable, watch_models};
+pub use swap::{ModelPair, PairReport, SwapHandle, SwapNews, swappable, watch_models};
 pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
 pub use time::{Clock, Stamp};
 #[cfg(feature = "camera")]
