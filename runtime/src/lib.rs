@@ -92,7 +92,7 @@ pub use raw_pixels::RawPixels;
 pub use rig::{CameraAccount, CameraRig};
 pub use run::{Ends, LoopEvent, RunEnd, run};
 pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, SharedFilter, Verdict};
-pub use schedule::{ScheduleReport, lock_memory, schedule};
+pub use schedule::{ScheduleReport, Scheduled, lock_memory, schedule};
 pub use statistics::{LatencyHistogram, LoopStatistics};
 pub use swap::{ModelPair, PairReport, SwapHandle, SwapNews, swappable, watch_models};
 pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
