@@ -79,8 +79,8 @@ pub use interval::{mean_and_half_width, wilson_interval};
 pub use joints::JointState;
 #[cfg(feature = "log")]
 pub use log::{
-    CommandRecorder, CommandTopic, LogEntry, LogHeader, LogReader, LogSource, LogWriter, RecordedCommand, Recorder,
-    RecorderOptions, RecorderSummary,
+    CommandRecorder, CommandTap, CommandTopic, FactTap, LogEntry, LogHeader, LogReader, LogSource, LogWriter,
+    RecordedActuator, RecordedCommand, Recorder, RecorderOptions, RecorderSummary,
 };
 pub use onnx::{
     ONNX_OPSET, OnnxAttribute, OnnxAxis, OnnxConstant, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxSummary,

@@ -2,6 +2,7 @@
 
 mod reader;
 mod recorder;
+mod recording;
 mod sink;
 mod source;
 mod writer;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::reader::{LogEntry, LogReader};
-pub use self::recorder::{Recorder, RecorderOptions, RecorderSummary};
+pub use self::recorder::{CommandTap, FactTap, RecordedActuator, Recorder, RecorderOptions, RecorderSummary};
 pub use self::source::{CommandRecorder, LogSource, RecordedCommand};
 pub use self::writer::LogWriter;
 use crate::encoder::EngineReport;
@@ -21,6 +22,8 @@ use crate::wire::MessageKind;
 const HEADER_RECORD: &str = "foresee";
 /// Name of the MCAP metadata record that a recorder leaves at the end.
 const RECORDER_RECORD: &str = "foresee_recorder";
+/// Name of the MCAP metadata record of models that took over while the log was written: what runs `encoder` and `policy`.
+const MODELS_RECORD: &str = "foresee_models";
 /// A chunk is closed when it holds this much, uncompressed.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Larger records and chunks are refused on reading, whatever length they claim; the largest frame that is decoded fits.
@@ -287,13 +290,13 @@ mod tests {
         let path = folder.path().join("log.mcap");
         let profile = profile();
         let writer = LogWriter::create(&path, &header()).unwrap();
-        let recorder = Recorder::start(writer, &profile, RecorderOptions { num_slots: 2 }).unwrap();
+        let options = RecorderOptions { num_slots: 2, ..RecorderOptions::default() };
+        let recorder = Recorder::start(writer, &profile, options).unwrap();
         let mut observation = Observation::blank(128, 128, 2);
-        let mut filter = SafetyFilter::new(&profile.joints, profile.pace.period());
         for sequence in 0..300 {
             observation.frame.sequence = sequence;
             observation.frame.stamp.nanos = sequence * 1_000_000;
-            recorder.observe(&observation, filter.filter(observation.frame.stamp, None));
+            recorder.observe(&observation);
         }
         recorder.episode(observation.frame.stamp, EpisodePhase::Ended, &Episode::default());
         let summary = recorder.finish().unwrap();
@@ -302,6 +305,81 @@ mod tests {
         let frames = reader.by_ref().filter(|entry| matches!(entry, Ok(LogEntry::Frame(_)))).count();
         assert_eq!((frames as u64, reader.num_dropped()), (summary.num_written, Some(summary.num_dropped)));
         assert_eq!(reader.truncation(), None);
+    }
+
+    /// What stands in a log, in a word and a time each.
+    fn outline(path: &Path) -> Vec<(&'static str, u64)> {
+        let word = |entry: Result<LogEntry, RuntimeError>| match entry.unwrap() {
+            LogEntry::Frame(frame) => ("frame", frame.stamp.nanos),
+            LogEntry::ExtraFrame { frame, .. } => ("extra", frame.stamp.nanos),
+            LogEntry::Joints { state, .. } => ("joints", state.stamp.nanos),
+            LogEntry::Command { stamp, .. } => ("command", stamp.nanos),
+            LogEntry::Episode { stamp, .. } => ("episode", stamp.nanos),
+        };
+        LogReader::open(path).unwrap().map(word).collect()
+    }
+
+    #[test]
+    fn every_command_that_was_sent_is_recorded_behind_the_frame_that_it_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.mcap");
+        let profile = profile();
+        let writer = LogWriter::create(&path, &header()).unwrap();
+        let mut recorder = Recorder::start(writer, &profile, RecorderOptions::default()).unwrap();
+        let tap = recorder.take_command_tap().unwrap();
+        assert!(recorder.take_command_tap().is_none());
+        let mut filter = SafetyFilter::new(&profile.joints, profile.pace.period());
+        let mut send = |nanos| tap.record(filter.hold(Stamp { nanos }, crate::safety::Hold::StaleFrame));
+        let mut observation = Observation::blank(128, 128, 2);
+        let mut observe = |nanos| {
+            (observation.frame.stamp.nanos, observation.joints.stamp.nanos) = (nanos, nanos);
+            recorder.observe(&observation);
+        };
+        recorder.episode(Stamp { nanos: 3 }, EpisodePhase::Started, &Episode::default());
+        send(10);
+        observe(10);
+        // Frames stop, a watchdog stops the joints, and a frame comes again.
+        (11..14).for_each(&mut send);
+        send(20);
+        observe(20);
+        send(30);
+        // Whoever sends may live on.
+        let summary = recorder.finish().unwrap();
+        assert_eq!((summary.num_written, summary.num_dropped), (2, 0));
+        let mut expected = vec![("episode", 10), ("frame", 10), ("joints", 10), ("command", 10)];
+        expected.extend((11..14).map(|nanos| ("command", nanos)));
+        expected.extend([("frame", 20), ("joints", 20), ("command", 20), ("command", 30)]);
+        assert_eq!(outline(&path), expected);
+        send(40);
+    }
+
+    #[test]
+    fn a_log_that_is_as_large_as_it_may_be_ends_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.mcap");
+        let writer = LogWriter::create(&path, &header()).unwrap();
+        let options = RecorderOptions { max_bytes: 3 << 20, ..RecorderOptions::default() };
+        let recorder = Recorder::start(writer, &profile(), options).unwrap();
+        let mut observation = Observation::blank(128, 128, 2);
+        let began = std::time::Instant::now();
+        while !recorder.is_full() {
+            observation.frame.sequence += 1;
+            let mut state = observation.frame.sequence;
+            for byte in &mut observation.frame.data {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *byte = (state >> 56) as u8;
+            }
+            recorder.observe(&observation);
+            assert!(began.elapsed().as_secs() < 60, "never full");
+        }
+        (0..100).for_each(|_| recorder.observe(&observation));
+        let summary = recorder.finish().unwrap();
+        assert!(summary.num_dropped >= 100, "{summary:?}");
+        // A chunk more at most, and the index.
+        assert!((3 << 20..5 << 20).contains(&fs::metadata(&path).unwrap().len()));
+        let mut reader = LogReader::open(&path).unwrap();
+        let num_frames = reader.by_ref().filter(|entry| matches!(entry, Ok(LogEntry::Frame(_)))).count();
+        assert_eq!((num_frames as u64, reader.truncation()), (summary.num_written, None));
     }
 
     proptest::proptest! {

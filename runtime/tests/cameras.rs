@@ -232,7 +232,8 @@ fn a_camera_over_its_budget_is_counted_and_holds_the_joints_when_it_stays_so() {
 fn record(path: &Path, profile: &DeviceProfile) -> Vec<Vec<f64>> {
     let header = LogHeader { cameras: vec!["left".to_owned(), "right".to_owned()], ..LogHeader::default() };
     let recorder = Recorder::start(LogWriter::create(path, &header).unwrap(), profile, RecorderOptions::default());
-    let recorder = recorder.unwrap();
+    let mut recorder = recorder.unwrap();
+    let tap = recorder.take_command_tap().unwrap();
     let (mut control, _) = control(profile, raw());
     let mut observation = Observation::of(profile);
     let mut commands = Vec::new();
@@ -240,7 +241,8 @@ fn record(path: &Path, profile: &DeviceProfile) -> Vec<Vec<f64>> {
     for tick in 0..40 {
         paint(&mut observation, tick, stamp(tick));
         control.tick(&observation);
-        recorder.observe(&observation, control.command());
+        tap.record(control.command());
+        recorder.observe(&observation);
         commands.push(control.command().values().to_vec());
     }
     assert_eq!(recorder.finish().unwrap().num_dropped, 0);

@@ -100,7 +100,8 @@ fn ticks_allocate_nothing(profile: &DeviceProfile) {
     let cameras = profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect();
     let header = LogHeader { cameras, ..LogHeader::default() };
     let writer = LogWriter::create(&folder.path().join("log.mcap"), &header).unwrap();
-    let recorder = Recorder::start(writer, profile, RecorderOptions::default()).unwrap();
+    let mut recorder = Recorder::start(writer, profile, RecorderOptions::default()).unwrap();
+    let commands = recorder.take_command_tap().unwrap();
     let policy = Reflex { num_acts: 0, misbehave: |_, _| Ok(()) };
     let mut control = ControlLoop::new(Box::new(RawPixels::new(16, 16)), Box::new(policy), profile).unwrap();
     let mut observation = Observation::of(profile);
@@ -116,7 +117,8 @@ fn ticks_allocate_nothing(profile: &DeviceProfile) {
             recorder.episode(observation.frame.stamp, EpisodePhase::Started, &episode);
         }
         assert_eq!(control.tick(&observation).verdict.held, None);
-        recorder.observe(&observation, control.command());
+        commands.record(control.command());
+        recorder.observe(&observation);
     }
     assert_eq!(NUM_ALLOCATIONS.get() - before, 0);
     let summary = recorder.finish().unwrap();

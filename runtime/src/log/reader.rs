@@ -9,7 +9,7 @@ use foresee_firmware_config::PixelEncoding;
 use mcap::records::{Record, op};
 use mcap::sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions};
 
-use super::{CommandTopic, HEADER_RECORD, LogHeader, MAX_RECORD_BYTES, RECORDER_RECORD, Topic};
+use super::{CommandTopic, HEADER_RECORD, LogHeader, MAX_RECORD_BYTES, MODELS_RECORD, RECORDER_RECORD, Topic};
 use crate::ends::Episode;
 use crate::error::RuntimeError;
 use crate::frame::Frame;
@@ -70,6 +70,7 @@ pub struct LogReader {
     channels: HashMap<u16, Channel>,
     header: LogHeader,
     recorder: BTreeMap<String, String>,
+    num_swaps: u64,
     first: Option<LogEntry>,
     truncation: Option<String>,
     /// The data section is over, or cannot be read further.
@@ -94,6 +95,7 @@ impl LogReader {
             channels: HashMap::new(),
             header: LogHeader::default(),
             recorder: BTreeMap::new(),
+            num_swaps: 0,
             first: None,
             truncation: None,
             done: false,
@@ -122,6 +124,11 @@ impl LogReader {
     /// Observations that the recorder dropped, if the log was finished by one; known once every entry was read.
     pub fn num_dropped(&self) -> Option<u64> {
         self.recorder.get("num_dropped")?.parse().ok()
+    }
+
+    /// How often other models took over while the log was written, as far as it was read.
+    pub fn num_swaps(&self) -> u64 {
+        self.num_swaps
     }
 
     fn next_entry(&mut self) -> Option<Result<LogEntry, RuntimeError>> {
@@ -183,6 +190,7 @@ impl LogReader {
                 match metadata.name.as_str() {
                     HEADER_RECORD => self.header = header_of(&metadata.metadata),
                     RECORDER_RECORD => self.recorder = metadata.metadata,
+                    MODELS_RECORD => self.num_swaps += 1,
                     _ => {}
                 }
                 Ok(None)

@@ -3,35 +3,42 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use foresee_firmware_config::DeviceProfile;
 
-use super::{CommandTopic, LogWriter, RECORDER_RECORD};
-use crate::ends::{Episode, Observation};
+use super::recording::Work;
+use super::{LogWriter, MODELS_RECORD};
+use crate::ends::{Actuator, Episode, Observation};
 use crate::error::RuntimeError;
-use crate::frame::Frame;
 use crate::safety::SafeCommand;
+use crate::swap::PairReport;
 use crate::time::Stamp;
 use crate::wire::EpisodePhase;
 
 /// Episode events have slots of their own, so that a flood of frames never costs one.
 const NUM_EPISODE_SLOTS: usize = 16;
-/// An idle recorder flushes after this.
-const IDLE: Duration = Duration::from_secs(1);
+/// Commands come more often than frames: a watchdog sends its own between two.
+const COMMANDS_A_TICK: usize = 4;
+/// Facts that may wait to be written.
+const NUM_FACTS: usize = 8;
+/// Frames wait in at most this much memory, though some always can.
+const MAX_BUFFERED_BYTES: usize = 256 << 20;
+const MIN_SLOTS: usize = 4;
 
 /// How a recorder buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecorderOptions {
-    /// Observations that may wait to be written; each has a preallocated frame.
+    /// Observations that may wait to be written; each has a preallocated frame. Fewer where the frames are large.
     pub num_slots: usize,
+    /// The log ends when its file is as large as this.
+    pub max_bytes: u64,
 }
 
 impl Default for RecorderOptions {
     fn default() -> Self {
-        Self { num_slots: 64 }
+        Self { num_slots: 64, max_bytes: u64::MAX }
     }
 }
 
@@ -40,7 +47,7 @@ impl Default for RecorderOptions {
 pub struct RecorderSummary {
     /// Observations written.
     pub num_written: u64,
-    /// Observations and episode events that found no free slot or could not be written.
+    /// Observations, commands and episode events that found no free slot or were not written.
     pub num_dropped: u64,
 }
 
@@ -48,34 +55,73 @@ pub struct RecorderSummary {
 /// free slot the observation is dropped and counted, and the count is written into the log at its end.
 #[derive(Debug)]
 pub struct Recorder {
-    free_ticks: Receiver<Box<Slot>>,
-    free_episodes: Receiver<Box<Slot>>,
-    filled: Option<SyncSender<Box<Slot>>>,
+    free_observations: Receiver<Box<Observation>>,
+    free_episodes: Receiver<Box<Told>>,
+    /// Until somebody takes it.
+    tap: Option<CommandTap>,
+    filled: SyncSender<Entry>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<(), RuntimeError>>>,
 }
 
+/// Records commands where they are sent, from whichever thread that is.
+#[derive(Debug)]
+pub struct CommandTap {
+    free: Receiver<Box<Sent>>,
+    filled: SyncSender<Entry>,
+    shared: Arc<Shared>,
+}
+
+/// Records facts that come up while a log is written.
+#[derive(Clone, Debug)]
+pub struct FactTap(SyncSender<Entry>);
+
+/// An actuator all of whose commands are recorded: the loop's, a watchdog's, and the last stop.
+pub struct RecordedActuator {
+    /// Where the commands go.
+    pub actuator: Box<dyn Actuator + Send>,
+    /// Where they are recorded.
+    pub tap: CommandTap,
+}
+
+impl Actuator for RecordedActuator {
+    fn send(&mut self, sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
+        self.actuator.send(sequence, command)?;
+        self.tap.record(command);
+        Ok(())
+    }
+}
+
 #[derive(Debug, Default)]
-struct Shared {
-    num_written: AtomicU64,
-    num_dropped: AtomicU64,
-    failed: AtomicBool,
+pub(super) struct Shared {
+    pub(super) num_written: AtomicU64,
+    pub(super) num_dropped: AtomicU64,
+    pub(super) failed: AtomicBool,
+    pub(super) full: AtomicBool,
+}
+
+/// What goes to the thread; every buffer has its final size from the start.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Observed(Box<Observation>),
+    Sent(Box<Sent>),
+    Told(Box<Told>),
+    Facts(String, BTreeMap<String, String>),
+    /// Nothing more is to be written, whoever else may still hold the other end.
+    End,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    pub(super) stamp: Stamp,
+    pub(super) values: Vec<f64>,
 }
 
 #[derive(Debug)]
-enum Content {
-    Tick,
-    Episode(EpisodePhase),
-}
-
-/// What one event needs; every buffer has its final size from the start.
-#[derive(Debug)]
-struct Slot {
-    content: Content,
-    observation: Observation,
-    stamp: Stamp,
-    values: Vec<f64>,
-    episode: Episode,
+pub(super) struct Told {
+    pub(super) phase: EpisodePhase,
+    pub(super) stamp: Stamp,
+    pub(super) episode: Episode,
 }
 
 impl Recorder {
@@ -85,67 +131,70 @@ impl Recorder {
     /// [`RuntimeError::Log`] when no thread can be started.
     pub fn start(writer: LogWriter, profile: &DeviceProfile, options: RecorderOptions) -> Result<Self, RuntimeError> {
         let num_joints = profile.joints.len();
+        let blank = Observation::of(profile);
+        let frame_bytes =
+            std::iter::once(&blank.frame).chain(&blank.extra).map(|frame| frame.data.len()).sum::<usize>();
+        let num_slots = options.num_slots.min(MIN_SLOTS.max(MAX_BUFFERED_BYTES / frame_bytes.max(1))).max(1);
+        let num_commands = COMMANDS_A_TICK * num_slots;
         // Room for a task's name: copying into it then allocates nothing.
         let episode = || Episode { task: String::with_capacity(256), ..Episode::default() };
-        let slot = |observation| Slot {
-            content: Content::Tick,
-            observation,
-            stamp: Stamp::default(),
-            values: vec![0.0; num_joints],
-            episode: episode(),
-        };
-        let num_slots = options.num_slots.max(1);
-        let (filled, to_write) = sync_channel(num_slots + NUM_EPISODE_SLOTS);
-        let (give_tick, free_ticks) = sync_channel(num_slots);
-        let (give_episode, free_episodes) = sync_channel(NUM_EPISODE_SLOTS);
-        for _ in 0..num_slots {
-            let _ = give_tick.try_send(Box::new(slot(Observation::of(profile))));
-        }
-        for _ in 0..NUM_EPISODE_SLOTS {
-            let _ = give_episode.try_send(Box::new(slot(Observation::blank(0, 0, num_joints))));
-        }
+        let told = || Box::new(Told { phase: EpisodePhase::Started, stamp: Stamp::default(), episode: episode() });
+        let sent = || Box::new(Sent { stamp: Stamp::default(), values: vec![0.0; num_joints] });
+        let (give_observation, free_observations) = pool(num_slots, || Box::new(blank.clone()));
+        let (give_sent, free_commands) = pool(num_commands, sent);
+        let (give_told, free_episodes) = pool(NUM_EPISODE_SLOTS, told);
+        let (filled, to_write) = sync_channel(num_slots + num_commands + NUM_EPISODE_SLOTS + NUM_FACTS);
         let shared = Arc::<Shared>::default();
         let path = writer.path().to_path_buf();
         let work = Work {
             writer,
             names: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
-            give_tick,
-            give_episode,
+            max_bytes: options.max_bytes,
+            give_observation,
+            give_sent,
+            give_told,
             shared: Arc::clone(&shared),
             begun: None,
+            sent: None,
             written: vec![None; profile.extra_cameras.len()],
         };
         let thread = std::thread::Builder::new()
             .name("foresee-recorder".to_owned())
             .spawn(move || work.run(&to_write))
             .map_err(|error| RuntimeError::Log { path, problem: format!("no thread for the recorder: {error}") })?;
-        Ok(Self { free_ticks, free_episodes, filled: Some(filled), shared, thread: Some(thread) })
+        let tap = CommandTap { free: free_commands, filled: filled.clone(), shared: Arc::clone(&shared) };
+        Ok(Self { free_observations, free_episodes, tap: Some(tap), filled, shared, thread: Some(thread) })
     }
 
-    /// Records what a tick saw and did.
-    pub fn observe(&self, observation: &Observation, command: &SafeCommand) {
-        let Ok(mut slot) = self.free_ticks.try_recv() else { return self.drop_one() };
-        slot.content = Content::Tick;
+    /// Records commands; whoever sends them takes it, once.
+    pub fn take_command_tap(&mut self) -> Option<CommandTap> {
+        self.tap.take()
+    }
+
+    /// Records facts; anybody may have one.
+    pub fn fact_tap(&self) -> FactTap {
+        FactTap(self.filled.clone())
+    }
+
+    /// Records what a tick saw; what it commanded is recorded by the [`CommandTap`].
+    pub fn observe(&self, observation: &Observation) {
+        let Ok(mut slot) = self.free_observations.try_recv() else { return self.shared.drop_one() };
         // Field by field: a derived `clone_from` would allocate anew.
-        let (from, to) = (observation, &mut slot.observation);
+        let (from, to) = (observation, slot.as_mut());
         to.frame.copy_from(&from.frame);
         to.extra.iter_mut().zip(&from.extra).for_each(|(to, from)| to.copy_from(from));
         to.joints.stamp = from.joints.stamp;
         to.joints.positions.clone_from(&from.joints.positions);
         to.joints.velocities.clone_from(&from.joints.velocities);
-        slot.stamp = command.stamp();
-        slot.values.clear();
-        slot.values.extend_from_slice(command.values());
-        self.hand_over(slot);
+        self.shared.hand_over(&self.filled, Entry::Observed(slot));
     }
 
     /// Records that an episode begins or ends. A beginning is written with the stamp of its first frame, which is yet to come.
     pub fn episode(&self, stamp: Stamp, phase: EpisodePhase, episode: &Episode) {
-        let Ok(mut slot) = self.free_episodes.try_recv() else { return self.drop_one() };
-        slot.content = Content::Episode(phase);
-        slot.stamp = stamp;
+        let Ok(mut slot) = self.free_episodes.try_recv() else { return self.shared.drop_one() };
+        (slot.phase, slot.stamp) = (phase, stamp);
         copy_episode(episode, &mut slot.episode);
-        self.hand_over(slot);
+        self.shared.hand_over(&self.filled, Entry::Told(slot));
     }
 
     /// What it did so far.
@@ -161,6 +210,11 @@ impl Recorder {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
+    /// Whether the log has ended because it is as large as it may be.
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Relaxed)
+    }
+
     /// Writes what waits, the count of what was dropped, and the index.
     ///
     /// # Errors
@@ -171,23 +225,57 @@ impl Recorder {
     }
 
     fn join(&mut self) -> Result<(), RuntimeError> {
-        self.filled = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(written)) => written,
-            // A panic in the recorder has told of itself; the log was closed by its destructor.
-            Some(Err(_)) | None => Ok(()),
-        }
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        // Waits until there is room; a thread that is gone has ended already.
+        let _ = self.filled.send(Entry::End);
+        // A panic in the recorder has told of itself; the log was closed by its destructor.
+        thread.join().unwrap_or(Ok(()))
+    }
+}
+
+impl CommandTap {
+    /// Records a command that was sent, with its own stamp.
+    pub fn record(&self, command: &SafeCommand) {
+        let Ok(mut slot) = self.free.try_recv() else { return self.shared.drop_one() };
+        slot.stamp = command.stamp();
+        slot.values.clear();
+        slot.values.extend_from_slice(command.values());
+        self.shared.hand_over(&self.filled, Entry::Sent(slot));
+    }
+}
+
+impl FactTap {
+    /// Writes that these models answer from now on.
+    pub fn record_models(&self, models: &PairReport) {
+        let fact = |(role, report)| Some((role, serde_json::to_string(&report).ok()?));
+        self.record(MODELS_RECORD, models.by_role().into_iter().filter_map(fact).collect());
     }
 
-    fn hand_over(&self, slot: Box<Slot>) {
-        if self.filled.as_ref().is_none_or(|filled| filled.try_send(slot).is_err()) {
+    /// Writes an MCAP metadata record, if there is room for it.
+    pub fn record(&self, name: &str, facts: BTreeMap<String, String>) {
+        let _ = self.0.try_send(Entry::Facts(name.to_owned(), facts));
+    }
+}
+
+impl Shared {
+    fn hand_over(&self, filled: &SyncSender<Entry>, entry: Entry) {
+        if filled.try_send(entry).is_err() {
             self.drop_one();
         }
     }
 
-    fn drop_one(&self) {
-        self.shared.num_dropped.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn drop_one(&self) {
+        self.num_dropped.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// So many buffers, and the way back for them.
+fn pool<T>(num_slots: usize, slot: impl Fn() -> Box<T>) -> (SyncSender<Box<T>>, Receiver<Box<T>>) {
+    let (give, free) = sync_channel(num_slots);
+    for _ in 0..num_slots {
+        let _ = give.try_send(slot());
+    }
+    (give, free)
 }
 
 impl Drop for Recorder {
@@ -203,107 +291,4 @@ fn copy_episode(from: &Episode, to: &mut Episode) {
     task.clone_from(&from.task);
     let Episode { index, seed, task: _, episode_return, num_steps, success } = *from;
     *to = Episode { index, seed, task, episode_return, num_steps, success };
-}
-
-/// The thread's side.
-struct Work {
-    writer: LogWriter,
-    names: Vec<String>,
-    give_tick: SyncSender<Box<Slot>>,
-    give_episode: SyncSender<Box<Slot>>,
-    shared: Arc<Shared>,
-    /// An episode that began, until its first frame comes.
-    begun: Option<(Stamp, Episode)>,
-    /// Stamp and sequence of the last frame of each camera beside the first: a slow one's is written once.
-    written: Vec<Option<(Stamp, u64)>>,
-}
-
-impl Work {
-    fn run(mut self, to_write: &Receiver<Box<Slot>>) -> Result<(), RuntimeError> {
-        let mut failure = None;
-        loop {
-            let written = match to_write.recv_timeout(IDLE) {
-                Ok(slot) => {
-                    let written = if failure.is_none() { self.write(&slot) } else { Ok(()) };
-                    self.count(failure.is_none() && written.is_ok(), &slot.content);
-                    // The slot goes back; if the recorder is gone, nobody needs it.
-                    let _ = match slot.content {
-                        Content::Tick => self.give_tick.try_send(slot),
-                        Content::Episode(_) => self.give_episode.try_send(slot),
-                    };
-                    written
-                }
-                Err(RecvTimeoutError::Timeout) if failure.is_none() => self.writer.flush(),
-                Err(RecvTimeoutError::Timeout) => Ok(()),
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if let Err(error) = written {
-                self.shared.failed.store(true, Ordering::Relaxed);
-                failure = Some(error);
-            }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        self.write_begun(None)?;
-        let facts = [("num_written", &self.shared.num_written), ("num_dropped", &self.shared.num_dropped)]
-            .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed).to_string()));
-        self.writer.write_facts(RECORDER_RECORD, &BTreeMap::from(facts))?;
-        self.writer.finish()
-    }
-
-    fn count(&self, written: bool, content: &Content) {
-        match (written, content) {
-            (true, Content::Tick) => self.shared.num_written.fetch_add(1, Ordering::Relaxed),
-            (true, Content::Episode(_)) => 0,
-            (false, _) => self.shared.num_dropped.fetch_add(1, Ordering::Relaxed),
-        };
-    }
-
-    /// Before the first camera's frame: whoever reads that has seen what the loop saw.
-    fn write_extra(&mut self, frames: &[Frame]) -> Result<(), RuntimeError> {
-        for (camera_idx, (frame, written)) in frames.iter().zip(&mut self.written).enumerate() {
-            let now = Some((frame.stamp, frame.sequence));
-            if *written != now {
-                self.writer.write_extra_frame(camera_idx, frame)?;
-                *written = now;
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, slot: &Slot) -> Result<(), RuntimeError> {
-        match slot.content {
-            Content::Tick => {
-                self.write_begun(Some(slot.observation.frame.stamp))?;
-                self.write_extra(&slot.observation.extra)?;
-                self.writer.write_frame(&slot.observation.frame)?;
-                self.writer.write_joints(&self.names, &slot.observation.joints)?;
-                if slot.values.is_empty() {
-                    // Nothing was sent.
-                    return Ok(());
-                }
-                self.writer.write_command(CommandTopic::JointCommand, &self.names, (slot.stamp, &slot.values))
-            }
-            Content::Episode(EpisodePhase::Started) => {
-                self.write_begun(None)?;
-                self.begun = Some((slot.stamp, slot.episode.clone()));
-                Ok(())
-            }
-            Content::Episode(phase) => {
-                self.write_begun(None)?;
-                self.writer.write_episode(slot.stamp, phase, &slot.episode)
-            }
-        }
-    }
-
-    /// Writes the episode that began, if one waits, at `stamp` or else at the one that it came with.
-    fn write_begun(&mut self, stamp: Option<Stamp>) -> Result<(), RuntimeError> {
-        match self.begun.take() {
-            Some((came_with, episode)) => {
-                self.writer.write_episode(stamp.unwrap_or(came_with), EpisodePhase::Started, &episode)
-            }
-            None => Ok(()),
-        }
-    }
 }

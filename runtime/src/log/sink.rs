@@ -12,6 +12,8 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Opcode and length.
 const HEADER_BYTES: usize = 9;
@@ -46,12 +48,19 @@ pub(super) struct Sink {
     end: u64,
     /// What was written since the last commit.
     pending: Vec<u8>,
+    /// `committed`, for whoever gave the sink away.
+    count: Arc<AtomicU64>,
 }
 
 impl Sink {
     /// On an empty file.
     pub(super) fn new(file: File) -> Self {
-        Self { file, committed: 0, end: 0, pending: Vec::new() }
+        Self { file, committed: 0, end: 0, pending: Vec::new(), count: Arc::default() }
+    }
+
+    /// Counts the bytes of data in the file.
+    pub(super) fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.count)
     }
 
     /// Commits what is pending as the very end of the file: the writer has written its own tail.
@@ -86,6 +95,7 @@ impl Sink {
             self.file.write_all_at(header, self.committed)?;
         }
         self.committed += num_bytes;
+        self.count.store(self.committed, Ordering::Relaxed);
         self.pending.clear();
         Ok(())
     }

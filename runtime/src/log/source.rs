@@ -17,7 +17,7 @@ use crate::wire::EpisodePhase;
 /// A command as it was executed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedCommand {
-    /// The stamp of the image that it answers.
+    /// The stamp of the image that it answers; the time at which it was made when it answers none.
     pub stamp: Stamp,
     /// One value a joint, in the profile's order and units.
     pub values: Vec<f64>,
@@ -83,6 +83,11 @@ impl LogSource {
     /// As [`LogReader::truncation`].
     pub fn truncation(&self) -> Option<&str> {
         self.reader.truncation()
+    }
+
+    /// As [`LogReader::num_swaps`].
+    pub fn num_swaps(&self) -> u64 {
+        self.reader.num_swaps()
     }
 
     /// Takes an entry; says whether `waiting` is now to be given.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mcap::records::{MessageHeader, Metadata};
@@ -25,6 +27,8 @@ pub struct LogWriter {
     path: PathBuf,
     /// `None` once finished, or after a failed write.
     mcap: Option<mcap::Writer<Sink>>,
+    /// In the file.
+    num_bytes: Arc<AtomicU64>,
     /// Channel ids in the order of [`Topic::ALL`], then of the header's cameras.
     channels: Vec<u16>,
     /// Messages so far, likewise.
@@ -43,10 +47,13 @@ impl LogWriter {
     pub fn create(path: &Path, header: &LogHeader) -> Result<Self, RuntimeError> {
         let file = File::create(path).map_err(|source| RuntimeError::File { path: path.to_path_buf(), source })?;
         let log = |problem: String| RuntimeError::Log { path: path.to_path_buf(), problem };
-        let (mcap, channels) = begin(Sink::new(file), header).map_err(|error| log(error.to_string()))?;
+        let sink = Sink::new(file);
+        let num_bytes = sink.count();
+        let (mcap, channels) = begin(sink, header).map_err(|error| log(error.to_string()))?;
         let mut writer = Self {
             path: path.to_path_buf(),
             mcap: Some(mcap),
+            num_bytes,
             sequences: vec![0; channels.len()],
             channels,
             message: Vec::new(),
@@ -63,6 +70,11 @@ impl LogWriter {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes in the file, as of the last flush.
+    pub fn num_bytes(&self) -> u64 {
+        self.num_bytes.load(Ordering::Relaxed)
     }
 
     /// Writes an image; its sequence becomes the message's (low 32 bits).
