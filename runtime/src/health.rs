@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub struct HealthFacts {
     pub profile: String,
     /// Revision of the code.
     pub git_revision: String,
-    /// What really runs, by role (`encoder`, `policy`).
+    /// What really runs at the start, by role (`encoder`, `policy`).
     pub engines: Vec<(String, EngineReport)>,
     /// A loop that was not heard of for longer is not healthy.
     pub patience: Duration,
@@ -40,9 +40,16 @@ pub struct HealthFacts {
 #[derive(Debug)]
 pub struct HealthServer {
     address: SocketAddr,
-    temperatures: Arc<Mutex<Vec<ZoneTemperature>>>,
+    shown: Arc<Mutex<Shown>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What changes and is no counter.
+#[derive(Debug)]
+struct Shown {
+    temperatures: Vec<ZoneTemperature>,
+    engines: Vec<(String, EngineReport)>,
 }
 
 type CameraCounter = (&'static str, &'static str, fn(&CameraVitals) -> &AtomicU64);
@@ -69,14 +76,16 @@ impl HealthServer {
             fail(format!("{error}; is it in use? give another port in the profile's [health] listen, or with --health"))
         })?;
         let address = listener.local_addr().map_err(|error| fail(error.to_string()))?;
-        let (stop, temperatures) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let page = Page { facts, vitals, temperatures: Arc::clone(&temperatures) };
+        let engines = facts.engines.clone();
+        let shown = Arc::new(Mutex::new(Shown { temperatures: Vec::new(), engines }));
+        let stop = Arc::new(AtomicBool::new(false));
+        let page = Page { facts, vitals, shown: Arc::clone(&shown) };
         let ended = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("foresee-health".to_owned())
             .spawn(move || serve(&listener, &page, &ended))
             .map_err(|error| fail(format!("no thread: {error}")))?;
-        Ok(Self { address, temperatures, stop, thread: Some(thread) })
+        Ok(Self { address, shown, stop, thread: Some(thread) })
     }
 
     /// Where the page is.
@@ -86,7 +95,12 @@ impl HealthServer {
 
     /// What the next request for metrics is told of the temperatures.
     pub fn set_temperatures(&self, temperatures: Vec<ZoneTemperature>) {
-        *self.temperatures.lock().unwrap_or_else(PoisonError::into_inner) = temperatures;
+        lock(&self.shown).temperatures = temperatures;
+    }
+
+    /// What the next request is told of what runs the models, by role: they were swapped.
+    pub fn set_engines(&self, engines: Vec<(String, EngineReport)>) {
+        lock(&self.shown).engines = engines;
     }
 }
 
@@ -103,7 +117,11 @@ impl Drop for HealthServer {
 struct Page {
     facts: HealthFacts,
     vitals: Arc<Vitals>,
-    temperatures: Arc<Mutex<Vec<ZoneTemperature>>>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One client after the other: nobody can make the page take more than one thread or one request's memory.
@@ -194,13 +212,13 @@ impl Page {
 
     /// Prometheus' text format, 0.0.4.
     fn metrics(&self) -> String {
-        let (facts, vitals) = (&self.facts, &self.vitals);
+        let (facts, vitals, shown) = (&self.facts, &self.vitals, lock(&self.shown));
         let mut text = Metrics::default();
         let names = [("robot", &facts.robot), ("profile", &facts.profile), ("git_revision", &facts.git_revision)];
         text.head("foresee_info", "gauge", "What runs.");
         text.value("foresee_info", &labels(names.map(|(name, value)| (name.to_owned(), value.clone()))), 1.0);
         text.head("foresee_engine_info", "gauge", "What really runs each model: provider, engine, and why.");
-        for (role, report) in &facts.engines {
+        for (role, report) in &shown.engines {
             text.value("foresee_engine_info", &labels(engine_labels(role, report)), 1.0);
         }
         text.head("foresee_state", "gauge", "What the loop does: 1 for the state that it is in.");
@@ -243,7 +261,7 @@ impl Page {
         text.head("foresee_throttled", "gauge", "1 while the machine is at its thermal limit.");
         text.value("foresee_throttled", "", f64::from(u8::from(vitals.is_hot())));
         text.head("foresee_temperature_celsius", "gauge", "The kernel's thermal zones.");
-        for zone in self.temperatures.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for zone in &shown.temperatures {
             let label = labels([("zone".to_owned(), zone.zone.clone())]);
             text.value("foresee_temperature_celsius", &label, zone.celsius);
         }
@@ -320,6 +338,7 @@ fn resident_bytes() -> Option<f64> {
 mod tests {
     use super::*;
     use crate::control_loop::TickReport;
+    use crate::encoder::Encoder;
 
     fn server(patience: Duration) -> (HealthServer, Arc<Vitals>) {
         let vitals = Arc::new(Vitals::default());
@@ -348,6 +367,7 @@ mod tests {
         let unready = get(&server, "/readyz");
         assert!(unready.starts_with("HTTP/1.1 503") && unready.ends_with("the loop is starting\n"), "{unready}");
         vitals.record(&TickReport::default(), 0);
+        vitals.set_state(VitalState::Normal);
         assert!(get(&server, "/readyz?verbose").starts_with("HTTP/1.1 200"));
         vitals.set_state(VitalState::Holding);
         assert!(get(&server, "/readyz").contains("holding"));
@@ -364,8 +384,13 @@ mod tests {
         for _ in 0..3 {
             vitals.record(&TickReport { stage_nanos: [150_000, 4_000_000, 0, 0], ..TickReport::default() }, 5);
         }
+        vitals.set_state(VitalState::Normal);
         server.set_temperatures(vec![ZoneTemperature { zone: "cpu".to_owned(), celsius: 51.5, limit_celsius: None }]);
+        let models =
+            crate::swap::PairReport { encoder: crate::raw_pixels::RawPixels::new(4, 4).report().clone(), policy: None };
+        server.set_engines(models.by_role());
         let page = get(&server, "/metrics");
+        assert!(page.contains("foresee_engine_info{role=\"encoder\""), "{page}");
         for line in [
             "foresee_info{robot=\"a\\\"rm\\n\",profile=\"\",git_revision=\"\"} 1",
             "foresee_ticks_total 3",

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::control_loop::{Stage, TickReport};
 use crate::rig::CameraRig;
+use crate::safety::SafetyState;
 
 /// Upper edges of the bars of a [`VitalHistogram`], in microseconds; a last bar takes the rest.
 pub const VITAL_EDGES_MICROS: [u64; 14] =
@@ -91,7 +92,7 @@ pub struct Vitals {
     pub num_clamped: AtomicU64,
     /// Commands in which a joint was slowed to its rate.
     pub num_rate_limited: AtomicU64,
-    /// Commands held.
+    /// Commands held, while frames came and while none did.
     pub num_held: AtomicU64,
     /// Frame in memory to command in memory.
     pub tick: VitalHistogram,
@@ -157,7 +158,7 @@ impl Vitals {
         }
     }
 
-    /// Counts a tick.
+    /// Counts a tick; [`Vitals::follow`] says what the joints do.
     pub fn record(&self, report: &TickReport, num_dropped: u64) {
         let add = |counter: &AtomicU64, one: bool| counter.fetch_add(u64::from(one), Ordering::Relaxed);
         add(&self.num_ticks, true);
@@ -170,8 +171,23 @@ impl Vitals {
         for (histogram, nanos) in self.stages.iter().zip(report.stage_nanos) {
             histogram.record(nanos);
         }
-        self.set_state(if report.verdict.held.is_some() { VitalState::Holding } else { VitalState::Normal });
         self.hear();
+    }
+
+    /// Counts a command that held because no frame came.
+    pub fn record_hold(&self) {
+        self.num_held.fetch_add(1, Ordering::Relaxed);
+        self.hear();
+    }
+
+    /// Takes over what the joints are doing.
+    pub fn follow(&self, state: SafetyState) {
+        self.set_state(match state {
+            SafetyState::Starting => VitalState::Starting,
+            SafetyState::Normal => VitalState::Normal,
+            SafetyState::Degraded { .. } => VitalState::Degraded,
+            SafetyState::Holding { .. } | SafetyState::Stopped { .. } => VitalState::Holding,
+        });
     }
 
     /// The loop lives, whether or not a frame came.
@@ -222,6 +238,7 @@ impl Vitals {
 mod tests {
     use super::*;
     use crate::safety::{Hold, Verdict};
+    use crate::time::Stamp;
 
     #[test]
     fn a_tick_is_counted_in_its_bar_and_state() {
@@ -229,6 +246,7 @@ mod tests {
         assert_eq!((vitals.state(), vitals.silence()), (VitalState::Starting, None));
         let report = TickReport { stage_nanos: [100_000, 1_000_001, 0, 0], ..TickReport::default() };
         vitals.record(&report, 3);
+        vitals.follow(SafetyState::Normal);
         assert_eq!(vitals.state(), VitalState::Normal);
         // An edge belongs to its bar.
         assert_eq!(vitals.stages[Stage::Preprocess as usize].cumulative()[0], 1);
@@ -240,9 +258,19 @@ mod tests {
         assert_eq!(vitals.state(), VitalState::Degraded);
         let verdict = Verdict { held: Some(Hold::StaleFrame), ..Verdict::default() };
         vitals.record(&TickReport { verdict, ..TickReport::default() }, 3);
-        assert_eq!((vitals.state(), vitals.num_held.load(Ordering::Relaxed)), (VitalState::Holding, 1));
+        vitals.record_hold();
+        assert_eq!(vitals.num_held.load(Ordering::Relaxed), 2);
+        let since = Stamp::default();
+        for (state, shown) in [
+            (SafetyState::Degraded { since }, VitalState::Degraded),
+            (SafetyState::Holding { since, reason: Hold::StaleFrame }, VitalState::Holding),
+            (SafetyState::Stopped { reason: Hold::NotFinite }, VitalState::Holding),
+        ] {
+            vitals.follow(state);
+            assert_eq!(vitals.state(), shown);
+        }
         vitals.set_state(VitalState::Stopped);
-        vitals.record(&report, 3);
+        vitals.follow(SafetyState::Normal);
         assert_eq!(vitals.state(), VitalState::Stopped);
     }
 }
