@@ -3,9 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::bail;
-use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::{Frame, write_atomically};
+use foresee_runtime::{EncoderInput, Frame, PreprocessingCard, Preprocessor, Resize, RuntimeError, write_atomically};
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, RgbImage, imageops};
 
@@ -19,8 +17,10 @@ const NUM_STILLS: usize = 10;
 const STILL_GAP: u32 = 2;
 /// Small images are shown at least this wide.
 const MIN_WIDTH: u32 = 256;
+/// Large ones are kept at most this wide and high.
+const MAX_SIDE: u32 = 320;
 
-/// Collects the frames of one episode in which something moved.
+/// Collects small pictures of the frames of one episode in which something moved.
 #[derive(Default)]
 pub(crate) struct Film {
     frames: Vec<(RgbImage, u64)>,
@@ -28,28 +28,35 @@ pub(crate) struct Film {
     stride: usize,
     num_moved: usize,
     num_since_last: usize,
+    /// Frames that could not be drawn, in every episode, and what was said of the first.
+    undrawn: Option<(u64, String)>,
+    sketch: Option<Box<Sketch>>,
 }
 
 impl Film {
     /// Forgets what was collected: another episode begins.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { undrawn: self.undrawn.take(), sketch: self.sketch.take(), ..Self::default() };
     }
 
-    /// Takes a frame if something moved since the last one taken.
-    ///
-    /// # Errors
-    /// When the frame's data does not fit its size.
-    pub(crate) fn add(&mut self, frame: &Frame) -> anyhow::Result<()> {
+    /// Takes a frame if something moved since the last one taken. One that cannot be drawn is left out and counted.
+    pub(crate) fn add(&mut self, frame: &Frame) {
+        let picture = match self.draw(frame) {
+            Ok(picture) => picture,
+            Err(error) => {
+                self.undrawn.get_or_insert_with(|| (0, error.to_string())).0 += 1;
+                return;
+            }
+        };
         self.stride = self.stride.max(1);
         self.num_since_last += 1;
-        if self.num_since_last < MAX_GAP && change(&self.last, &frame.data) < MIN_CHANGE {
-            return Ok(());
+        if self.num_since_last < MAX_GAP && change(&self.last, &picture) < MIN_CHANGE {
+            return;
         }
         self.num_since_last = 0;
-        self.last.clone_from(&frame.data);
+        self.last.clone_from(picture.as_raw());
         if self.num_moved.is_multiple_of(self.stride) {
-            self.frames.push((picture(frame)?, frame.stamp.nanos));
+            self.frames.push((picture, frame.stamp.nanos));
             if self.frames.len() > MAX_FRAMES {
                 let mut keep = [true, false].iter().cycle();
                 self.frames.retain(|_| *keep.next().unwrap_or(&true));
@@ -57,7 +64,20 @@ impl Film {
             }
         }
         self.num_moved += 1;
-        Ok(())
+    }
+
+    /// How many frames could not be drawn, and why the first could not.
+    pub(crate) fn undrawn(&self) -> Option<(u64, &str)> {
+        self.undrawn.as_ref().map(|(count, why)| (*count, why.as_str()))
+    }
+
+    fn draw(&mut self, frame: &Frame) -> Result<RgbImage, RuntimeError> {
+        let size = (frame.width, frame.height);
+        let sketch = match self.sketch.take().filter(|sketch| sketch.of == size) {
+            Some(sketch) => sketch,
+            None => Box::new(Sketch::new(size)?),
+        };
+        self.sketch.insert(sketch).draw(frame)
     }
 
     /// Writes `episode.gif` (at the speed of the stamps) and `filmstrip.png` into `folder`; nothing when no frame was taken.
@@ -121,30 +141,103 @@ fn change(before: &[u8], after: &[u8]) -> f64 {
     sum as f64 / after.len().max(1) as f64
 }
 
-/// A frame as a picture.
-///
-/// # Errors
-/// When the frame's data does not fit its size.
-pub(crate) fn picture(frame: &Frame) -> anyhow::Result<RgbImage> {
-    let mut data = frame.data.clone();
-    if !frame.encoding.is_interleaved_rgb() {
-        bail!(
-            "frame {}: {:?} cannot be drawn; give the camera the encoding rgb8 or bgr8",
-            frame.sequence,
-            frame.encoding
-        );
+/// Frames of one size -> small pictures, whatever the encoding, by the preprocessing that serves the encoder.
+struct Sketch {
+    of: (u32, u32),
+    preprocessor: Preprocessor,
+    input: EncoderInput,
+}
+
+impl Sketch {
+    fn new(of: (u32, u32)) -> Result<Self, RuntimeError> {
+        let shrink = f64::from(of.0.max(of.1)) / f64::from(MAX_SIDE);
+        let [width, height] = [of.0, of.1].map(|side| (f64::from(side) / shrink.max(1.0)).round().max(1.0) as usize);
+        let card = PreprocessingCard {
+            width,
+            height,
+            resize: Resize::Area,
+            crop: None,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            hash: String::new(),
+        };
+        Ok(Self { of, preprocessor: Preprocessor::new(&card.with_hash())?, input: EncoderInput::zeros(height, width) })
     }
-    if frame.encoding == PixelEncoding::Bgr8 {
-        data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+
+    fn draw(&mut self, frame: &Frame) -> Result<RgbImage, RuntimeError> {
+        self.preprocessor.run(frame, &mut self.input)?;
+        let EncoderInput { width, height, data } = &self.input;
+        let mut picture = RgbImage::new(*width as u32, *height as u32);
+        for (channel, plane) in data.chunks_exact(width * height).enumerate() {
+            let bytes = picture.iter_mut().skip(channel).step_by(3);
+            bytes.zip(plane).for_each(|(byte, value)| *byte = (value * 255.0).round() as u8);
+        }
+        Ok(picture)
     }
-    match RgbImage::from_raw(frame.width, frame.height, data) {
-        Some(picture) => Ok(picture),
-        None => bail!(
-            "frame {}: {} bytes are not {}x{} pixels",
-            frame.sequence,
-            frame.data.len(),
-            frame.width,
-            frame.height
-        ),
+}
+
+#[cfg(test)]
+mod tests {
+    use foresee_firmware_config::PixelEncoding;
+
+    use super::*;
+
+    /// Grey of this brightness.
+    fn frame(encoding: PixelEncoding, brightness: u8) -> Frame {
+        let mut frame = Frame::black(64, 48, encoding);
+        match encoding {
+            PixelEncoding::Jpeg => {
+                let grey = RgbImage::from_pixel(64, 48, image::Rgb([brightness; 3]));
+                grey.write_to(&mut Cursor::new(&mut frame.data), image::ImageFormat::Jpeg).unwrap();
+            }
+            PixelEncoding::Yuyv => frame.data.as_chunks_mut::<2>().0.fill([brightness, 128]),
+            _ => frame.data.fill(brightness),
+        }
+        frame
+    }
+
+    #[test]
+    fn a_frame_of_any_encoding_is_drawn() {
+        for encoding in [PixelEncoding::Rgb8, PixelEncoding::Bgr8, PixelEncoding::Yuyv, PixelEncoding::Jpeg] {
+            let mut film = Film::default();
+            film.add(&frame(encoding, 128));
+            let (picture, _) = &film.frames[0];
+            // Luma 128 of 16 to 235 is 130.
+            assert!(
+                picture.dimensions() == (64, 48) && picture.iter().all(|byte| byte.abs_diff(129) <= 2),
+                "{encoding:?}"
+            );
+        }
+        let mut film = Film::default();
+        film.add(&frame(PixelEncoding::Nv12, 128));
+        assert_eq!((film.frames.len(), film.undrawn()), (1, None));
+    }
+
+    #[test]
+    fn a_small_frame_is_drawn_as_it_is_and_a_large_one_small() {
+        let mut noise = Frame::black(40, 30, PixelEncoding::Rgb8);
+        noise
+            .data
+            .iter_mut()
+            .zip(0_u32..)
+            .for_each(|(byte, at)| *byte = at.wrapping_mul(2_654_435_761).to_be_bytes()[0]);
+        let mut film = Film::default();
+        film.add(&noise);
+        assert_eq!(film.frames[0].0.as_raw(), &noise.data);
+        film.add(&Frame::black(3840, 2160, PixelEncoding::Bgr8));
+        assert_eq!(film.frames[1].0.dimensions(), (320, 180));
+    }
+
+    #[test]
+    fn a_frame_that_cannot_be_drawn_is_left_out_and_counted() {
+        let mut film = Film::default();
+        film.add(&Frame::black(64, 48, PixelEncoding::Jpeg));
+        film.clear();
+        film.add(&Frame::black(64, 48, PixelEncoding::Jpeg));
+        film.add(&frame(PixelEncoding::Rgb8, 9));
+        let (num_undrawn, why) = film.undrawn().unwrap();
+        assert!(num_undrawn == 2 && why.contains("not a JPEG image"), "{why}");
+        assert_eq!(film.frames.len(), 1);
+        film.write(tempfile::tempdir().unwrap().path()).unwrap();
     }
 }

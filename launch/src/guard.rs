@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    Actuator, Clock, ControlLoop, Hearing, SharedFilter, Watchdog, Watched, ZenohActuator, ZenohLink, lock_memory,
-    schedule,
+    Actuator, Clock, CommandTap, ControlLoop, Hearing, RecordedActuator, Scheduled, SharedFilter, Watchdog,
+    WatchdogSummary, Watched, ZenohActuator, ZenohLink, lock_memory,
 };
 
 use crate::words::say;
@@ -36,38 +36,33 @@ impl Guard {
         link: &ZenohLink,
         profile: &DeviceProfile,
         control_loop: &ControlLoop,
-        stop: &Arc<AtomicBool>,
+        (stop, tap): (&Arc<AtomicBool>, Option<CommandTap>),
     ) -> anyhow::Result<(Self, Box<dyn Actuator>)> {
-        let direct = ZenohActuator::new(link, profile)?;
+        let direct: Box<dyn Actuator + Send> = Box::new(ZenohActuator::new(link, profile)?);
+        // At the very end: what the watchdog sends is recorded, and what it refuses is not.
+        let direct = match tap {
+            Some(tap) => Box::new(RecordedActuator { actuator: direct, tap }),
+            None => direct,
+        };
         let hearings = vec![hear_stop(link, stop)?, hear_clear(link, control_loop)?];
         let has_ended = Arc::<AtomicBool>::default();
         if let Pace::Lockstep { .. } = profile.pace {
-            return Ok((Self { watchdog: None, has_ended, _hearings: hearings }, Box::new(direct)));
+            return Ok((Self { watchdog: None, has_ended, _hearings: hearings }, direct));
         }
-        for report in wishes(profile) {
-            match report {
-                Ok(told) => say(&format!("scheduling: {told}")),
-                Err(told) => say(&format!("scheduling: not permitted: {told}")),
-            }
-        }
-        let watched = Watched {
-            actuator: Box::new(direct),
-            filter: control_loop.filter(),
-            clock: Clock::Wall,
-            stop: Arc::clone(stop),
-        };
+        let watched =
+            Watched { actuator: direct, filter: control_loop.filter(), clock: Clock::Wall, stop: Arc::clone(stop) };
         let (watchdog, actuator) = Watchdog::start(watched, profile)?;
         leave_when_hung(Arc::clone(stop), Arc::clone(&has_ended), control_loop.filter())?;
         Ok((Self { watchdog: Some(watchdog), has_ended, _hearings: hearings }, Box::new(actuator)))
     }
 
-    /// The safe action until the joints rest; says what the watchdog did.
+    /// The safe action until the joints rest; says, and gives, what the watchdog did.
     ///
     /// # Errors
     /// What the actuator said when the joints could not be stopped, and the joints that did not come to rest.
-    pub(crate) fn finish(self) -> anyhow::Result<()> {
+    pub(crate) fn finish(self) -> anyhow::Result<WatchdogSummary> {
         self.has_ended.store(true, Ordering::Release);
-        let Some(watchdog) = self.watchdog else { return Ok(()) };
+        let Some(watchdog) = self.watchdog else { return Ok(WatchdogSummary::default()) };
         let summary = watchdog.finish()?;
         if summary.num_trips > 0 {
             let (trips, refused) = (summary.num_trips, summary.num_refused);
@@ -75,7 +70,7 @@ impl Guard {
                 "watchdog: took the safe action {trips} times, refused {refused} commands that came too late"
             ));
         }
-        Ok(())
+        Ok(summary)
     }
 }
 
@@ -97,13 +92,22 @@ fn hear_clear(link: &ZenohLink, control_loop: &ControlLoop) -> anyhow::Result<He
     link.hear("clear_fault", heard).map_err(Into::into)
 }
 
-/// For this thread, which is the loop's, and for the process.
-fn wishes(profile: &DeviceProfile) -> Vec<Result<String, String>> {
-    let mut reports = schedule(&profile.threads, &profile.threads.control);
-    if profile.threads.lock_memory {
-        reports.push(lock_memory());
+/// This thread as the loop's, while what is given lives: nothing else is to be started meanwhile, or made of what was measured. Nothing
+/// in lockstep.
+pub(crate) fn scheduled(profile: &DeviceProfile) -> Option<Scheduled> {
+    let is_fixed = matches!(profile.pace, Pace::Fixed { .. });
+    is_fixed.then(|| Scheduled::begin(&profile.threads, &profile.threads.control))
+}
+
+/// Says what became of the profile's wishes; keeps the process's pages in memory, if that is one of them.
+pub(crate) fn say_scheduled(profile: &DeviceProfile, scheduled: &Scheduled) {
+    let memory = profile.threads.lock_memory.then(lock_memory);
+    for report in scheduled.reports.iter().chain(&memory) {
+        match report {
+            Ok(told) => say(&format!("scheduling: {told}")),
+            Err(told) => say(&format!("scheduling: not permitted: {told}")),
+        }
     }
-    reports
 }
 
 /// Ends the process when the loop does not return from a stop: an inference may hang for ever.

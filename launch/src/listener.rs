@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use foresee_runtime::{
-    Episode, EpisodePhase, Hold, LatencyHistogram, LoopEvent, LoopStatistics, Recorder, RuntimeError, Stamp,
+    Episode, EpisodePhase, Hold, LatencyHistogram, LoopEvent, LoopStatistics, Recorder, RuntimeError, Stamp, SwapHandle,
 };
 
 use crate::film::Film;
+use crate::filming::Filming;
 use crate::result::Millis;
 use crate::simulator::Simulator;
 use crate::table::{Row, Table};
@@ -24,19 +25,26 @@ pub(crate) struct Account {
     pub(crate) num_failures: u64,
     pub(crate) start_to_first_action_seconds: Option<f64>,
     pub(crate) film: Film,
-    /// The film is of the first episode that was a success, until then of the latest.
-    film_is_final: bool,
     pub(crate) episodes: Vec<Episode>,
     /// Times that the safe action was begun, by reason.
     pub(crate) safe_actions: BTreeMap<String, u64>,
 }
 
-/// Listens to the loop: counts, fills the table, feeds the recorder.
+/// What stands beside the loop and is told of it.
+pub(crate) struct Beside<'a> {
+    pub(crate) recorder: Option<Recorder>,
+    pub(crate) filming: Filming,
+    pub(crate) swap: Option<SwapHandle>,
+    pub(crate) simulator: Option<&'a mut Simulator>,
+}
+
+/// Listens to the loop: counts, fills the table, feeds what stands beside it.
 pub(crate) struct Observed<'a> {
     started: Instant,
     provider: &'static str,
-    recorder: Option<Recorder>,
-    simulator: Option<&'a mut Simulator>,
+    beside: Beside<'a>,
+    /// The film is of the first episode that was a success, until then of the latest.
+    film_is_final: bool,
     table: Table,
     account: Account,
     episode_latency: LatencyHistogram,
@@ -44,21 +52,16 @@ pub(crate) struct Observed<'a> {
     num_steps: u32,
     stamp: Stamp,
     held: Option<Hold>,
-    has_log_failed: bool,
+    has_log_ended: bool,
 }
 
 impl<'a> Observed<'a> {
-    pub(crate) fn new(
-        started: Instant,
-        provider: &'static str,
-        recorder: Option<Recorder>,
-        simulator: Option<&'a mut Simulator>,
-    ) -> Self {
+    pub(crate) fn new(started: Instant, provider: &'static str, beside: Beside<'a>) -> Self {
         Self {
             started,
             provider,
-            recorder,
-            simulator,
+            beside,
+            film_is_final: false,
             table: Table::new(),
             account: Account::default(),
             episode_latency: LatencyHistogram::default(),
@@ -66,13 +69,13 @@ impl<'a> Observed<'a> {
             num_steps: 0,
             stamp: Stamp::default(),
             held: None,
-            has_log_failed: false,
+            has_log_ended: false,
         }
     }
 
     pub(crate) fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
         match event {
-            LoopEvent::Ticked { observation, command, report, failure, num_dropped, .. } => {
+            LoopEvent::Ticked { observation, report, failure, num_dropped, .. } => {
                 let started = self.started;
                 let account = &mut self.account;
                 account.start_to_first_action_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
@@ -82,11 +85,11 @@ impl<'a> Observed<'a> {
                 self.episode_latency.record(report.total_nanos());
                 self.stamp = observation.frame.stamp;
                 self.num_steps += 1;
-                if let Some(recorder) = &self.recorder {
-                    recorder.observe(observation, command);
+                if let Some(recorder) = &self.beside.recorder {
+                    recorder.observe(observation);
                 }
-                if !account.film_is_final {
-                    account.film.add(&observation.frame).map_err(|error| RuntimeError::Frame(error.to_string()))?;
+                if !self.film_is_final {
+                    self.beside.filming.show(&observation.frame);
                 }
                 if let Some(failure) = failure {
                     account.num_failures += 1;
@@ -105,6 +108,7 @@ impl<'a> Observed<'a> {
             LoopEvent::EpisodeEnded(episode) => self.end_episode(episode),
             LoopEvent::Waiting { held } => {
                 if held.is_some() {
+                    self.account.statistics.num_held += 1;
                     self.hear_of_hold(held);
                 }
                 self.hear_simulator()?;
@@ -115,6 +119,9 @@ impl<'a> Observed<'a> {
 
     /// A safe action that begins or ends is said, the first few times; every one is counted.
     fn hear_of_hold(&mut self, held: Option<Hold>) {
+        if let (Some(swap), Some(why)) = (&self.beside.swap, held) {
+            swap.hear_of_hold(why);
+        }
         if held == self.held {
             return;
         }
@@ -133,20 +140,24 @@ impl<'a> Observed<'a> {
         }
     }
 
-    /// A log that cannot be written is said once; the run goes on.
+    /// A log that ends early is said once; the run goes on.
     fn look_at_log(&mut self) {
-        if !self.has_log_failed && self.recorder.as_ref().is_some_and(Recorder::has_failed) {
-            self.has_log_failed = true;
-            self.table.line("log: cannot be written any more (is the disk full?); the run goes on");
-        }
+        let Some(recorder) = self.beside.recorder.as_ref().filter(|_| !self.has_log_ended) else { return };
+        let why = match (recorder.has_failed(), recorder.is_full()) {
+            (true, _) => "cannot be written any more (is the disk full?)",
+            (false, true) => "as large as --max-log-mebibytes or the disk lets it be",
+            (false, false) => return,
+        };
+        self.has_log_ended = true;
+        self.table.line(&format!("log: {why}; it ends here, and the run goes on"));
     }
 
     fn start_episode(&mut self, episode: &Episode) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &self.beside.recorder {
             recorder.episode(self.stamp, EpisodePhase::Started, episode);
         }
-        if !self.account.film_is_final {
-            self.account.film.clear();
+        if !self.film_is_final {
+            self.beside.filming.begin();
         }
         self.episode_latency = LatencyHistogram::default();
         self.num_steps = 0;
@@ -154,10 +165,10 @@ impl<'a> Observed<'a> {
     }
 
     fn end_episode(&mut self, episode: &Episode) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &self.beside.recorder {
             recorder.episode(self.stamp, EpisodePhase::Ended, episode);
         }
-        self.account.film_is_final |= episode.success;
+        self.film_is_final |= episode.success;
         self.table.finish_row(&self.row(episode, Some(episode.success)));
         self.account.episodes.push(episode.clone());
         self.current = None;
@@ -183,7 +194,7 @@ impl<'a> Observed<'a> {
     }
 
     fn hear_simulator(&mut self) -> Result<(), RuntimeError> {
-        let Some(simulator) = &mut self.simulator else { return Ok(()) };
+        let Some(simulator) = &mut self.beside.simulator else { return Ok(()) };
         for line in simulator.words() {
             self.table.line(&line);
         }
@@ -193,6 +204,6 @@ impl<'a> Observed<'a> {
     }
 
     pub(crate) fn into_parts(self) -> (Account, Option<Recorder>) {
-        (self.account, self.recorder)
+        (Account { film: self.beside.filming.finish(), ..self.account }, self.beside.recorder)
     }
 }

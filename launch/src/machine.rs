@@ -1,4 +1,9 @@
-//! What made a result: the revision of the code and the processor's features.
+//! What made a result: the revision of the code and the processor's features; and what the disk has free.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Git revision of the code this binary was built from; `-dirty` after it when the tree had changes.
 pub(crate) const GIT_REVISION: &str = env!("FORESEE_GIT_REVISION");
@@ -33,4 +38,19 @@ pub(crate) fn mujoco_version() -> Option<String> {
     #[cfg(not(feature = "sim"))]
     let version = None;
     version
+}
+
+/// Bytes that the disk of this folder has free for this user.
+#[expect(unsafe_code, reason = "a system call; its pointers are to local values")]
+pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+    let mut disk = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: a path that ends with zero, and room for the answer; it is read only when there is one.
+    let disk = unsafe {
+        match libc::statvfs(path.as_ptr(), disk.as_mut_ptr()) {
+            0 => disk.assume_init(),
+            _ => return None,
+        }
+    };
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -12,6 +12,7 @@ mod compute;
 #[cfg(any(feature = "sim", feature = "pretrain"))]
 mod counts;
 mod film;
+mod filming;
 mod fitness;
 mod guard;
 mod listener;

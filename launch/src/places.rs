@@ -67,18 +67,24 @@ pub(crate) fn service() -> ServiceEnvironment {
     }
 }
 
+/// Whether a run can be called so.
+///
+/// # Errors
+/// A name that is not one folder name.
+pub(crate) fn check_run_name(name: &str) -> anyhow::Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
+        bail!("--name {name:?}: use letters, digits, `-`, `_` and `.` only: it becomes a folder");
+    }
+    Ok(())
+}
+
 /// Makes `runs/<name>` anew. A folder of that name is kept, renamed to the first free `<name>.1`, `<name>.2`, ...
 ///
 /// # Errors
-/// A name that is not one folder name, or a folder that cannot be made.
+/// As [`check_run_name`], or a folder that cannot be made.
 pub(crate) fn run_folder(runs: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
-        bail!(
-            "--name {name:?}: use letters, digits, `-`, `_` and `.` only: it becomes a folder under {}",
-            runs.display()
-        );
-    }
+    check_run_name(name)?;
     let folder = runs.join(name);
     if folder.exists() {
         let kept = (1_u32..)

@@ -129,7 +129,7 @@ fn account(result: &RunResult) -> String {
     let reasons = result.safe_actions.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>();
     row("safe actions", if reasons.is_empty() { "none".to_owned() } else { reasons.join("; ") });
     row("log entries dropped", result.log_entries_dropped.to_string());
-    for (model, engine) in &result.engines {
+    for (model, engine) in result.models.iter().flatten() {
         row(
             model,
             format!(

@@ -28,6 +28,8 @@ pub(crate) struct RunResult {
     pub(crate) provider: String,
     pub(crate) provider_reason: String,
     pub(crate) engines: BTreeMap<String, EngineReport>,
+    /// Every pair that answered, in order: more than one when models were swapped; the last one is the one above.
+    pub(crate) models: Vec<BTreeMap<String, EngineReport>>,
     /// The distortion model that frames were straightened by.
     pub(crate) frames_straightened: Option<String>,
     pub(crate) mujoco_version: Option<String>,
@@ -51,6 +53,9 @@ pub(crate) struct RunResult {
     pub(crate) commands_clamped: u64,
     pub(crate) commands_rate_limited: u64,
     pub(crate) commands_held: u64,
+    /// Times that the watchdog took the safe action, and commands that came after it and were not passed on.
+    pub(crate) watchdog_trips: u64,
+    pub(crate) watchdog_refused: u64,
     pub(crate) log_entries_dropped: u64,
     pub(crate) start_to_first_action_seconds: Option<f64>,
     pub(crate) interrupted: bool,

@@ -11,6 +11,9 @@ use anyhow::{Context, bail};
 /// How long the child may take to leave by itself before it is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A child that is about to end does so within this.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+
 /// What `foresee sim` says once it listens.
 pub(crate) const READY: &str = "sim: ready";
 
@@ -44,6 +47,10 @@ impl Simulator {
             command.args(["--endpoint", endpoint]);
         }
         command.arg("--until-input-ends");
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().context("foresee sim: cannot be started")?;
         let (sender, lines) = channel();
@@ -92,6 +99,12 @@ impl Simulator {
         bail!("the simulator ended ({status}): {}", last.trim_start_matches("foresee: "));
     }
 
+    /// Why the child has ended or is about to, if it does so with an error: whoever spoke with it hears of that first.
+    pub(crate) fn why_it_ended(&mut self) -> Option<anyhow::Error> {
+        self.leaves_within(LAST_BREATH);
+        self.check().err()
+    }
+
     /// Asks the child to leave (its standard input ends), and kills it when it does not.
     pub(crate) fn finish(&mut self) {
         drop(self.child.stdin.take());
@@ -118,5 +131,24 @@ impl Simulator {
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Simulator {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Simulator::of(command).unwrap()
+    }
+
+    #[test]
+    fn what_a_simulator_said_at_its_end_is_why_it_is_gone() {
+        let told = shell("sleep 0.1; echo 'foresee: out of memory' >&2; exit 3").why_it_ended().unwrap().to_string();
+        assert!(told.contains("out of memory") && told.contains('3'), "{told}");
+        assert!(shell("exit 0").why_it_ended().is_none());
+        assert!(shell("cat").why_it_ended().is_none(), "one that lives has not ended");
     }
 }

@@ -109,6 +109,21 @@ fn in_lockstep_a_policy_that_gives_chunks_is_followed() {
     }
 }
 
+#[test]
+fn a_run_for_which_the_disk_has_nothing_left_goes_on_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // No folder can be made under it.
+    std::fs::write(folder.path().join("runs"), "").unwrap();
+    let output = { run(folder.path(), 1, "cpu") }.arg("--json").output().unwrap();
+    assert!(
+        output.status.success() && said(&output).contains("it is left out, and the run goes on"),
+        "{}",
+        said(&output)
+    );
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&result["frames"], &result["log_entries_dropped"]), (&Value::from(1000), &Value::from(1000)));
+}
+
 /// Starts a run and waits until its log holds something.
 fn start(folder: &Path) -> (Child, PathBuf) {
     let mut child = run(folder, 1000, "cpu").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

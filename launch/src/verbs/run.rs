@@ -1,5 +1,7 @@
 //! `foresee run`: the control loop as a process. Frames and joint states come over zenoh, commands go back; a live table, a log, a report.
 
+mod outcome;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,22 +12,24 @@ use std::time::Instant;
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace, ZenohMode};
 use foresee_runtime::{
-    ChunkSummary, ControlLoop, Ends, EngineReport, Episode, LogHeader, LogWriter, LoopStatistics, Recorder,
-    RecorderOptions, RunEnd, ZenohLink, write_atomically,
+    ControlLoop, Ends, LogHeader, LogWriter, LoopStatistics, ModelPair, PairReport, Recorder, RecorderOptions, RunEnd,
+    ZenohLink,
 };
 
-use crate::attendant::Attendant;
+use self::outcome::Outcome;
+use crate::attendant::{Attendant, Attended};
+use crate::filming::Filming;
 use crate::fitness::Machine;
-use crate::guard::{Guard, STOPPED};
-use crate::listener::{Account, Observed};
-use crate::models::ModelArguments;
-use crate::result::{AccountMillis, CameraResult, Millis, Returns, RunResult, StageMillis};
+use crate::guard::Guard;
+use crate::listener::{Beside, Observed};
+use crate::models::{ModelArguments, Watched};
+use crate::result::CameraResult;
 #[cfg(feature = "sim")]
 use crate::simulator::Simulation;
 use crate::simulator::Simulator;
 use crate::sources::open_source;
-use crate::words::{print, say};
-use crate::{machine, models, places, report, stop};
+use crate::words::say;
+use crate::{guard, machine, models, places, stop};
 
 /// Arguments of `foresee run`.
 #[derive(Args)]
@@ -68,6 +72,9 @@ pub(crate) struct Arguments {
     /// Do not write log.mcap.
     #[arg(long)]
     no_log: bool,
+    /// The log ends at this size, and at half of what the disk has free; the run goes on.
+    #[arg(long, default_value_t = 8192, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    max_log_mebibytes: u64,
     /// Print result.json as well.
     #[arg(long)]
     json: bool,
@@ -80,6 +87,7 @@ pub(crate) struct Arguments {
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let stop = stop::flag()?;
+    places::check_run_name(&arguments.name)?;
     let mut profile = foresee_firmware_config::load(&arguments.profile)?;
     if let Some(endpoint) = &arguments.endpoint {
         profile.zenoh.connect = vec![endpoint.clone()];
@@ -93,23 +101,29 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(misfit) = Machine::here().misfits(&profile).into_iter().next() {
         anyhow::bail!(misfit);
     }
-    let (encoder, policy) = if arguments.watch_models {
-        let pair = models::open_watched(&arguments.models, &profile, &stop)?;
-        (pair.encoder, pair.policy)
+    let (ModelPair { encoder, policy }, swap, news) = if arguments.watch_models {
+        let Watched { pair, handle, news } = models::open_watched(&arguments.models, &profile, &stop)?;
+        (pair, Some(handle), Some(news))
     } else {
-        arguments.models.open(&profile)?
+        let (encoder, policy) = arguments.models.open(&profile)?;
+        (ModelPair { encoder, policy }, None, None)
     };
-    let engines = Engines { encoder: encoder.report().clone(), policy: policy.report().cloned() };
+    let engines = PairReport::of(encoder.as_ref(), policy.as_ref());
     let mut control_loop = ControlLoop::new(encoder, policy, &profile)?;
-    let self_test = control_loop.prove_budget(profile.budget.as_ref())?;
-    say_budget(&profile, self_test.as_ref());
-    let attendant = Attendant::start(&profile, engines.named(), arguments.health)?;
+    let self_test = prove_budget(&mut control_loop, &profile)?;
+    let attended = Attended { models: engines.clone(), filter: control_loop.filter(), news, health: arguments.health };
+    let attendant = Attendant::start(&profile, attended)?;
     let mut simulator = start_simulator(arguments, &stop)?;
     let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
     let mut source = open_source(&link, &profile)?;
-    let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, &stop)?;
-    let folder = places::run_folder(&arguments.runs, &arguments.name)?;
-    let recorder = if arguments.no_log { None } else { Some(recorder(&folder, &profile, &engines)?) };
+    let folder = leave_out("what the run would leave", places::run_folder(&arguments.runs, &arguments.name));
+    let log_folder = folder.as_deref().filter(|_| !arguments.no_log);
+    let mut recorder = log_folder
+        .and_then(|folder| leave_out("log", recorder(folder, &profile, (&engines, arguments.max_log_mebibytes))));
+    recorder.iter().for_each(|recorder| attendant.record_into(recorder.fact_tap()));
+    let log_is_left_out = recorder.is_none() && !arguments.no_log;
+    let tap = recorder.as_mut().and_then(Recorder::take_command_tap);
+    let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, (&stop, tap))?;
 
     say(&format!("robot {}, profile {}", profile.robot, profile.name));
     say(&format!("encoder on {}", models::describe(&engines.encoder)));
@@ -123,26 +137,31 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if simulator.is_none() {
         say(&format!("waiting for the robot at {}", profile.zenoh.connect.join(", ")));
     }
-    let mut observed = Observed::new(started, engines.encoder.provider.name(), recorder, simulator.as_mut());
+    let beside = Beside { recorder, filming: Filming::start()?, swap, simulator: simulator.as_mut() };
+    let mut observed = Observed::new(started, engines.encoder.provider.name(), beside);
     let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
+    // Last: what was started before runs elsewhere than the loop.
+    let scheduled = guard::scheduled(&profile);
     let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {
         attendant.observe(&event);
         observed.take(event)
     });
-    drop(attendant);
+    drop(scheduled);
+    let models = attendant.finish();
     // Before anything is written: the joints come to rest.
-    guard.finish()?;
+    let watchdog = guard.finish()?;
     let (account, recorder) = observed.into_parts();
-    let log_entries_dropped = finish_log(recorder);
+    let log_entries_dropped = if log_is_left_out { account.num_frames } else { finish_log(recorder) };
     let is_interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
     let (ended, failure) = match ended {
         Ok(ended) => (ended, None),
         // The robot may leave first when Ctrl-C reaches both processes.
         Err(_) if is_interrupted => (RunEnd::Stopped, None),
         Err(error) => {
-            drop(simulator.as_mut().map(Simulator::check));
+            // The simulator knows better why it is gone.
+            let error = simulator.as_mut().and_then(Simulator::why_it_ended).unwrap_or_else(|| error.into());
             if account.num_frames == 0 {
-                return Err(error.into());
+                return Err(error);
             }
             // What was measured until then is kept.
             (RunEnd::Stopped, Some(error))
@@ -154,9 +173,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let (chunks, cameras) = (control_loop.chunks(), CameraResult::of(control_loop.cameras()));
     let is_interrupted = ended == RunEnd::Stopped;
-    let outcome = Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras };
-    let code = finish(arguments, &profile, outcome, &stop)?;
-    failure.map_or(Ok(code), |error| Err(error.into()))
+    let outcome =
+        Outcome { folder, models, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras, watchdog };
+    let code = outcome::leave(arguments, &profile, outcome, &stop)?;
+    failure.map_or(Ok(code), Err)
+}
+
+/// A robot runs without what a full or broken disk does not take: that is said.
+fn leave_out<T>(what: &str, made: anyhow::Result<T>) -> Option<T> {
+    made.map_err(|error| say(&format!("{what}: {error:#}; it is left out, and the run goes on"))).ok()
 }
 
 /// What the loop recorded is kept even when the log could not be: a full disk is no reason to lose the result.
@@ -172,6 +197,15 @@ fn finish_log(recorder: Option<Recorder>) -> u64 {
     )
 }
 
+/// The budget holds under the conditions that the loop runs in, or it does not start.
+fn prove_budget(control_loop: &mut ControlLoop, profile: &DeviceProfile) -> anyhow::Result<Option<LoopStatistics>> {
+    let scheduled = guard::scheduled(profile);
+    scheduled.iter().for_each(|scheduled| guard::say_scheduled(profile, scheduled));
+    let self_test = control_loop.prove_budget(profile.budget.as_ref())?;
+    say_budget(profile, self_test.as_ref());
+    Ok(self_test)
+}
+
 fn say_budget(profile: &DeviceProfile, self_test: Option<&LoopStatistics>) {
     if let (Some(budget), Some(measured)) = (&profile.budget, self_test) {
         let (p50, p99) = (measured.total.quantile_millis(0.5), measured.total.quantile_millis(0.99));
@@ -179,30 +213,6 @@ fn say_budget(profile: &DeviceProfile, self_test: Option<&LoopStatistics>) {
     } else if let Pace::Fixed { .. } = profile.pace {
         say(&format!("budget: profile {} declares none; ticks are counted, not proved", profile.name));
     }
-}
-
-/// What runs the two models.
-struct Engines {
-    encoder: EngineReport,
-    policy: Option<EngineReport>,
-}
-
-impl Engines {
-    fn named(&self) -> Vec<(String, EngineReport)> {
-        let reports = [("encoder", Some(self.encoder.clone())), ("policy", self.policy.clone())];
-        reports.into_iter().filter_map(|(name, report)| Some((name.to_owned(), report?))).collect()
-    }
-}
-
-struct Outcome {
-    folder: PathBuf,
-    engines: Engines,
-    account: Account,
-    log_entries_dropped: u64,
-    is_interrupted: bool,
-    self_test: Option<LoopStatistics>,
-    chunks: ChunkSummary,
-    cameras: Vec<CameraResult>,
 }
 
 #[cfg(feature = "sim")]
@@ -232,7 +242,11 @@ fn straightened(profile: &DeviceProfile) -> Option<&'static str> {
     lens.straightening.map(|_| lens.distortion_model())
 }
 
-fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow::Result<Recorder> {
+fn recorder(
+    folder: &Path,
+    profile: &DeviceProfile,
+    (engines, max_mebibytes): (&PairReport, u64),
+) -> anyhow::Result<Recorder> {
     let mut facts = BTreeMap::from([("cpu_features".to_owned(), machine::cpu_features().join(" "))]);
     facts.extend(straightened(profile).map(|model| ("frames_straightened".to_owned(), model.to_owned())));
     let header = LogHeader {
@@ -246,128 +260,7 @@ fn recorder(folder: &Path, profile: &DeviceProfile, engines: &Engines) -> anyhow
         facts,
     };
     let writer = LogWriter::create(&folder.join("log.mcap"), &header)?;
-    Recorder::start(writer, profile, RecorderOptions::default()).map_err(Into::into)
-}
-
-/// Compares, writes the run's files, and says where they are.
-fn finish(
-    arguments: &Arguments,
-    profile: &DeviceProfile,
-    outcome: Outcome,
-    stop: &AtomicBool,
-) -> anyhow::Result<ExitCode> {
-    let Outcome { folder, engines, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras } = outcome;
-    let statistics = &account.statistics;
-    let [policy, expert, random] = compare(&account.episodes, stop)?;
-    let result = RunResult {
-        name: arguments.name.clone(),
-        robot: profile.robot.clone(),
-        profile: profile.name.clone(),
-        task: account.episodes.first().map(|episode| episode.task.clone()),
-        episodes: account.episodes.len(),
-        seeds: account.episodes.iter().map(|episode| episode.seed).collect(),
-        policy,
-        expert,
-        random,
-        encoder_sha256: engines.encoder.model_sha256.clone(),
-        policy_sha256: engines.policy.as_ref().map(|policy| policy.model_sha256.clone()).unwrap_or_default(),
-        provider: engines.encoder.provider.name().to_owned(),
-        provider_reason: engines.encoder.reason.clone(),
-        engines: engines.named().into_iter().collect(),
-        frames_straightened: straightened(profile).map(str::to_owned),
-        mujoco_version: machine::mujoco_version(),
-        cpu_features: machine::cpu_features().into_iter().map(str::to_owned).collect(),
-        git_revision: machine::GIT_REVISION.to_owned(),
-        loop_millis: Millis::of(&statistics.total),
-        stage_millis: StageMillis::of(statistics),
-        account_millis: AccountMillis::of(statistics),
-        self_test_millis: self_test.as_ref().map(|measured| Millis::of(&measured.total)),
-        chunks_late: chunks.num_late,
-        chunks_duplicate: chunks.num_duplicate,
-        safe_actions: account.safe_actions.clone(),
-        frames: account.num_frames,
-        frames_dropped: account.num_dropped,
-        cameras,
-        commands_clamped: statistics.num_clamped,
-        commands_rate_limited: statistics.num_rate_limited,
-        commands_held: statistics.num_held,
-        log_entries_dropped,
-        start_to_first_action_seconds: account.start_to_first_action_seconds,
-        interrupted: is_interrupted,
-        episode_results: account.episodes,
-    };
-    let json = serde_json::to_string_pretty(&result)?;
-    write_atomically(&folder.join("result.json"), json.as_bytes())?;
-    // The result stands without its pictures.
-    if let Err(error) = account.film.write(&folder) {
-        say(&format!("film: {error:#}; it is left out"));
-    }
-    report::write(&folder, &result, &statistics.total.bars_millis())?;
-    // With --json standard output is the JSON alone.
-    conclude(&folder, &result, if arguments.json { say } else { print });
-    if arguments.json {
-        print(&json);
-    }
-    Ok(if is_interrupted { ExitCode::from(STOPPED) } else { ExitCode::SUCCESS })
-}
-
-#[cfg(feature = "sim")]
-fn compare(episodes: &[Episode], stop: &AtomicBool) -> anyhow::Result<[Option<Returns>; 3]> {
-    let Some(first) = episodes.first() else { return Ok([None, None, None]) };
-    let played: Vec<foresee_policies::EpisodeResult> = episodes
-        .iter()
-        .map(|episode| foresee_policies::EpisodeResult {
-            seed: episode.seed,
-            episode_return: episode.episode_return,
-            num_steps: episode.num_steps,
-            success: episode.success,
-        })
-        .collect();
-    let seeds: Vec<u64> = episodes.iter().map(|episode| episode.seed).collect();
-    // Baselines take seconds; after Ctrl-C they are left out.
-    let mut nothing = |_| {};
-    let mut watch = foresee_policies::Watch { observe: &mut nothing, stop };
-    let options = foresee_sim::EnvironmentOptions::default();
-    let [expert, random] = crate::baselines::play(&first.task, options, &seeds, &mut watch)?;
-    Ok([Some(crate::baselines::returns(&played)), expert, random])
-}
-
-#[cfg(not(feature = "sim"))]
-fn compare(_episodes: &[Episode], _stop: &AtomicBool) -> anyhow::Result<[Option<Returns>; 3]> {
-    Ok([None, None, None])
-}
-
-fn conclude(folder: &Path, result: &RunResult, tell: fn(&str)) {
-    let text = |returns: &Option<Returns>| {
-        returns.as_ref().map_or_else(
-            || "not measured".to_owned(),
-            |returns| match returns.interval() {
-                None => format!("{:.1}", returns.mean_return),
-                Some([lower, upper]) => format!("{:.1} [{lower:.1}, {upper:.1}]", returns.mean_return),
-            },
-        )
-    };
-    let interval = if result.episodes == 1 { "no interval of one" } else { "95 % interval" };
-    tell(&format!(
-        "mean return over {} episodes [{interval}]: camera policy {} | expert {} | random {}",
-        result.episodes,
-        text(&result.policy),
-        text(&result.expert),
-        text(&result.random)
-    ));
-    tell(&format!(
-        "loop p50 {:.2} ms, p99 {:.2} ms; {} frames, {} dropped; provider {} ({})",
-        result.loop_millis.p50,
-        result.loop_millis.p99,
-        result.frames,
-        result.frames_dropped,
-        result.provider,
-        result.provider_reason
-    ));
-    for file in ["report.html", "episode.gif", "log.mcap", "result.json"] {
-        let path = folder.join(file);
-        if path.exists() {
-            tell(&format!("  {}", path.display()));
-        }
-    }
+    // Whatever else lies on the disk, and however often the run is started: it never becomes full of logs.
+    let max_bytes = (max_mebibytes << 20).min(machine::free_bytes(folder).map_or(u64::MAX, |free| free / 2));
+    Recorder::start(writer, profile, RecorderOptions { max_bytes, ..RecorderOptions::default() }).map_err(Into::into)
 }

@@ -177,7 +177,10 @@ impl<'a> Stage<'a> {
     fn show(&mut self, episode: &Episode) -> anyhow::Result<()> {
         match &mut self.screen {
             Screen::None => Ok(()),
-            Screen::Gif { film, .. } => film.add(&self.frame),
+            Screen::Gif { film, .. } => {
+                film.add(&self.frame);
+                Ok(())
+            }
             Screen::Terminal { next } => {
                 let Episode { seed, num_steps, episode_return, .. } = episode;
                 let status = format!("{}  seed {seed}  step {num_steps}  return {episode_return:.2}", episode.task);
