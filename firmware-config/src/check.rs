@@ -9,7 +9,7 @@ use crate::joint::dynamics;
 use crate::lens::intrinsics;
 use crate::profile::{
     CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace,
-    PowerProfile, Precision, ThermalProfile, ZenohMode, ZenohProfile,
+    PowerProfile, ThermalProfile, ZenohMode, ZenohProfile,
 };
 use crate::raw::{
     PaceKind, RawCamera, RawHardware, RawHealth, RawInference, RawJoint, RawMount, RawPace, RawPower, RawProfile,
@@ -222,8 +222,7 @@ fn inference(raw: RawInference, hardware: Option<HardwareProfile>) -> Checked<In
     if names.iter().enumerate().any(|(idx, name)| names.iter().take(idx).any(|other| other == name)) {
         return Err(wrong("inference.providers", format!("{names:?}"), "names a provider twice"));
     }
-    let precision = raw.precision.unwrap_or(Precision::F32);
-    Ok(InferenceProfile { providers: raw.providers, precision, intra_threads: raw.intra_threads })
+    Ok(InferenceProfile { providers: raw.providers, precision: raw.precision, intra_threads: raw.intra_threads })
 }
 
 fn pace(raw: &RawPace, camera: &CameraProfile) -> Checked<Pace> {

@@ -75,10 +75,8 @@ pub struct BudgetProfile {
 pub struct ThreadsProfile {
     /// The policy.
     pub scheduling: Scheduling,
-    /// Of the thread that sends commands.
+    /// Of the thread that encodes, decides and sends commands.
     pub control: ThreadProfile,
-    /// Of the thread that encodes.
-    pub encode: ThreadProfile,
     /// Of the watchdog.
     pub watchdog: ThreadProfile,
     /// Keep every page in memory (`mlockall`).
@@ -160,16 +158,12 @@ pub(crate) struct RawBudget {
 pub(crate) struct RawThreads {
     /// `fifo` needs the right to it (the systemd unit gives it); `normal` without it.
     scheduling: Option<Scheduling>,
-    /// 1 to 99, of the thread that sends commands; 70 without it.
+    /// 1 to 99, of the thread that encodes, decides and sends commands; 70 without it.
     control_priority: Option<u8>,
-    /// 1 to 99, of the thread that encodes; 60 without it.
-    encode_priority: Option<u8>,
     /// 1 to 99, of the watchdog; 80 without it.
     watchdog_priority: Option<u8>,
     /// Cores that the control thread may run on, counted from 0; any without it.
     control_cores: Option<Vec<usize>>,
-    /// Cores that the encoding thread may run on, counted from 0; any without it.
-    encode_cores: Option<Vec<usize>>,
     /// Cores that the watchdog may run on, counted from 0; any without it.
     watchdog_cores: Option<Vec<usize>>,
     /// Keep every page in memory (`mlockall`).
@@ -295,7 +289,6 @@ pub(crate) fn threads(raw: RawThreads, hardware: Option<HardwareProfile>) -> Che
     Ok(ThreadsProfile {
         scheduling,
         control: thread("control", raw.control_priority, raw.control_cores, 70)?,
-        encode: thread("encode", raw.encode_priority, raw.encode_cores, 60)?,
         watchdog: thread("watchdog", raw.watchdog_priority, raw.watchdog_cores, 80)?,
         lock_memory: raw.lock_memory.unwrap_or_default(),
     })

@@ -190,13 +190,13 @@ pub enum CommandKind {
 pub struct InferenceProfile {
     /// At least one.
     pub providers: Vec<Provider>,
-    /// Arithmetic of the models.
-    pub precision: Precision,
+    /// The type of the weights that the device is to run; `None`: any.
+    pub precision: Option<Precision>,
     /// Threads inside one inference; at least 1.
     pub intra_threads: usize,
 }
 
-/// Arithmetic of the models.
+/// The type of a model's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -206,6 +206,17 @@ pub enum Precision {
     F16,
     /// 8-bit integers, by the calibration that was exported with the model.
     Int8,
+}
+
+impl Precision {
+    /// The name used in profiles, on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 /// What runs a model.

@@ -160,7 +160,7 @@ impl RawJoint {
 pub(crate) struct RawInference {
     /// In the order in which `--provider auto` tries them.
     pub(crate) providers: Vec<Provider>,
-    /// Arithmetic of the models; `f32` without it.
+    /// The type of the weights that the device is to run: a model of another is served, and told. Any without it.
     pub(crate) precision: Option<Precision>,
     /// Threads inside one inference.
     pub(crate) intra_threads: usize,

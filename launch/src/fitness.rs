@@ -45,9 +45,7 @@ impl Machine {
             }
         }
         let threads = &profile.threads;
-        for (key, thread) in
-            [("control", &threads.control), ("encode", &threads.encode), ("watchdog", &threads.watchdog)]
-        {
+        for (key, thread) in [("control", &threads.control), ("watchdog", &threads.watchdog)] {
             let online = self.online().unwrap_or_default();
             let is_off = |core: &&usize| !online.is_empty() && !online.iter().any(|range| range.contains(core));
             if let Some(core) = thread.cores.iter().find(is_off) {

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use foresee_firmware_config::{DeviceProfile, Provider};
 use foresee_runtime::{
-    Encoder, EngineOptions, EngineReport, ModelPair, Policy, ProviderChoice, RuntimeError, SwapNews, Trust,
+    Encoder, EngineOptions, EngineReport, ModelPair, Policy, ProviderChoice, RuntimeError, SwapHandle, SwapNews, Trust,
     VerifyingKey, open_encoder, open_policy, swappable, watch_models,
 };
 
@@ -172,6 +173,7 @@ impl ModelArguments {
         must_fit(&path, "--policy")?;
         let joint_names: Vec<String> = profile.joints.iter().map(|joint| joint.name.clone()).collect();
         let policy = open_policy(&path, encoder.card(), &joint_names, &self.encoder.options(profile)?)?;
+        other_precision(profile, encoder.report()).iter().for_each(|line| say(line));
         Ok((encoder, policy))
     }
 
@@ -179,6 +181,17 @@ impl ModelArguments {
     pub(crate) fn policy_path(&self) -> PathBuf {
         self.policy.clone().unwrap_or_else(|| places::zoo().join(ZOO_POLICY))
     }
+}
+
+/// What there is to say when an encoder's weights are of another type than the device is to run; a policy is too small to matter.
+fn other_precision(profile: &DeviceProfile, encoder: &EngineReport) -> Option<String> {
+    let (wanted, found) = (profile.inference.precision?.name(), &encoder.precision);
+    (found != wanted).then(|| {
+        format!(
+            "encoder: its weights are {found}, and profile {} has inference.precision = \"{wanted}\": slower or less exact than the device is meant to run; export it with --precision {wanted}, or change the key",
+            profile.name
+        )
+    })
 }
 
 /// Whether there is such a file, and memory for it: found out before anything is loaded.
@@ -191,7 +204,15 @@ fn must_fit(path: &Path, argument: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Opens encoder and policy; when they are to be watched, a thread takes up their files again whenever these change, until `stop`.
+/// Models that are exchanged when their files change.
+pub(crate) struct Watched {
+    pub(crate) pair: ModelPair,
+    pub(crate) handle: SwapHandle,
+    /// What became of those that came.
+    pub(crate) news: Receiver<SwapNews>,
+}
+
+/// Opens encoder and policy; a thread takes up their files again whenever these change, until `stop`.
 ///
 /// # Errors
 /// As [`ModelArguments::open`].
@@ -199,7 +220,7 @@ pub(crate) fn open_watched(
     arguments: &ModelArguments,
     profile: &DeviceProfile,
     stop: &Arc<AtomicBool>,
-) -> anyhow::Result<ModelPair> {
+) -> anyhow::Result<Watched> {
     let (encoder, policy) = arguments.open(profile)?;
     let (pair, handle) = swappable(ModelPair { encoder, policy });
     let files = vec![arguments.encoder.path(), arguments.policy_path()];
@@ -208,13 +229,37 @@ pub(crate) fn open_watched(
         let opened = again.open(&profile).map(|(encoder, policy)| ModelPair { encoder, policy });
         opened.map_err(|error| RuntimeError::End { name: "models".to_owned(), problem: crate::words::joined(&error) })
     };
-    let tell = |news: SwapNews| match news {
-        SwapNews::Switched(sha256) => say(&format!("models: switched to encoder {sha256}")),
-        SwapNews::Kept => say("models: the new ones are kept"),
-        SwapNews::Back(reason) => say(&format!("models: back to the old ones: {reason}")),
-        SwapNews::Refused(problem) => say(&format!("models: the new ones are refused: {problem}")),
+    let (sender, receiver) = channel();
+    let tell = move |news: SwapNews| {
+        match &news {
+            SwapNews::Switched(models) => say(&format!("models: switched to encoder {}", models.encoder.model_sha256)),
+            SwapNews::Kept => say("models: the new ones are kept"),
+            SwapNews::Back { reason, .. } => say(&format!("models: back to the old ones: {reason}")),
+            SwapNews::Refused(problem) => say(&format!("models: the new ones are refused: {problem}")),
+        }
+        // Whoever listened may be gone.
+        let _ = sender.send(news);
     };
     // The thread looks at `stop` twice a second and holds nothing that must be given back.
-    drop(watch_models(handle, files, (open, tell), Arc::clone(stop))?);
-    Ok(pair)
+    drop(watch_models(handle.clone(), files, (open, tell), Arc::clone(stop))?);
+    Ok(Watched { pair, handle, news: receiver })
+}
+
+#[cfg(test)]
+mod tests {
+    use foresee_runtime::RawPixels;
+
+    use super::*;
+
+    #[test]
+    fn weights_of_another_type_than_the_profile_wants_are_told() {
+        let report = RawPixels::new(4, 4).report().clone();
+        let jetson = foresee_firmware_config::load("jetson-orin-nano").unwrap();
+        let told = other_precision(&jetson, &report).unwrap();
+        assert!(told.contains("are f32") && told.contains("--precision f16"), "{told}");
+        let half = EngineReport { precision: "f16".to_owned(), ..report.clone() };
+        assert_eq!(other_precision(&jetson, &half), None);
+        let desktop = foresee_firmware_config::load("desktop-cpu").unwrap();
+        assert_eq!(other_precision(&desktop, &report), None);
+    }
 }

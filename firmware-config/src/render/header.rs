@@ -85,7 +85,7 @@ fn joints(profile: &DeviceProfile, text: &mut String) -> Result<(), RenderError>
         let limit = |value: Option<f64>| value.map_or_else(|| "0.0f".to_owned(), |value| float(below(value)));
         let _ = writeln!(
             text,
-            "  {{ {}, FORESEE_{kind}, \"{unit}\", {}, {}, {}, {}, {}, {} }},",
+            "  {{ {}, FORESEE_{kind}, \"{unit}\", {}, {}, {}, {}, {}, {}, {}, {}, {}, {} }},",
             literal(&joint.name),
             float(-below(-joint.minimum)),
             float(below(joint.maximum)),
@@ -93,6 +93,10 @@ fn joints(profile: &DeviceProfile, text: &mut String) -> Result<(), RenderError>
             limit(joint.max_acceleration_per_second_squared),
             limit(joint.max_jerk_per_second_cubed),
             float((joint.home as f32).max(-below(-joint.minimum)).min(below(joint.maximum))),
+            float(joint.damping_per_radian_per_second as f32),
+            joint.position.map_or_else(|| "0.0f".to_owned(), |position| float(-below(-position.minimum_radians))),
+            limit(joint.position.map(|position| position.maximum_radians)),
+            limit(joint.position.map(|position| position.braking_radians_per_second_squared)),
         );
     }
     text.push_str("};\n");
@@ -117,6 +121,10 @@ typedef struct {
   float max_acceleration_per_second_squared; /* 0: no limit */
   float max_jerk_per_second_cubed;           /* 0: no limit */
   float home;
+  float damping_per_radian_per_second;       /* FORESEE_ACTION_DAMP: a torque of minus this times the measured velocity */
+  float minimum_position_radians;            /* by the measured position, of velocities and torques */
+  float maximum_position_radians;
+  float braking_radians_per_second_squared;  /* what the joint certainly manages; 0: no position limits */
 } foresee_limits_t;
 
 ";
@@ -193,6 +201,24 @@ maximum = 1.0
 max_rate_per_second = 3.0
 "#;
 
+    /// Joints whose position is only measured.
+    const DAMPED: &str = r#"
+inherit = "desktop-cpu"
+robot = "arm-2"
+[safety]
+action = "damp"
+[[joints]]
+name = "wrist"
+command = "torque_newton_metres"
+minimum = -4.0
+maximum = 4.0
+max_rate_per_second = 40.0
+damping_per_radian_per_second = 0.3
+minimum_position_radians = -2.1
+maximum_position_radians = 0.7
+braking_radians_per_second_squared = 9.9
+"#;
+
     const PROGRAM: &str = r#"
 #include <stdio.h>
 #include "robot.h"
@@ -203,40 +229,68 @@ int main(void) {
     const foresee_limits_t *l = &foresee_limits[i];
     printf("%s|%s|%d|%.17g|%.17g|%.17g|%.17g|%.17g|%.17g\n", l->name, l->unit, (int)l->command, l->minimum, l->maximum,
            l->max_rate_per_second, l->max_acceleration_per_second_squared, l->max_jerk_per_second_cubed, l->home);
+    printf("%.17g|%.17g|%.17g|%.17g\n", l->damping_per_radian_per_second, l->minimum_position_radians,
+           l->maximum_position_radians, l->braking_radians_per_second_squared);
   }
   return FORESEE_JOINT_WRIST;
 }
 "#;
 
-    /// Compiled by the machine's own C compiler, where it has one, and asked what it knows.
-    #[test]
-    fn a_controller_in_c_knows_the_limits() {
+    /// What a program that includes the header says of it, line by line; `None` where the machine has no C compiler.
+    fn asked(text: &str) -> Option<(DeviceProfile, Vec<String>)> {
         let folder = tempfile::tempdir().unwrap();
-        let profile = parse("arm", PROFILE).unwrap();
+        let profile = parse("arm", text).unwrap();
         let header = zenoh_pico_header(&profile).unwrap();
         std::fs::write(folder.path().join("robot.h"), &header).unwrap();
         std::fs::write(folder.path().join("main.c"), PROGRAM).unwrap();
         let flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wno-double-promotion", "-Werror"];
         let compiler =
             Command::new("cc").args(flags).args(["main.c", "-o", "main"]).current_dir(folder.path()).output();
-        let Ok(compiled) = compiler else { return };
+        let Ok(compiled) = compiler else {
+            eprintln!("skipped: there is no C compiler `cc` here to hold the header against");
+            return None;
+        };
         assert!(compiled.status.success(), "{}\n{header}", String::from_utf8_lossy(&compiled.stderr));
         let output = Command::new(folder.path().join("main")).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(profile.joints.len() as i32 - 1));
         let said = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<&str> = said.lines().collect();
+        Some((profile, said.lines().map(str::to_owned).collect()))
+    }
+
+    fn numbers(line: &str) -> Vec<f64> {
+        line.split('|').filter_map(|field| field.parse().ok()).collect()
+    }
+
+    /// Never beyond what the profile allows, and no further inside than a float resolves.
+    fn inside(found: f64, limit: f64) -> bool {
+        found <= limit && limit - found <= limit.abs() * 1.2e-7
+    }
+
+    #[test]
+    fn a_controller_in_c_knows_the_limits() {
+        let Some((profile, lines)) = asked(PROFILE) else { return };
         assert_eq!(lines[0], "foresee/arm-1/joint_command tcp/127.0.0.1:7447 2 20000 80 1");
-        for (line, joint) in lines[1..].iter().zip(&profile.joints) {
+        for (joint_lines, joint) in lines[1..].chunks(2).zip(&profile.joints) {
+            let (line, position) = (&joint_lines[0], numbers(&joint_lines[1]));
             let fields: Vec<&str> = line.split('|').collect();
             assert_eq!((fields[0], fields[1], fields[2]), (joint.name.as_str(), "rad", "3"));
             let number = |idx: usize| fields[idx].parse::<f64>().unwrap();
-            // Never beyond what the profile allows, and no further inside than a float resolves.
-            let inside = |found: f64, limit: f64| found <= limit && limit - found <= limit.abs() * 1.2e-7;
             assert!(inside(-number(3), -joint.minimum) && inside(number(4), joint.maximum), "{line}");
             assert!(inside(number(5), joint.max_rate_per_second), "{line}");
             assert!(inside(number(6), joint.max_acceleration_per_second_squared.unwrap_or(0.0)), "{line}");
             assert!(number(8) <= number(4) && (number(8) - joint.home).abs() < 1e-7, "{line}");
+            assert_eq!(position, [0.0; 4]);
         }
+    }
+
+    #[test]
+    fn a_controller_in_c_can_damp_and_brake() {
+        let Some((profile, lines)) = asked(DAMPED) else { return };
+        let (joint, numbers) = (&profile.joints[0], numbers(&lines[2]));
+        let position = joint.position.unwrap();
+        assert!((numbers[0] - joint.damping_per_radian_per_second).abs() < 1e-7, "{numbers:?}");
+        assert!(inside(-numbers[1], -position.minimum_radians) && inside(numbers[2], position.maximum_radians));
+        assert!(inside(numbers[3], position.braking_radians_per_second_squared), "{numbers:?}");
     }
 
     #[test]

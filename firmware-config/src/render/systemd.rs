@@ -3,10 +3,15 @@
 use std::fmt::Write as _;
 
 use crate::control::Scheduling;
-use crate::profile::DeviceProfile;
+use crate::profile::{DeviceProfile, Provider};
 
 /// systemd hears from the loop at least this often, however short the watchdog's own time is.
 const SHORTEST_WATCHDOG_SECONDS: u64 = 2;
+
+/// Where the unit's engines lie, which systemd makes and keeps.
+const ENGINE_CACHE: &str = "/var/cache/foresee/engines";
+/// TensorRT takes minutes for an engine of each model that is not in the cache.
+const BUILDING_SECONDS: u64 = 1800;
 
 /// What the unit needs to know beside the profile.
 #[derive(Clone, Debug)]
@@ -22,9 +27,13 @@ pub struct UnitOptions {
 /// A unit of `Type=notify` that systemd restarts when the loop is no longer heard of, with the rights that the profile asks for
 /// and no others.
 pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
+    let mut cameras = std::iter::once(&profile.camera).chain(profile.extra_cameras.iter().map(|extra| &extra.camera));
+    let is_csi = cameras.any(|camera| camera.device.as_ref().is_some_and(|device| device.starts_with("csi:")));
+    let builds_engines = profile.inference.providers.contains(&Provider::Tensorrt);
+    let after = if is_csi { "network.target nvargus-daemon.service" } else { "network.target" };
     let mut unit = format!(
         "# Made by `foresee config render systemd` from profile {}; make it again rather than edit it.\n\
-         [Unit]\nDescription=Foresee control loop of robot {}\nAfter=network.target\nStartLimitIntervalSec=60\nStartLimitBurst=5\n\n\
+         [Unit]\nDescription=Foresee control loop of robot {}\nAfter={after}\nStartLimitIntervalSec=60\nStartLimitBurst=5\n\n\
          [Service]\nType=notify\nNotifyAccess=main\n",
         profile.name, profile.robot
     );
@@ -35,12 +44,21 @@ pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
     if profile.power.is_some() {
         line("ExecStartPre", "+/usr/local/lib/foresee/power.sh");
     }
+    let is_given = options.arguments.iter().any(|argument| argument.starts_with("--engine-cache"));
+    let cache = if builds_engines && !is_given { ["--engine-cache", ENGINE_CACHE].as_slice() } else { &[] };
     let words = [options.binary.as_str(), "run", "--profile", &options.profile];
-    let words: Vec<String> =
-        words.into_iter().chain(options.arguments.iter().map(String::as_str)).map(quoted).collect();
+    let words: Vec<String> = words
+        .into_iter()
+        .chain(options.arguments.iter().map(String::as_str))
+        .chain(cache.iter().copied())
+        .map(quoted)
+        .collect();
     line("ExecStart", &words.join(" "));
     let seconds = (10 * profile.watchdog.action_timeout_millis).div_ceil(1000).max(SHORTEST_WATCHDOG_SECONDS);
     line("WatchdogSec", &seconds.to_string());
+    if builds_engines {
+        line("TimeoutStartSec", &BUILDING_SECONDS.to_string());
+    }
     line("Restart", "on-failure");
     line("RestartSec", "1");
     // SIGTERM makes the loop take its safe action first.
@@ -49,14 +67,19 @@ pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
     line("DynamicUser", "yes");
     line("SupplementaryGroups", "video render");
     line("StateDirectory", "foresee");
+    line("CacheDirectory", "foresee");
     line("WorkingDirectory", "/var/lib/foresee");
+    if is_csi {
+        // A dynamic user's /tmp is its own, and NVIDIA's camera daemon is spoken with there.
+        line("BindPaths", "-/tmp/argus_socket");
+    }
     if let Some(mebibytes) = profile.max_resident_mebibytes {
         line("MemoryMax", &format!("{mebibytes}M"));
     }
     let threads = &profile.threads;
     if threads.scheduling == Scheduling::Fifo {
-        let priorities = [threads.control.priority, threads.encode.priority, threads.watchdog.priority];
-        line("LimitRTPRIO", &priorities.into_iter().max().unwrap_or_default().to_string());
+        let priority = threads.control.priority.max(threads.watchdog.priority);
+        line("LimitRTPRIO", &priority.to_string());
     }
     if threads.lock_memory {
         line("LimitMEMLOCK", "infinity");
@@ -103,12 +126,18 @@ mod tests {
             "LimitRTPRIO=80",
             "LimitMEMLOCK=infinity",
             "ExecStartPre=+/usr/local/lib/foresee/power.sh",
-            "ExecStart=/usr/local/bin/foresee run --profile \"/etc/foresee/my robot.toml\" --name 100%%",
+            "After=network.target nvargus-daemon.service",
+            "BindPaths=-/tmp/argus_socket",
+            "CacheDirectory=foresee",
+            "TimeoutStartSec=1800",
+            "ExecStart=/usr/local/bin/foresee run --profile \"/etc/foresee/my robot.toml\" --name 100%% --engine-cache /var/cache/foresee/engines",
         ] {
             assert!(jetson.lines().any(|found| found == line), "{line} is not in\n{jetson}");
         }
         let desktop = unit("desktop-cpu");
-        for absent in ["ExecStartPre", "LimitRTPRIO", "LimitMEMLOCK", "MemoryMax"] {
+        for absent in
+            ["ExecStartPre", "LimitRTPRIO", "LimitMEMLOCK", "MemoryMax", "BindPaths", "TimeoutStart", "engine-cache"]
+        {
             assert!(!desktop.contains(absent), "{absent} is in\n{desktop}");
         }
     }
@@ -118,9 +147,11 @@ mod tests {
     fn systemd_takes_the_unit() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("foresee.service");
-        let text = unit("raspberry-pi-5").replace("/usr/local/bin/foresee", "/bin/true");
+        let text = unit("jetson-orin-nano").replace("+/usr/local/lib/foresee/power.sh", "+/bin/true");
+        let text = text.replace("/usr/local/bin/foresee", "/bin/true");
         std::fs::write(&file, text).unwrap();
         let Ok(output) = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output() else {
+            eprintln!("skipped: there is no systemd-analyze here to hold the unit against");
             return;
         };
         let said = String::from_utf8_lossy(&output.stderr);
