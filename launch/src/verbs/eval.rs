@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
+use anyhow::bail;
 use clap::Args;
 use foresee_policies::{Progress, VisualEvaluation, VisualOutcome, Watch, evaluate_visual};
-use foresee_runtime::{EngineReport, ModelCard};
+use foresee_runtime::{CardSignature, EngineReport, ModelCard};
 use foresee_sim::{EnvironmentOptions, EpisodePlan, Quality, Randomisation};
 use serde::Serialize;
 
@@ -15,7 +17,7 @@ use crate::models::ModelArguments;
 use crate::progress::bar;
 use crate::result::{Millis, Returns};
 use crate::simulated::RandomiseArguments;
-use crate::words::print;
+use crate::words::{print, say};
 use crate::{baselines, machine, places, stop, trail};
 
 /// Arguments of `foresee eval`.
@@ -75,6 +77,10 @@ struct Evaluation {
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let counts = [("--episodes", arguments.episodes as usize), ("--workers", usize::from(arguments.workers))];
     check_counts(&counts.map(|(flag, count)| (flag, count, usize::MAX)))?;
+    let policy_path = arguments.models.policy_path();
+    if arguments.into_card {
+        must_be_unsigned(&policy_path)?;
+    }
     let stop = stop::flag()?;
     let profile = foresee_firmware_config::load(&arguments.profile)?;
     // Opened once for its own sake: errors name the arguments, and the policy says what runs it.
@@ -89,7 +95,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         quality: Quality::Fast,
         randomisation: randomisation.as_ref(),
         encoder: &arguments.models.encoder.path(),
-        policy: &arguments.models.policy_path(),
+        policy: &policy_path,
         engine: &arguments.models.encoder.options(&profile)?,
         plan,
         num_workers: usize::from(arguments.workers),
@@ -131,10 +137,12 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         interval: foresee_policies::INTERVAL_METHOD,
     };
     report(&evaluation, arguments.json)?;
-    if arguments.into_card {
-        write_into_card(&arguments.models.policy_path(), &evaluation)?;
+    let is_whole = episodes.len() == arguments.episodes as usize && !stop.load(Ordering::Relaxed);
+    match (arguments.into_card, is_whole) {
+        (true, true) => write_into_card(&policy_path, &evaluation)?,
+        (true, false) => say("eval: interrupted; the card stays as it was"),
+        (false, _) => {}
     }
-    let is_whole = episodes.len() == arguments.episodes as usize;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(130) })
 }
 
@@ -160,6 +168,18 @@ fn report(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {
     }
     if let Some(share) = evaluation.policy_over_expert {
         print(&format!("policy over expert {share:.3}"));
+    }
+    Ok(())
+}
+
+/// A signature is of every byte of the card.
+fn must_be_unsigned(model: &Path) -> anyhow::Result<()> {
+    let signature = CardSignature::path_of(model);
+    if signature.exists() {
+        bail!(
+            "--into-card: {} signs the card as it is, and what is written into it would make that wrong; remove the signature, evaluate, and sign again",
+            signature.display()
+        );
     }
     Ok(())
 }
