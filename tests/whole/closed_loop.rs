@@ -124,6 +124,49 @@ fn a_run_for_which_the_disk_has_nothing_left_goes_on_and_says_so() {
     assert_eq!((&result["frames"], &result["log_entries_dropped"]), (&Value::from(1000), &Value::from(1000)));
 }
 
+/// Name and cores of every thread of a process; the main thread first.
+fn threads(process: u32) -> Vec<(String, String)> {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let thread = |task: PathBuf| {
+        let status = read(task.join("status"));
+        let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+        (read(task.join("comm")).trim().to_owned(), cores.trim().to_owned())
+    };
+    let mut tasks: Vec<PathBuf> =
+        std::fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|task| task.unwrap().path()).collect();
+    tasks.sort_by_key(|task| !task.ends_with(process.to_string()));
+    tasks.into_iter().map(thread).collect()
+}
+
+#[test]
+fn only_the_loop_keeps_to_its_cores() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = "inherit = \"desktop-sim\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 100\n\
+                   [threads]\ncontrol_cores = [0]\n";
+    std::fs::write(folder.path().join("pinned.toml"), profile).unwrap();
+    let mut command = foresee(folder.path());
+    command.args(["run", "--profile", "pinned.toml", "--provider", "tract", "--endpoint", &free_endpoint()]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let found = loop {
+        let found = threads(child.id());
+        // The film's thread is the last one to be started.
+        let is_running = found.iter().any(|(name, _)| name == "foresee-film");
+        if is_running && found.first().is_some_and(|(_, cores)| cores == "0") {
+            break found;
+        }
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "never ran: {found:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let is_one_core = std::thread::available_parallelism().unwrap().get() == 1;
+    for helper in ["foresee-recorde", "foresee-watchdo", "foresee-film", "foresee-attend"] {
+        let (_, cores) = found.iter().find(|(name, _)| name == helper).unwrap_or_else(|| panic!("{found:?}"));
+        assert!(is_one_core || cores != "0", "{helper}: {found:?}");
+    }
+}
+
 /// Starts a run and waits until its log holds something.
 fn start(folder: &Path) -> (Child, PathBuf) {
     let mut child = run(folder, 1000, "cpu").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
