@@ -236,6 +236,10 @@ impl Recorder {
 impl CommandTap {
     /// Records a command that was sent, with its own stamp.
     pub fn record(&self, command: &SafeCommand) {
+        if command.values().is_empty() {
+            // Nothing was sent.
+            return;
+        }
         let Ok(mut slot) = self.free.try_recv() else { return self.shared.drop_one() };
         slot.stamp = command.stamp();
         slot.values.clear();
