@@ -13,6 +13,7 @@ mod measure;
 #[cfg(feature = "ort")]
 mod onnxruntime;
 mod probe;
+mod refusal;
 #[cfg(feature = "tract")]
 mod tract;
 
@@ -29,6 +30,7 @@ use self::images::open_onnx_encoder;
 pub use self::measure::measure_operators;
 pub use self::measure::{MeasureOptions, OperatorTime, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
+use self::refusal::Refusal;
 #[cfg(any(feature = "ort", feature = "tract"))]
 use crate::card::ElementType;
 use crate::card::{ModelCard, ModelKind, TensorCard, TensorData, Trust};
@@ -180,23 +182,6 @@ struct Loaded {
 struct NamedTensor {
     card: TensorCard,
     values: Vec<f32>,
-}
-
-/// Why a provider does not run a model.
-enum Refusal {
-    /// It is not there.
-    Provider(String),
-    /// It cannot load this model, or computes it wrongly.
-    Model(String),
-}
-
-impl Refusal {
-    fn into_error(self, model: &Path, provider: Provider) -> RuntimeError {
-        match self {
-            Self::Provider(problem) => RuntimeError::Provider { provider: provider.name().to_owned(), problem },
-            Self::Model(problem) => RuntimeError::Model { path: model.to_path_buf(), problem },
-        }
-    }
 }
 
 fn open_session(model: &Model<'_>, options: &EngineOptions) -> Result<OpenedSession, RuntimeError> {
