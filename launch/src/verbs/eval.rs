@@ -192,3 +192,18 @@ fn write_into_card(model: &Path, evaluation: &Evaluation) -> anyhow::Result<()> 
     card.provenance.results = results.into();
     card.save(model).map_err(Into::into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_card_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("policy.onnx");
+        must_be_unsigned(&model).unwrap();
+        std::fs::write(CardSignature::path_of(&model), "{}").unwrap();
+        let problem = must_be_unsigned(&model).unwrap_err().to_string();
+        assert!(problem.contains("policy.card.sig") && problem.contains("sign again"), "{problem}");
+    }
+}
