@@ -13,6 +13,7 @@
 //! number: a robot obeys one loop, and says which at `alive/obeys/<number>`. Sessions are peers on the endpoints that they
 //! are given, or clients of a router there, and nowhere else: scouting and gossip are off.
 
+mod actuator;
 #[cfg(feature = "camera")]
 mod camera_robot;
 mod link;
@@ -20,12 +21,15 @@ mod robot;
 mod router;
 mod source;
 
+pub use actuator::ZenohActuator;
 #[cfg(feature = "camera")]
 pub use camera_robot::CameraRobot;
 pub use link::{Hearing, ZenohLink, free_loopback_endpoint};
 pub use robot::{CommandGate, CommandWait, ZenohRobot};
 pub use router::ZenohRouter;
-pub use source::{ZenohActuator, ZenohSource};
+pub use source::ZenohSource;
 
+#[cfg(test)]
+mod rendered;
 #[cfg(test)]
 mod tests;

@@ -2,20 +2,22 @@
 #![cfg(feature = "log")]
 #![expect(clippy::unwrap_used, reason = "these helpers run in tests alone")]
 
+mod reflex;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use foresee_firmware_config::{DeviceProfile, Pace};
+use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    Action, Actuator, Clock, CommandRecorder, CommandTopic, ControlLoop, Ends, Episode, EpisodePhase, Features, Frame,
-    FrameSource, Hold, JointState, LogHeader, LogSource, LogWriter, LoopEvent, Observation, Policy, RawPixels,
-    RecordedCommand, Recorder, RecorderOptions, RunEnd, RuntimeError, SafeCommand, SourceEvent, Stage, Stamp, Watchdog,
-    Watched,
+    Action, Actuator, Clock, CommandRecorder, CommandTopic, ControlLoop, Ends, Episode, EpisodePhase, Frame, Hold,
+    LogHeader, LogSource, LogWriter, LoopEvent, Observation, RawPixels, RecordedCommand, Recorder, RecorderOptions,
+    RunEnd, RuntimeError, SafeCommand, Stage, Watchdog, Watched,
 };
+
+use self::reflex::{Reflex, observe, profile, spoil};
 
 /// Counts what this thread allocates.
 struct Counting;
@@ -44,43 +46,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Turns the mean of the pixels and the joint positions into torques; fails or misbehaves where it is told to.
-struct Reflex {
-    num_acts: u64,
-    misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>,
-}
-
-impl Policy for Reflex {
-    fn reset(&mut self) {}
-
-    fn act(&mut self, features: &Features, joints: &JointState, action: &mut Action) -> Result<(), RuntimeError> {
-        let brightness: f32 = features.cls.iter().sum::<f32>() / features.cls.len() as f32;
-        action.values.clear();
-        action.values.extend(joints.positions.iter().map(|position| f64::from(brightness) - position));
-        self.num_acts += 1;
-        (self.misbehave)(self.num_acts - 1, action)
-    }
-}
-
-fn profile() -> DeviceProfile {
-    foresee_firmware_config::load("desktop-sim").unwrap()
-}
-
 fn control_loop(misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>) -> ControlLoop {
     let policy = Reflex { num_acts: 0, misbehave };
     ControlLoop::new(Box::new(RawPixels::new(16, 16)), Box::new(policy), &profile()).unwrap()
-}
-
-fn observe(observation: &mut Observation, tick: u64) {
-    let stamp = Stamp { nanos: tick * 20_000_000 };
-    (observation.frame.stamp, observation.frame.sequence, observation.joints.stamp) = (stamp, tick, stamp);
-    let bytes = observation.frame.data.iter_mut().enumerate();
-    bytes.for_each(|(at, byte)| *byte = (at as u64 * 31 + tick * 17) as u8);
-    observation.joints.positions.fill(tick as f64 / 100.0);
-    for frame in &mut observation.extra {
-        (frame.stamp, frame.sequence) = (stamp, tick);
-        frame.data.fill(tick as u8);
-    }
 }
 
 #[test]
@@ -265,13 +233,6 @@ fn check(misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>, expected: 
     }
 }
 
-fn spoil(tick: u64, spoil: impl FnOnce()) -> Result<(), RuntimeError> {
-    if tick == 5 {
-        spoil();
-    }
-    Ok(())
-}
-
 #[test]
 fn whatever_a_policy_does_the_command_is_safe() {
     check(|tick, action| spoil(tick, || action.values[0] = f64::NAN), Some(Hold::NotFinite));
@@ -308,137 +269,6 @@ fn a_wrong_frame_is_held_and_said() {
 }
 
 #[test]
-fn at_a_fixed_pace_an_old_frame_is_held() {
-    let pace = Pace::Fixed { rate_hertz: 50.0, max_frame_age_millis: 100 };
-    let profile = DeviceProfile { pace, ..profile() };
-    let clock = Clock::driven();
-    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
-    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
-    let mut control = control.with_clock(clock.clone());
-    let mut observation = Observation::blank(128, 128, 2);
-    for (age_millis, expected) in
-        [(0, None), (100, None), (101, Some(Hold::StaleFrame)), (5000, Some(Hold::StaleFrame))]
-    {
-        // A black frame would be refused for that.
-        observe(&mut observation, 1);
-        observation.frame.stamp = Stamp { nanos: 10_000_000_000 };
-        observation.joints.stamp = observation.frame.stamp;
-        clock.advance(Stamp { nanos: 10_000_000_000 + age_millis * 1_000_000 });
-        assert_eq!(control.tick(&observation).verdict.held, expected, "{age_millis} ms old");
-    }
-}
-
-/// What comes, and at which millisecond.
-#[derive(Clone, Copy)]
-enum Step {
-    /// A frame, with every joint at this position.
-    Frame(f64),
-    Nothing,
-    NewEpisode,
-}
-
-/// Plays steps on a driven clock.
-struct Script<'a>(std::slice::Iter<'a, (u64, Step)>, Clock);
-
-impl FrameSource for Script<'_> {
-    fn next(&mut self, observation: &mut Observation, _timeout: Duration) -> Result<SourceEvent, RuntimeError> {
-        let Some(&(now_millis, step)) = self.0.next() else { return Ok(SourceEvent::Finished) };
-        let now = Stamp { nanos: now_millis * 1_000_000 };
-        self.1.advance(now);
-        Ok(match step {
-            Step::Frame(position) => {
-                observe(observation, now_millis);
-                (observation.frame.stamp, observation.joints.stamp) = (now, now);
-                observation.joints.positions.fill(position);
-                SourceEvent::Observed
-            }
-            Step::Nothing => SourceEvent::TimedOut,
-            Step::NewEpisode => SourceEvent::EpisodeStarted(Episode::default()),
-        })
-    }
-
-    fn num_dropped(&self) -> u64 {
-        0
-    }
-}
-
-/// What a run at a fixed pace of 50 Hz, with frames of at most 250 ms, sent while these steps came: values and stamps' milliseconds.
-fn play(
-    more: &str,
-    misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>,
-    steps: &[(u64, Step)],
-) -> Vec<(u64, Vec<f64>)> {
-    let pace = "[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 250\n";
-    let profile =
-        foresee_firmware_config::parse("mine.toml", &format!("inherit = \"desktop-sim\"\n{pace}{more}")).unwrap();
-    let clock = Clock::driven();
-    let policy = Box::new(Reflex { num_acts: 0, misbehave });
-    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
-    let mut control = control.with_clock(clock.clone());
-    let mut actuator = CommandRecorder::default();
-    let mut source = Script(steps.iter(), clock);
-    let ends = Ends { source: &mut source, actuator: &mut actuator };
-    foresee_runtime::run(ends, &mut control, &AtomicBool::new(false), &mut |_| Ok(())).unwrap();
-    let commands = actuator.commands.into_iter();
-    commands.map(|command| (command.stamp.nanos / 1_000_000, command.values)).collect()
-}
-
-fn joints(command: &str, more: &str) -> String {
-    let joint = |name: &str| {
-        format!(
-            "[[joints]]\nname = \"{name}\"\ncommand = \"{command}\"\nminimum = -3.0\nmaximum = 3.0\nmax_rate_per_second = 1.0\n{more}"
-        )
-    };
-    format!("{}{}", joint("shoulder"), joint("wrist"))
-}
-
-#[test]
-fn at_a_fixed_pace_the_joints_are_held_without_frames_and_stopped_at_the_end() {
-    let steps = [(1000, Step::Frame(0.3)), (1300, Step::Nothing), (1400, Step::Nothing)];
-    let sent = play("", |_, _| Ok(()), &steps);
-    let [first, rest @ ..] = sent.as_slice() else { panic!("{sent:?}") };
-    assert!(first.1.iter().all(|value| *value != 0.0), "{sent:?}");
-    assert_eq!(rest.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1300, 1400, 1400], "held twice, then stopped");
-    assert!(rest.iter().all(|(_, values)| values == &[0.0, 0.0]), "{sent:?}");
-}
-
-#[test]
-fn positions_are_commanded_from_where_they_are_and_never_before_that_is_known() {
-    let positions = joints("position_radians", "home = 1.0\n");
-    let early = [(1000, Step::Nothing), (1100, Step::Nothing)];
-    assert_eq!(play(&positions, |_, _| Ok(()), &early), [], "not even a stop at the end");
-    let late = [early.as_slice(), &[(1200, Step::Frame(-2.0)), (1220, Step::Frame(-2.0))]].concat();
-    let sent = play(&positions, |_, _| Ok(()), &late);
-    assert_eq!(sent.len(), 3, "{sent:?}");
-    assert!(sent.iter().all(|(_, values)| values.iter().all(|value| (value + 2.0).abs() < 0.1)), "{sent:?}");
-}
-
-/// The policy acts on the joints, so that a robot that says no more of them is held, whatever limits it has.
-#[test]
-fn at_a_fixed_pace_joints_that_are_old_or_of_the_future_are_held() {
-    let pace = Pace::Fixed { rate_hertz: 50.0, max_frame_age_millis: 100 };
-    let profile = DeviceProfile { pace, ..profile() };
-    let clock = Clock::driven();
-    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
-    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
-    let mut control = control.with_clock(clock.clone());
-    let mut observation = Observation::blank(128, 128, 2);
-    let now = Stamp { nanos: 10_000_000_000 };
-    clock.advance(now);
-    for (millis, expected) in [
-        (9_900, None),
-        (9_899, Some(Hold::NoJointState)),
-        (10_100, None),
-        (10_101, Some(Hold::NoJointState)),
-        (90_000, Some(Hold::NoJointState)),
-    ] {
-        observe(&mut observation, 1);
-        (observation.frame.stamp, observation.joints.stamp) = (now, Stamp { nanos: millis * 1_000_000 });
-        assert_eq!(control.tick(&observation).verdict.held, expected, "joints of {millis} ms");
-    }
-}
-
-#[test]
 fn in_lockstep_a_chunk_is_as_new_as_its_frame() {
     let two_rows = |_, action: &mut Action| {
         action.values.extend_from_within(..);
@@ -451,36 +281,4 @@ fn in_lockstep_a_chunk_is_as_new_as_its_frame() {
         assert_eq!(control.tick(&observation).verdict.held, None, "tick {tick}");
     }
     assert_eq!((control.chunks().num_taken, control.chunks().num_late), (10, 0));
-}
-
-/// A robot says that an episode begins: its joints are where they were, and so is a fault.
-#[test]
-fn at_a_fixed_pace_limits_and_faults_outlast_an_episode() {
-    let torques = joints("torque_newton_metres", "");
-    let steps: Vec<_> = (0..100).map(|tick| (1000 + 20 * tick, Step::Frame(-9.0))).collect();
-    let sent = play(&torques, |_, _| Ok(()), &[&steps[..50], &[(1980, Step::NewEpisode)], &steps[50..]].concat());
-    assert_eq!(sent.len(), 101, "one a frame, and the stop");
-    assert!(
-        sent.iter().take(100).zip(1..).all(|((_, values), tick)| (values[0] - 0.02 * f64::from(tick)).abs() < 1e-9),
-        "{sent:?}"
-    );
-
-    let once = |tick, action: &mut Action| spoil(tick, || action.values[0] = f64::NAN);
-    let steps: Vec<_> = (0..10).map(|tick| (1000 + 20 * tick, Step::Frame(-9.0))).collect();
-    let sent = play(&torques, once, &[&steps[..7], &[(1130, Step::NewEpisode)], &steps[7..]].concat());
-    let falling = sent.windows(2).skip(4).all(|pair| pair[1].1[0] < pair[0].1[0] || pair[1].1[0] == 0.0);
-    assert!(falling && sent[4].1[0] > 0.0, "{sent:?}");
-}
-
-/// Frames may be 250 ms old, and come every 200 ms: nothing is held between them.
-#[test]
-fn a_slow_camera_is_waited_for_as_long_as_its_frames_may_be_old() {
-    let beat = |at| [(at, Step::Frame(0.3)), (at + 100, Step::Nothing), (at + 199, Step::Nothing)];
-    let mut steps: Vec<_> = (0..10).flat_map(|beat_idx| beat(1000 + 200 * beat_idx)).collect();
-    let sent = play("", |_, _| Ok(()), &steps);
-    assert_eq!(sent.len(), 11, "one a frame, and the stop: {sent:?}");
-    assert!(sent[..10].iter().all(|(_, values)| values[0] != 0.0), "{sent:?}");
-    steps.push((3051, Step::Nothing));
-    let sent = play("", |_, _| Ok(()), &steps);
-    assert_eq!((sent.len(), sent[10].1[0]), (12, 0.0), "older than it may be, it is held: {sent:?}");
 }

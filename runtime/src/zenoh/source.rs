@@ -1,19 +1,17 @@
-//! The loop's side: observations in, commands out.
+//! The loop's side: observations in.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use ::zenoh::Wait;
 use ::zenoh::liveliness::LivelinessToken;
-use ::zenoh::pubsub::{Publisher, Subscriber};
+use ::zenoh::pubsub::Subscriber;
 use foresee_firmware_config::{DeviceProfile, Pace};
 
-use super::link::{Delivery, Letter, Mailbox, Message, ZenohLink, transport};
-use crate::ends::{Actuator, FrameSource, Observation, SourceEvent, extra_frames};
+use super::link::{Delivery, Letter, Mailbox, Message, ZenohLink};
+use crate::ends::{FrameSource, Observation, SourceEvent, extra_frames};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::joints::JointState;
-use crate::safety::SafeCommand;
 use crate::wire::{self, EpisodePhase, NamedJoints, extra_image};
 
 /// How long a robot may obey another loop before this one gives up.
@@ -362,41 +360,6 @@ impl FrameSource for ZenohSource {
 
     fn num_dropped(&self) -> u64 {
         self.num_dropped + self.mailbox.num_dropped()
-    }
-}
-
-/// Commands to a robot, over zenoh.
-pub struct ZenohActuator {
-    publisher: Publisher<'static>,
-    number: u64,
-    joint_names: Vec<String>,
-    bytes: Vec<u8>,
-}
-
-impl ZenohActuator {
-    /// Declares the command key.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Transport`].
-    pub fn new(link: &ZenohLink, profile: &DeviceProfile) -> Result<Self, RuntimeError> {
-        let joint_names = profile.joints.iter().map(|joint| joint.name.clone()).collect();
-        // In lockstep a lost command would be waited for; at a fixed pace the next one is on its way.
-        let publisher = match profile.pace {
-            Pace::Lockstep { .. } => link.publisher("joint_command")?,
-            Pace::Fixed { .. } => link.prompt_publisher("joint_command")?,
-        };
-        Ok(Self { publisher, number: link.number(), joint_names, bytes: Vec::new() })
-    }
-}
-
-impl Actuator for ZenohActuator {
-    fn send(&mut self, sequence: u64, command: &SafeCommand) -> Result<(), RuntimeError> {
-        wire::encode_command(&self.joint_names, command.stamp(), command.values(), &mut self.bytes);
-        let mut attachment = [0; 16];
-        let [answered, number] = [sequence, self.number].map(u64::to_le_bytes);
-        attachment.iter_mut().zip(answered.iter().chain(&number)).for_each(|(to, from)| *to = *from);
-        let put = self.publisher.put(self.bytes.as_slice()).attachment(attachment);
-        put.wait().map_err(transport)
     }
 }
 
