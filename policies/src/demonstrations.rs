@@ -155,12 +155,12 @@ fn empty_samples(
         .first()
         .ok_or_else(|| PoliciesError::Training("no encoder was given; open at least one".to_owned()))?;
     let card = encoder.card();
-    if encoders.iter().any(|other| other.card().sha256 != card.sha256) {
+    if encoders.iter().any(|other| other.card().identity() != card.identity()) {
         return Err(PoliciesError::Training("the encoders are not all of one model; open one model".to_owned()));
     }
     let (num_tokens, dim) = token_shape(encoder.as_ref())?;
     let num_cameras = 1 + options.profile.extra_cameras.len();
-    Ok(Samples::new(num_cameras * num_tokens, dim, joints, &card.sha256))
+    Ok(Samples::new(num_cameras * num_tokens, dim, joints, &card.identity()))
 }
 
 /// N and D of an encoder's `tokens`.

@@ -10,7 +10,7 @@ use crate::time::{Clock, Stamp};
 
 /// Bytes of a frame that are looked at: a frozen picture is equal in all of them, and sensor noise changes some.
 const NUM_SAMPLES: usize = 4096;
-/// A picture without a byte above this is black: a covered lens or a dead sensor.
+/// A picture without a pixel above this is black: a covered lens or a dead sensor.
 const BLACKEST: u8 = 4;
 
 /// Remembers what came before.
@@ -98,10 +98,8 @@ impl Admission {
 
     fn is_frozen(&mut self, frame: &Frame, max_age: Duration) -> bool {
         let stride = (frame.data.len() / NUM_SAMPLES) | 1;
-        let mut brightest = 0;
         // FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/
         let hash = frame.data.iter().step_by(stride).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            brightest = brightest.max(*byte);
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         let since = match self.picture {
@@ -109,7 +107,8 @@ impl Admission {
             _ => frame.stamp,
         };
         self.picture = Some((hash, since));
-        brightest <= BLACKEST || frame.stamp.since(since) > max_age
+        let is_black = frame.brightest(NUM_SAMPLES).is_some_and(|brightest| brightest <= BLACKEST);
+        is_black || frame.stamp.since(since) > max_age
     }
 }
 

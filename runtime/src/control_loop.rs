@@ -246,6 +246,7 @@ impl ControlLoop {
         let measured = self.self_test(budget.self_test_ticks);
         self.reset();
         self.rig.forget_accounts();
+        self.chunks = ChunkPlayer::new(self.num_joints, &self.rates);
         measured.and_then(|measured| prove(budget, &measured).map(|()| Some(measured)))
     }
 
@@ -255,8 +256,7 @@ impl ControlLoop {
         for tick in 0..num_ticks.saturating_add(NUM_WARM_UP) {
             for frame in std::iter::once(&mut observation.frame).chain(&mut observation.extra) {
                 frame.sequence = u64::from(tick);
-                let bytes = (0_u32..).zip(&mut frame.data);
-                bytes.for_each(|(at, byte)| *byte = at.wrapping_mul(31).wrapping_add(tick * 17) as u8);
+                frame.fill_with_noise(tick);
             }
             let mut report = TickReport::default();
             self.decide(&observation, &mut report).map_err(|(_, error)| error)?;

@@ -125,7 +125,7 @@ impl CameraRig {
             inputs: vec![input; num_inputs],
             is_batch,
             one: Features::zeros(0, 0),
-            encoder_sha256: encoder.card().sha256.clone(),
+            encoder_sha256: encoder.report().model_sha256.clone(),
             turn: 0,
         })
     }
@@ -247,14 +247,17 @@ impl CameraRig {
             }
             return Ok(());
         }
-        self.encode_new(encoder, features)?;
-        if encoder.card().sha256 != self.encoder_sha256 {
-            // Models were swapped: features of two encoders do not go together.
-            self.encoder_sha256.clone_from(&encoder.card().sha256);
+        let mut encoded = self.encode_new(encoder, features);
+        // Models were swapped, or failed on their way: features of two encoders do not go together.
+        while encoded.is_ok() && encoder.report().model_sha256 != self.encoder_sha256 {
+            self.encoder_sha256.clone_from(&encoder.report().model_sha256);
             self.cameras.iter_mut().for_each(|camera| camera.is_encoded = false);
-            self.encode_new(encoder, features)?;
+            encoded = self.encode_new(encoder, features);
         }
-        Ok(())
+        if encoded.is_err() {
+            self.cameras.iter_mut().for_each(|camera| camera.is_encoded = false);
+        }
+        encoded
     }
 
     /// One image after the other.
