@@ -90,7 +90,8 @@ fn ticks_allocate_nothing(profile: &DeviceProfile) {
     }
     assert_eq!(NUM_ALLOCATIONS.get() - before, 0);
     let summary = recorder.finish().unwrap();
-    assert_eq!(summary.num_written + summary.num_dropped, 500);
+    // Commands and events that found no room count as well.
+    assert!(summary.num_written <= 500 && summary.num_written + summary.num_dropped >= 500, "{summary:?}");
 }
 
 /// Takes commands and keeps none.
