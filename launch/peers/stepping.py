@@ -151,16 +151,24 @@ def renderer(task, _environments, _threads):
         model.vis.global_.offwidth = model.vis.global_.offheight = int(pixels)
     drawing = mujoco.Renderer(model, int(pixels), int(pixels))
     rows = actions(environment.action_spec().shape[0])
-    count = [0]
+    begin = data.qpos.copy(), data.qvel.copy()
+
+    def draw():
+        drawing.update_scene(data, camera)
+        drawing.render()
 
     def step(steps):
-        for _ in range(steps):
-            drawing.update_scene(data, camera)
-            drawing.render()
+        # A new state for each image, as on the Rust side; the physics is not counted.
+        took = {"cpu": 0.0, "wall": 0.0}
+        for index in range(steps):
+            environment.step(rows[index % ACTION_ROWS])
+            for name, seconds in timed(draw).items():
+                took[name] += seconds
+        return took
 
     def reset(_seed):
-        count[0] += 1
-        environment.step(rows[count[0] % ACTION_ROWS])
+        data.qpos[:], data.qvel[:] = begin
+        mujoco.mj_forward(model, data)
 
     step(1)
     return "mujoco", 1, reset, step
@@ -191,7 +199,10 @@ def main():
     for line in sys.stdin:
         steps, seed = map(int, line.split())
         reset(seed)
-        print(json.dumps(timed(lambda: step(steps))), file=answers, flush=True)
+        # Who counts by himself says so.
+        own = {}
+        took = timed(lambda: own.update(step(steps) or {}))
+        print(json.dumps({**took, **own}), file=answers, flush=True)
 
 
 if __name__ == "__main__":
