@@ -1,6 +1,9 @@
 //! Row-wise functions with their derivatives, one pass over the cache each, for the CPU device. Plain safe loops that the compiler
 //! turns into the widest vectors this machine has.
 
+use std::iter::Sum;
+use std::ops::{AddAssign, Mul};
+
 use pulp::Arch;
 
 /// Partial sums that run side by side, so that a sum needs no order and fills a vector.
@@ -170,16 +173,17 @@ fn sum(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).sum()
 }
 
+/// Inner product of equally many values.
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot<T: Copy + Default + Mul<Output = T> + AddAssign + Sum>(a: &[T], b: &[T]) -> T {
     let [(chunks_a, rest_a), (chunks_b, rest_b)] = [a.as_chunks::<LANES>(), b.as_chunks::<LANES>()];
-    let mut lanes = [0.0; LANES];
+    let mut lanes = [T::default(); LANES];
     for (a, b) in chunks_a.iter().zip(chunks_b) {
         for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += a * b;
+            *lane += *a * *b;
         }
     }
-    lanes.iter().sum::<f32>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f32>()
+    lanes.into_iter().chain(rest_a.iter().zip(rest_b).map(|(a, b)| *a * *b)).sum()
 }
 
 #[inline(always)]

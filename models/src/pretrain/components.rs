@@ -1,5 +1,7 @@
 //! The three strongest directions of many feature vectors, as colours.
 
+use crate::kernels::dot;
+
 /// Rounds of power iteration for each direction.
 const ROUNDS: usize = 60;
 
@@ -66,10 +68,6 @@ fn remove(covariance: &mut [f64], direction: &[f64]) {
     for (line, left) in covariance.chunks_exact_mut(dim).zip(direction) {
         line.iter_mut().zip(direction).for_each(|(value, right)| *value -= strength * left * right);
     }
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

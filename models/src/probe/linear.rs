@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::Samples;
 use super::nearest::share_right;
 use crate::error::ModelsError;
+use crate::kernels::dot;
 use crate::method::read_values;
 use crate::scores::mean_of_numbers;
 
@@ -324,19 +325,6 @@ fn back_substitute(factor: &[Vec<f64>], values: &mut [f64]) -> Option<()> {
         values.iter_mut().zip(line.get(..row)?).for_each(|(other, factor)| *other -= factor * value);
     }
     Some(())
-}
-
-/// Inner product in eight sums, which the compiler keeps in one register.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (a_parts, a_rest) = a.as_chunks::<8>();
-    let (b_parts, b_rest) = b.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for (a, b) in a_parts.iter().zip(b_parts) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 #[cfg(test)]

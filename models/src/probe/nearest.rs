@@ -1,6 +1,7 @@
 //! k-NN on frozen features: the neighbours by cosine vote with `exp(cosine / temperature)` (Wu et al. 2018; DINO's `eval_knn.py`).
 
 use super::Samples;
+use crate::kernels::dot;
 
 /// Neighbours that vote; fewer where there are fewer samples (DINO's best value).
 pub const NUM_NEAREST: usize = 20;
@@ -52,21 +53,6 @@ pub(crate) fn unit_rows(values: &[f32], dim: usize) -> Vec<f32> {
         row.iter().map(|value| value / norm).collect::<Vec<f32>>()
     };
     values.chunks_exact(dim.max(1)).flat_map(unit).collect()
-}
-
-/// Inner product in eight sums, which the compiler keeps in one register.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let (a_parts, a_rest) = a.as_chunks::<LANES>();
-    let (b_parts, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0_f32; LANES];
-    for (a, b) in a_parts.iter().zip(b_parts) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

@@ -21,7 +21,11 @@ use peers::{Peer, PeerFigure, Turn};
 const WALKER: &str = "dmc/walker-walk";
 const WALKER_CAMERA: &str = "side";
 const SIZES: [u32; 3] = [84, 128, 224];
-const NUM_IMAGES: u32 = 40;
+/// Images of each kind, a round.
+const NUM_IMAGES: u32 = 10;
+/// Cheap ones are so many times more.
+const FAST_TIMES: u32 = 10;
+const NUM_ROUNDS: u32 = 8;
 
 /// Arguments of `foresee bench sim`.
 #[derive(Args)]
@@ -142,26 +146,27 @@ fn images(arguments: &Arguments, peers: &mut Vec<PeerFigure>) -> anyhow::Result<
             let task = format!("{WALKER}:{WALKER_CAMERA}:{pixels}:{word}");
             let alone = VectorOptions { num_environments: 1, num_threads: 1 };
             let mut others = open_peers(&["mujoco.Renderer"], (&task, alone), &arguments.python)?;
-            // A few images each in turn; the last round is what is told.
+            let num_images = if quality == Quality::Fast { FAST_TIMES * NUM_IMAGES } else { NUM_IMAGES };
+            // A few images each in turn; the middle round is what is told.
             let mut rounds = Vec::new();
-            for seed in 0..4 {
-                let figure = measure_rendering(WALKER, &native, &camera, NUM_IMAGES / 4)?;
+            for seed in 0..NUM_ROUNDS {
+                let figure = measure_rendering(WALKER, &native, &camera, num_images)?;
                 let seconds = foresee_sim::Seconds { cpu: figure.cpu_millis / 1e3, wall: figure.wall_millis / 1e3 };
                 let own = Turn { seconds, physics_steps: 1.0 };
                 for peer in &mut others {
-                    peer.round((NUM_IMAGES / 4, seed), own)?;
+                    peer.round((num_images, seed), own)?;
                 }
                 rounds.push(figure);
             }
             rounds.sort_by(|left, right| left.cpu_millis.total_cmp(&right.cpu_millis));
-            figures.extend(rounds.into_iter().nth(2));
+            figures.extend(rounds.into_iter().nth(NUM_ROUNDS as usize / 2));
             peers.extend(others.iter().map(Peer::figure));
         }
         for threads in [1, arguments.threads] {
             let size = VectorOptions { num_environments: arguments.environments, num_threads: threads };
             let name = WALKER_CAMERA.to_owned();
             let camera = CameraOptions { name, width: pixels, height: pixels, quality: Quality::Fast };
-            let options = VectorRendering { size, camera, num_steps: NUM_IMAGES };
+            let options = VectorRendering { size, camera, num_steps: 4 * NUM_IMAGES };
             figures.push(measure_vector_rendering(WALKER, &native, &options)?);
         }
     }
