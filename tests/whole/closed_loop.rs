@@ -148,10 +148,11 @@ fn only_the_loop_keeps_to_its_cores() {
     command.args(["run", "--profile", "pinned.toml", "--provider", "tract", "--endpoint", &free_endpoint()]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
+    let helpers = ["foresee-recorde", "foresee-watchdo", "foresee-film", "foresee-attend"];
     let found = loop {
         let found = threads(child.id());
-        // The film's thread is the last one to be started.
-        let is_running = found.iter().any(|(name, _)| name == "foresee-film");
+        // A thread has its name a moment after it was started.
+        let is_running = helpers.iter().all(|helper| found.iter().any(|(name, _)| name == helper));
         if is_running && found.first().is_some_and(|(_, cores)| cores == "0") {
             break found;
         }
@@ -161,7 +162,7 @@ fn only_the_loop_keeps_to_its_cores() {
     child.kill().unwrap();
     child.wait().unwrap();
     let is_one_core = std::thread::available_parallelism().unwrap().get() == 1;
-    for helper in ["foresee-recorde", "foresee-watchdo", "foresee-film", "foresee-attend"] {
+    for helper in helpers {
         let (_, cores) = found.iter().find(|(name, _)| name == helper).unwrap_or_else(|| panic!("{found:?}"));
         assert!(is_one_core || cores != "0", "{helper}: {found:?}");
     }
