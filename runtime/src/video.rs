@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::preprocess::MAX_FRAME_PIXELS;
 
 /// Frames further ahead than this are sought by the container's index; nearer ones are decoded through.
-const SEEK_FROM: usize = 250;
+const SEEK_FROM: usize = 40;
 /// Largest image that is decoded, in pixels.
 const MAX_PIXELS: i64 = 64 << 20;
 
@@ -85,14 +85,19 @@ impl VideoFile {
             if frame_idx < self.next {
                 return Err(format!("frame {frame_idx} is wanted after frame {}", self.next - 1));
             }
-            if frame_idx > self.next + SEEK_FROM && frame_idx < self.num_frames {
+            let mut is_sought = frame_idx > self.next + SEEK_FROM && frame_idx < self.num_frames;
+            if is_sought {
                 self.seek(frame_idx).map_err(explain)?;
             }
             while self.next <= frame_idx {
-                if !self.capture.grab().map_err(explain)? {
+                if self.capture.grab().map_err(explain)? {
+                    self.next += 1;
+                } else if std::mem::take(&mut is_sought) {
+                    // The file may end before what its index says: counted from the start.
+                    self.rewind().map_err(explain)?;
+                } else {
                     return Ok(Some(self.next));
                 }
-                self.next += 1;
             }
             if !self.capture.retrieve(&mut self.image, 0).map_err(explain)? {
                 return Ok(Some(frame_idx));
@@ -119,6 +124,10 @@ impl VideoFile {
             self.next = frame_idx;
             return Ok(());
         }
+        self.rewind()
+    }
+
+    fn rewind(&mut self) -> opencv::Result<()> {
         self.capture = VideoCapture::from_file(&self.name, CAP_FFMPEG)?;
         self.next = 0;
         Ok(())
