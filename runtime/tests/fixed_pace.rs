@@ -14,14 +14,21 @@ use foresee_runtime::{
 
 use self::reflex::{Reflex, observe, profile, spoil};
 
+/// A loop, and the clock that it goes by.
+fn driven(
+    profile: &DeviceProfile,
+    misbehave: fn(u64, &mut Action) -> Result<(), RuntimeError>,
+) -> (ControlLoop, Clock) {
+    let clock = Clock::driven();
+    let policy = Box::new(Reflex { num_acts: 0, misbehave });
+    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, profile).unwrap();
+    (control.with_clock(clock.clone()), clock)
+}
+
 #[test]
 fn at_a_fixed_pace_an_old_frame_is_held() {
     let pace = Pace::Fixed { rate_hertz: 50.0, max_frame_age_millis: 100 };
-    let profile = DeviceProfile { pace, ..profile() };
-    let clock = Clock::driven();
-    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
-    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
-    let mut control = control.with_clock(clock.clone());
+    let (mut control, clock) = driven(&DeviceProfile { pace, ..profile() }, |_, _| Ok(()));
     let mut observation = Observation::blank(128, 128, 2);
     for (age_millis, expected) in
         [(0, None), (100, None), (101, Some(Hold::StaleFrame)), (5000, Some(Hold::StaleFrame))]
@@ -78,10 +85,7 @@ fn play(
     let pace = "[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 250\n";
     let profile =
         foresee_firmware_config::parse("mine.toml", &format!("inherit = \"desktop-sim\"\n{pace}{more}")).unwrap();
-    let clock = Clock::driven();
-    let policy = Box::new(Reflex { num_acts: 0, misbehave });
-    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
-    let mut control = control.with_clock(clock.clone());
+    let (mut control, clock) = driven(&profile, misbehave);
     let mut actuator = CommandRecorder::default();
     let mut source = Script(steps.iter(), clock);
     let ends = Ends { source: &mut source, actuator: &mut actuator };
@@ -124,11 +128,7 @@ fn positions_are_commanded_from_where_they_are_and_never_before_that_is_known() 
 #[test]
 fn at_a_fixed_pace_joints_that_are_old_or_of_the_future_are_held() {
     let pace = Pace::Fixed { rate_hertz: 50.0, max_frame_age_millis: 100 };
-    let profile = DeviceProfile { pace, ..profile() };
-    let clock = Clock::driven();
-    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
-    let control = ControlLoop::new(Box::new(RawPixels::new(8, 8)), policy, &profile).unwrap();
-    let mut control = control.with_clock(clock.clone());
+    let (mut control, clock) = driven(&DeviceProfile { pace, ..profile() }, |_, _| Ok(()));
     let mut observation = Observation::blank(128, 128, 2);
     let now = Stamp { nanos: 10_000_000_000 };
     clock.advance(now);
