@@ -19,11 +19,11 @@ pub(crate) const DATA_HELP: &str = "Where the frames come from: a folder or file
     than once), a folder of videos (.mp4, .avi, .webm, .mkv, .mov), a folder of images (.jpg, .png, .gif: stills), frames:DIR (the \
     images of each folder are one clip), or sim:TASK[,TASK..] (rendered on the fly)";
 
-/// The source that `--data` names.
+/// The source that `--data` names; `keep_gib` is what the decoded frames of videos may take.
 ///
 /// # Errors
 /// One line that names what is wrong and the fix.
-pub(crate) fn open(data: &[String], recipe: &Recipe) -> anyhow::Result<Box<dyn ClipSource>> {
+pub(crate) fn open((data, keep_gib): (&[String], f64), recipe: &Recipe) -> anyhow::Result<Box<dyn ClipSource>> {
     let [first, others @ ..] = data else { bail!("--data: name what to train on; see foresee pretrain --help") };
     if let Some(tasks) = first.strip_prefix("sim:") {
         alone(first, others)?;
@@ -50,13 +50,20 @@ pub(crate) fn open(data: &[String], recipe: &Recipe) -> anyhow::Result<Box<dyn C
     }
     if holds(VIDEO_EXTENSIONS)? {
         alone(first, others)?;
-        return videos(path);
+        return videos(path, (recipe.data.stored_size, gibibytes(keep_gib)?));
     }
     if holds(IMAGE_EXTENSIONS)? {
         alone(first, others)?;
         return Ok(Box::new(ImageFolder::stills(path)?));
     }
     bail!("--data {first}: holds neither logs (.mcap) nor videos nor images")
+}
+
+fn gibibytes(keep_gib: f64) -> anyhow::Result<u64> {
+    if !(0.0..=1e6).contains(&keep_gib) {
+        bail!("--keep-gib {keep_gib}: give 0 to 1000000");
+    }
+    Ok((keep_gib * (1_u64 << 30) as f64) as u64)
 }
 
 /// The folders and files among `data`, for the trail.
@@ -73,13 +80,13 @@ fn alone(first: &str, others: &[String]) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "camera")]
-fn videos(path: &Path) -> anyhow::Result<Box<dyn ClipSource>> {
+fn videos(path: &Path, keep: (usize, u64)) -> anyhow::Result<Box<dyn ClipSource>> {
     let files = if path.is_dir() { list_files(path, VIDEO_EXTENSIONS)? } else { vec![path.to_path_buf()] };
-    Ok(Box::new(videos::Videos::new(path, files)))
+    Ok(Box::new(videos::Videos::new(path, files, keep)))
 }
 
 #[cfg(not(feature = "camera"))]
-fn videos(path: &Path) -> anyhow::Result<Box<dyn ClipSource>> {
+fn videos(path: &Path, _: (usize, u64)) -> anyhow::Result<Box<dyn ClipSource>> {
     bail!("--data {}: this build reads no videos; build with the feature camera (OpenCV)", path.display())
 }
 

@@ -188,14 +188,35 @@ impl Shrink {
     /// # Errors
     /// [`ModelsError::Runtime`] when the size cannot be.
     pub fn new(size: usize) -> Result<Self, ModelsError> {
-        let card = preprocessing_card(size, [0.0; 3], [1.0; 3]);
-        Ok(Self { preprocessor: Preprocessor::new(&card)?, planes: EncoderInput::zeros(size, size) })
+        Self::to([size, size])
     }
 
-    /// Appends `[size, size, 3]` bytes.
+    /// To this width and height in pixels.
+    ///
+    /// # Errors
+    /// As [`Shrink::new`].
+    pub fn to([width, height]: [usize; 2]) -> Result<Self, ModelsError> {
+        let mut card = preprocessing_card(width, [0.0; 3], [1.0; 3]);
+        card.height = height;
+        card.hash = card.compute_hash();
+        Ok(Self { preprocessor: Preprocessor::new(&card)?, planes: EncoderInput::zeros(height, width) })
+    }
+
+    /// The frame as `[H, W, 3]` bytes, red first.
+    ///
+    /// # Errors
+    /// [`ModelsError::Runtime`] when the frame's bytes do not fit its size.
+    pub fn shrink(&mut self, frame: &Frame, small: &mut Frame) -> Result<(), ModelsError> {
+        (small.width, small.height) = (self.planes.width as u32, self.planes.height as u32);
+        small.encoding = PixelEncoding::Rgb8;
+        small.data.clear();
+        self.run(frame, &mut small.data)
+    }
+
+    /// Appends `[H, W, 3]` bytes.
     fn run(&mut self, frame: &Frame, pixels: &mut Vec<u8>) -> Result<(), ModelsError> {
-        let size = self.planes.width as u32;
-        if (frame.width, frame.height, frame.encoding) == (size, size, PixelEncoding::Rgb8)
+        let size = (self.planes.width as u32, self.planes.height as u32, PixelEncoding::Rgb8);
+        if (frame.width, frame.height, frame.encoding) == size
             && frame.data.len() == frame.num_bytes()
         {
             pixels.extend_from_slice(&frame.data);

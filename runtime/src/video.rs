@@ -22,6 +22,7 @@ const MAX_PIXELS: i64 = 64 << 20;
 pub struct VideoFile {
     name: String,
     capture: VideoCapture,
+    size: [usize; 2],
     num_frames: usize,
     /// The frame that the next grab gives.
     next: usize,
@@ -61,7 +62,13 @@ impl VideoFile {
             }
             capture = VideoCapture::from_file(&name, CAP_FFMPEG).map_err(explain)?;
         }
-        Ok(Self { name, capture, num_frames, next: 0, image: Mat::default() })
+        let size = [width, height].map(|side| usize::try_from(side).unwrap_or(0));
+        Ok(Self { name, capture, size, num_frames, next: 0, image: Mat::default() })
+    }
+
+    /// Width and height in pixels, as the container says.
+    pub fn size(&self) -> [usize; 2] {
+        self.size
     }
 
     /// Frames that the container claims, or that were counted where it claims none.
@@ -173,6 +180,12 @@ mod tests {
                 let wanted = (frame_idx % 200 + 20) as u8;
                 assert!(frame.data[0].abs_diff(wanted) <= 4, "{name} {frame_idx}: {} {wanted}", frame.data[0]);
             }
+            // A frame that is sought has the bytes of one that is reached.
+            let (mut reached, mut stepwise) = (VideoFile::open(&path).unwrap(), Frame::black(0, 0, PixelEncoding::Rgb8));
+            for frame_idx in 0..=390 {
+                assert_eq!(reached.read(frame_idx, &mut stepwise).unwrap(), None, "{name} {frame_idx}");
+            }
+            assert!(stepwise == frame, "{name}");
             assert_eq!(video.read(1000, &mut frame).unwrap(), Some(400), "{name}");
             assert!(video.read(2, &mut frame).unwrap_err().to_string().contains(name));
         }

@@ -83,7 +83,7 @@ fn videos_are_read_and_broken_ones_are_listed() {
         std::fs::copy(&path, videos.join(path.file_name().unwrap())).unwrap();
     }
     std::fs::write(videos.join("text.webm"), "no video").unwrap();
-    let run = |decode_threads: &str| {
+    let run = |decode_threads: &str, keep_gib: &str| {
         let mut command = foresee(folder.path());
         command.arg("pretrain").arg(&recipe).args([
             "--data",
@@ -94,19 +94,21 @@ fn videos_are_read_and_broken_ones_are_listed() {
             "--out",
             decode_threads,
         ]);
-        let output = command.args(["--decode-threads", decode_threads]).output().unwrap();
+        command.args(["--decode-threads", decode_threads, "--keep-gib", keep_gib]);
+        let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let problems = result["data_problems"].as_array().unwrap().clone();
         let problems: Vec<String> = problems.iter().map(|line| line.as_str().unwrap().to_owned()).collect();
         (problems, losses(&folder.path().join(decode_threads)))
     };
-    let (problems, first) = run("1");
+    let (problems, first) = run("1", "1");
     let mentions = |name: &str, what: &str| problems.iter().any(|line| line.contains(name) && line.contains(what));
     assert!(mentions("half.mp4", "skipped") && mentions("text.webm", "skipped"), "{problems:?}");
     assert!(!problems.iter().any(|line| line.contains("moving")), "{problems:?}");
-    for decode_threads in ["2", "4"] {
-        assert_eq!(run(decode_threads), (problems.clone(), first.clone()), "{decode_threads} threads");
+    for (decode_threads, keep_gib) in [("2", "1"), ("4", "0")] {
+        let what = format!("{decode_threads} threads, {keep_gib} GiB kept");
+        assert_eq!(run(decode_threads, keep_gib), (problems.clone(), first.clone()), "{what}");
     }
     let report = std::fs::read_to_string(folder.path().join("1/report.html")).unwrap();
     assert!(report.contains("half.mp4") && report.contains("data:image/png;base64,"));
