@@ -31,6 +31,7 @@ mod onnx;
 mod policy;
 mod preprocess;
 mod raw_pixels;
+mod rest;
 mod rig;
 mod run;
 mod safety;
@@ -89,6 +90,7 @@ pub use onnx::{
 pub use policy::Policy;
 pub use preprocess::{Preprocessor, straighten};
 pub use raw_pixels::RawPixels;
+pub use rest::stop_patience;
 pub use rig::{CameraAccount, CameraRig};
 pub use run::{Ends, LoopEvent, RunEnd, run};
 pub use safety::{Hold, Moment, SafeCommand, SafetyFilter, SafetyState, SharedFilter, Verdict};

@@ -73,6 +73,20 @@ fn what_is_rendered_is_written_whole() {
     }
 }
 
+/// systemd waits for as long as the slowest safe action takes by the joints' limits: 3 radians at 0.3 a second are ten seconds.
+#[test]
+fn a_unit_waits_for_the_joints() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "inherit = \"desktop-cpu\"\n[safety]\naction = \"return_home\"\n[[joints]]\nname = \"a\"\n\
+                command = \"position_radians\"\nminimum = -3.0\nmaximum = 3.0\nmax_rate_per_second = 0.3\n";
+    std::fs::write(folder.path().join("slow.toml"), text).unwrap();
+    let output = foresee(folder.path()).args(["config", "render", "systemd", "slow.toml"]).output().unwrap();
+    let unit = String::from_utf8(output.stdout).unwrap();
+    let seconds = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+    assert!(seconds.parse::<u64>().unwrap() >= 2 * 10, "{unit}");
+    assert!(unit.contains("RestartPreventExitStatus=130"), "{unit}");
+}
+
 /// One request, as `curl` makes it.
 fn get(address: &str, path: &str) -> Option<String> {
     let mut client = TcpStream::connect(address).ok()?;

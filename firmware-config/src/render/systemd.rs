@@ -1,6 +1,7 @@
 //! The systemd unit of `foresee run`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::control::Scheduling;
 use crate::profile::{DeviceProfile, Provider};
@@ -12,6 +13,10 @@ const SHORTEST_WATCHDOG_SECONDS: u64 = 2;
 const ENGINE_CACHE: &str = "/var/cache/foresee/engines";
 /// TensorRT takes minutes for an engine of each model that is not in the cache.
 const BUILDING_SECONDS: u64 = 1800;
+/// Once the joints rest, log and result are written; a slow card takes that long for what may wait.
+const WRITING: Duration = Duration::from_secs(30);
+/// What `foresee run` exits with after a signal or the operator's word.
+const STOPPED: &str = "130";
 
 /// What the unit needs to know beside the profile.
 #[derive(Clone, Debug)]
@@ -22,6 +27,8 @@ pub struct UnitOptions {
     pub profile: String,
     /// Further arguments of `foresee run`.
     pub arguments: Vec<String>,
+    /// How long the joints may take to come to rest.
+    pub stop_patience: Duration,
 }
 
 /// A unit of `Type=notify` that systemd restarts when the loop is no longer heard of, with the rights that the profile asks for
@@ -61,9 +68,12 @@ pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
     }
     line("Restart", "on-failure");
     line("RestartSec", "1");
-    // SIGTERM makes the loop take its safe action first.
+    // Who stopped the robot does not want it to move again a second later, and it is no failure.
+    line("SuccessExitStatus", STOPPED);
+    line("RestartPreventExitStatus", STOPPED);
+    // SIGTERM makes the loop take its safe action first. The time also counts from the operator's word, of which the loop tells systemd.
     line("KillSignal", "SIGTERM");
-    line("TimeoutStopSec", "5");
+    line("TimeoutStopSec", &(options.stop_patience + WRITING).as_secs_f64().ceil().to_string());
     line("DynamicUser", "yes");
     line("SupplementaryGroups", "video render");
     line("StateDirectory", "foresee");
@@ -112,6 +122,7 @@ mod tests {
             binary: "/usr/local/bin/foresee".to_owned(),
             profile: "/etc/foresee/my robot.toml".to_owned(),
             arguments: vec!["--name".to_owned(), "100%".to_owned()],
+            stop_patience: Duration::from_millis(21_100),
         };
         systemd_unit(&load(profile).unwrap(), &options)
     }
@@ -130,6 +141,10 @@ mod tests {
             "BindPaths=-/tmp/argus_socket",
             "CacheDirectory=foresee",
             "TimeoutStartSec=1800",
+            "Restart=on-failure",
+            "SuccessExitStatus=130",
+            "RestartPreventExitStatus=130",
+            "TimeoutStopSec=52",
             "ExecStart=/usr/local/bin/foresee run --profile \"/etc/foresee/my robot.toml\" --name 100%% --engine-cache /var/cache/foresee/engines",
         ] {
             assert!(jetson.lines().any(|found| found == line), "{line} is not in\n{jetson}");

@@ -9,7 +9,7 @@ use foresee_firmware_config::{
     BUILT_IN_PROFILES, UnitOptions, difference, load, notes, power_script, schema, show, systemd_unit, zenoh_config,
     zenoh_pico_header,
 };
-use foresee_runtime::write_atomically;
+use foresee_runtime::{stop_patience, write_atomically};
 use serde_json::json;
 
 use crate::fitness::Machine;
@@ -218,6 +218,7 @@ fn render(arguments: &RenderArguments) -> anyhow::Result<ExitCode> {
                 binary: arguments.binary.clone(),
                 profile: profile_name,
                 arguments: arguments.arguments.clone(),
+                stop_patience: stop_patience(&profile),
             };
             systemd_unit(&profile, &options)
         }
