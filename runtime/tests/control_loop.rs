@@ -94,6 +94,34 @@ fn ticks_allocate_nothing(profile: &DeviceProfile) {
     assert!(summary.num_written <= 500 && summary.num_written + summary.num_dropped >= 500, "{summary:?}");
 }
 
+/// A JPEG file is as long as its picture is rich; decoding one takes memory, and recording it must not.
+#[test]
+fn recording_jpeg_files_allocates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.mcap");
+    let camera = "[camera]\nname = \"c\"\nwidth = 320\nheight = 240\nencoding = \"jpeg\"\n";
+    let profile = foresee_firmware_config::parse("jpeg.toml", &format!("inherit = \"desktop-sim\"\n{camera}")).unwrap();
+    let writer = LogWriter::create(&path, &LogHeader::default()).unwrap();
+    let recorder = Recorder::start(writer, &profile, RecorderOptions::default()).unwrap();
+    let mut observation = Observation::of(&profile);
+    observation.frame.fill_with_noise(1);
+    let length = observation.frame.data.len();
+    let before = NUM_ALLOCATIONS.get();
+    for sequence in 0..50 {
+        observation.frame.sequence = sequence;
+        observation.frame.data.truncate(length - sequence as usize);
+        recorder.observe(&observation);
+    }
+    assert_eq!(NUM_ALLOCATIONS.get() - before, 0);
+    // More than a camera of that size gives: counted, and not worth a wait for memory.
+    observation.frame.data = vec![0; 320 * 240 + 1];
+    let before = NUM_ALLOCATIONS.get();
+    recorder.observe(&observation);
+    assert_eq!(NUM_ALLOCATIONS.get() - before, 0);
+    let summary = recorder.finish().unwrap();
+    assert_eq!((summary.num_written, summary.num_dropped), (50, 1));
+}
+
 /// Takes commands and keeps none.
 struct Sink;
 
@@ -211,6 +239,58 @@ fn a_replayed_log_gives_the_same_commands_to_the_bit() {
     let (recorded, replayed) = (source.recorded(), &actuator.commands);
     assert_eq!(recorded.len(), 60);
     assert!(recorded.iter().zip(replayed).all(|(recorded, replayed)| bits(recorded) == bits(replayed)));
+}
+
+/// A robot at a fixed pace measures its joints a little before or behind its frames, and some frames twice at one measurement.
+#[test]
+fn a_log_of_a_robot_gives_each_frame_the_joints_that_the_loop_saw_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.mcap");
+    let pace = "[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 100\n";
+    let profile = foresee_firmware_config::parse("robot.toml", &format!("inherit = \"desktop-sim\"\n{pace}")).unwrap();
+    let make = |clock: &Clock| {
+        let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
+        ControlLoop::new(Box::new(RawPixels::new(16, 16)), policy, &profile).unwrap().with_clock(clock.clone())
+    };
+    let header =
+        LogHeader { joints: profile.joints.iter().map(|joint| joint.name.clone()).collect(), ..LogHeader::default() };
+    let writer = LogWriter::create(&path, &header).unwrap();
+    let options = RecorderOptions { num_slots: 100, ..RecorderOptions::default() };
+    let mut recorder = Recorder::start(writer, &profile, options).unwrap();
+    let tap = recorder.take_command_tap().unwrap();
+    let clock = Clock::driven();
+    let mut control = make(&clock);
+    let mut observation = Observation::of(&profile);
+    let mut seen = Vec::new();
+    for tick in 1..60 {
+        observe(&mut observation, tick);
+        let nanos = observation.frame.stamp.nanos;
+        // In turn before the frame, behind it, at it, and at the stamp of the next one.
+        let shift = [nanos - 7_000_000, nanos + 3_000_000, nanos, nanos + 20_000_000];
+        observation.joints.stamp.nanos = shift[tick as usize % 4];
+        clock.advance(observation.frame.stamp);
+        assert_eq!(control.tick(&observation).verdict.held, None, "tick {tick}");
+        tap.record(control.command());
+        recorder.observe(&observation);
+        seen.push((observation.frame.sequence, observation.joints.clone()));
+    }
+    assert_eq!(recorder.finish().unwrap().num_dropped, 0);
+
+    let mut source = LogSource::open(&path, &profile).unwrap();
+    let mut control = make(&source.clock());
+    let mut actuator = CommandRecorder::default();
+    let ends = Ends { source: &mut source, actuator: &mut actuator };
+    let mut replayed = Vec::new();
+    let mut listener = |event: LoopEvent<'_>| {
+        if let LoopEvent::Ticked { observation, .. } = event {
+            replayed.push((observation.frame.sequence, observation.joints.clone()));
+        }
+        Ok(())
+    };
+    foresee_runtime::run(ends, &mut control, &AtomicBool::new(false), &mut listener).unwrap();
+    assert_eq!(replayed, seen);
+    // The stop at the end answers no frame.
+    assert_eq!(source.recorded(), actuator.commands.split_last().unwrap().1);
 }
 
 /// Runs a policy that misbehaves in tick 5 and expects the safe action there (for what is not finite: from there on), and nothing

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{DeviceProfile, PixelEncoding};
 
 use super::recording::Work;
 use super::{LogWriter, MODELS_RECORD};
 use crate::ends::{Actuator, Episode, Observation};
 use crate::error::RuntimeError;
+use crate::frame::Frame;
 use crate::safety::SafeCommand;
 use crate::swap::PairReport;
 use crate::time::Stamp;
@@ -26,6 +27,8 @@ const NUM_FACTS: usize = 8;
 /// Frames wait in at most this much memory, though some always can.
 const MAX_BUFFERED_BYTES: usize = 256 << 20;
 const MIN_SLOTS: usize = 4;
+/// A JPEG file has a byte a pixel at most, where it is not smaller than this: twice what a camera of high quality gives.
+const SMALL_JPEG_BYTES: usize = 64 << 10;
 
 /// How a recorder buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub struct RecorderSummary {
 pub struct Recorder {
     free_observations: Receiver<Box<Observation>>,
     free_episodes: Receiver<Box<Told>>,
+    /// What a buffer has room for, one a camera.
+    frame_bytes: Vec<usize>,
     /// Until somebody takes it.
     tap: Option<CommandTap>,
     filled: SyncSender<Entry>,
@@ -132,15 +137,22 @@ impl Recorder {
     pub fn start(writer: LogWriter, profile: &DeviceProfile, options: RecorderOptions) -> Result<Self, RuntimeError> {
         let num_joints = profile.joints.len();
         let blank = Observation::of(profile);
-        let frame_bytes =
-            std::iter::once(&blank.frame).chain(&blank.extra).map(|frame| frame.data.len()).sum::<usize>();
-        let num_slots = options.num_slots.min(MIN_SLOTS.max(MAX_BUFFERED_BYTES / frame_bytes.max(1))).max(1);
+        let frame_bytes: Vec<usize> = std::iter::once(&blank.frame).chain(&blank.extra).map(room).collect();
+        let most_slots = MAX_BUFFERED_BYTES / frame_bytes.iter().sum::<usize>().max(1);
+        let num_slots = options.num_slots.min(MIN_SLOTS.max(most_slots)).max(1);
         let num_commands = COMMANDS_A_TICK * num_slots;
         // Room for a task's name: copying into it then allocates nothing.
         let episode = || Episode { task: String::with_capacity(256), ..Episode::default() };
         let told = || Box::new(Told { phase: EpisodePhase::Started, stamp: Stamp::default(), episode: episode() });
         let sent = || Box::new(Sent { stamp: Stamp::default(), values: vec![0.0; num_joints] });
-        let (give_observation, free_observations) = pool(num_slots, || Box::new(blank.clone()));
+        let observation = || {
+            // Cloned memory has no more room than what lies in it.
+            let mut slot = Box::new(blank.clone());
+            let frames = std::iter::once(&mut slot.frame).chain(&mut slot.extra);
+            frames.zip(&frame_bytes).for_each(|(frame, bytes)| frame.data.reserve(bytes - frame.data.len()));
+            slot
+        };
+        let (give_observation, free_observations) = pool(num_slots, observation);
         let (give_sent, free_commands) = pool(num_commands, sent);
         let (give_told, free_episodes) = pool(NUM_EPISODE_SLOTS, told);
         let (filled, to_write) = sync_channel(num_slots + num_commands + NUM_EPISODE_SLOTS + NUM_FACTS);
@@ -163,7 +175,8 @@ impl Recorder {
             .spawn(move || work.run(&to_write))
             .map_err(|error| RuntimeError::Log { path, problem: format!("no thread for the recorder: {error}") })?;
         let tap = CommandTap { free: free_commands, filled: filled.clone(), shared: Arc::clone(&shared) };
-        Ok(Self { free_observations, free_episodes, tap: Some(tap), filled, shared, thread: Some(thread) })
+        let (tap, thread) = (Some(tap), Some(thread));
+        Ok(Self { free_observations, free_episodes, frame_bytes, tap, filled, shared, thread })
     }
 
     /// Records commands; whoever sends them takes it, once.
@@ -176,8 +189,13 @@ impl Recorder {
         FactTap(self.filled.clone())
     }
 
-    /// Records what a tick saw; what it commanded is recorded by the [`CommandTap`].
+    /// Records what a tick saw; what it commanded is recorded by the [`CommandTap`]. A frame that is larger than what the profile's camera
+    /// gives has no room, and is counted as dropped.
     pub fn observe(&self, observation: &Observation) {
+        let mut frames = std::iter::once(&observation.frame).chain(&observation.extra).zip(&self.frame_bytes);
+        if frames.any(|(frame, room)| frame.data.len() > *room) {
+            return self.shared.drop_one();
+        }
         let Ok(mut slot) = self.free_observations.try_recv() else { return self.shared.drop_one() };
         // Field by field: a derived `clone_from` would allocate anew.
         let (from, to) = (observation, slot.as_mut());
@@ -273,6 +291,14 @@ impl Shared {
     }
 }
 
+/// Bytes that a frame of a camera may have.
+fn room(blank: &Frame) -> usize {
+    match blank.encoding {
+        PixelEncoding::Jpeg => (blank.width as usize * blank.height as usize).max(SMALL_JPEG_BYTES),
+        PixelEncoding::Rgb8 | PixelEncoding::Bgr8 | PixelEncoding::Yuyv | PixelEncoding::Nv12 => blank.num_bytes(),
+    }
+}
+
 /// So many buffers, and the way back for them.
 fn pool<T>(num_slots: usize, slot: impl Fn() -> Box<T>) -> (SyncSender<Box<T>>, Receiver<Box<T>>) {
     let (give, free) = sync_channel(num_slots);
@@ -295,4 +321,25 @@ fn copy_episode(from: &Episode, to: &mut Episode) {
     task.clone_from(&from.task);
     let Episode { index, seed, task: _, episode_return, num_steps, success } = *from;
     *to = Episode { index, seed, task, episode_return, num_steps, success };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogHeader;
+
+    #[test]
+    fn large_jpeg_files_wait_in_no_more_memory_than_other_frames() {
+        let folder = tempfile::tempdir().unwrap();
+        let camera = "[camera]\nname = \"c\"\nwidth = 8000\nheight = 4000\nencoding = \"jpeg\"\n";
+        let text = format!("inherit = \"desktop-sim\"\n{camera}");
+        let profile = foresee_firmware_config::parse("mine", &text).unwrap();
+        let writer = LogWriter::create(&folder.path().join("log.mcap"), &LogHeader::default()).unwrap();
+        let recorder = Recorder::start(writer, &profile, RecorderOptions::default()).unwrap();
+        let slots: Vec<_> = std::iter::from_fn(|| recorder.free_observations.try_recv().ok()).collect();
+        let reserved: usize = slots.iter().map(|slot| slot.frame.data.capacity()).sum();
+        assert!(slots.len() == 8 && reserved == MAX_BUFFERED_BYTES / 32_000_000 * 32_000_000, "{reserved}");
+        drop(slots);
+        recorder.finish().unwrap();
+    }
 }

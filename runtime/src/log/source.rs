@@ -23,8 +23,9 @@ pub struct RecordedCommand {
     pub values: Vec<f64>,
 }
 
-/// Plays a log as fast as it is asked. A frame comes with the joint states of its stamp, or with the latest before it where a log
-/// has none of its stamp.
+/// Plays a log as fast as it is asked. A frame comes with the joint state that stands right behind it, as our writers have it, whatever
+/// the two stamps: a robot measures them at different times. Where none stands there, or the log's first joint state comes before its
+/// first frame, it comes with the latest before it.
 pub struct LogSource {
     reader: LogReader,
     path: String,
@@ -34,10 +35,13 @@ pub struct LogSource {
     /// A frame whose joint states may still come.
     waiting: Option<Frame>,
     joints: JointState,
-    has_joints: bool,
+    /// Whether joint states stand before the frames that they go with; `None`: neither came yet.
+    joints_lead: Option<bool>,
     /// What came while a frame had to be given first.
     kept: Option<LogEntry>,
     recorded: Vec<RecordedCommand>,
+    /// How many commands were there when each episode began.
+    episodes: Vec<usize>,
     last_sequence: Option<u64>,
     num_dropped: u64,
     clock: Clock,
@@ -56,9 +60,10 @@ impl LogSource {
             extra: extra_frames(profile),
             waiting: None,
             joints: JointState::zeros(profile.joints.len()),
-            has_joints: false,
+            joints_lead: None,
             kept: None,
             recorded: Vec::new(),
+            episodes: Vec::new(),
             last_sequence: None,
             num_dropped: 0,
             clock: Clock::driven(),
@@ -80,9 +85,19 @@ impl LogSource {
         &self.recorded
     }
 
+    /// How many of them came before each episode that began.
+    pub fn recorded_before_episodes(&self) -> &[usize] {
+        &self.episodes
+    }
+
     /// As [`LogReader::truncation`].
     pub fn truncation(&self) -> Option<&str> {
         self.reader.truncation()
+    }
+
+    /// As [`LogReader::num_dropped`].
+    pub fn num_unrecorded(&self) -> Option<u64> {
+        self.reader.num_dropped()
     }
 
     /// As [`LogReader::num_swaps`].
@@ -93,14 +108,14 @@ impl LogSource {
     /// Takes an entry; says whether `waiting` is now to be given.
     fn take(&mut self, entry: LogEntry) -> Result<Taken, RuntimeError> {
         // Whatever is not the frame's own joint state ends the wait for that.
-        let is_own_joints = matches!((&entry, &self.waiting), (LogEntry::Joints { state, .. }, Some(frame)) if state.stamp == frame.stamp);
+        let is_own_joints = self.waiting.is_some() && matches!(entry, LogEntry::Joints { .. });
         if self.waiting.is_some() && !is_own_joints {
             self.kept = Some(entry);
             return Ok(Taken::FrameIsReady);
         }
         match entry {
             LogEntry::Frame(frame) => {
-                let is_ready = self.has_joints && self.joints.stamp == frame.stamp;
+                let is_ready = *self.joints_lead.get_or_insert(false);
                 self.waiting = Some(frame);
                 Ok(if is_ready { Taken::FrameIsReady } else { Taken::Nothing })
             }
@@ -110,6 +125,7 @@ impl LogSource {
                 Ok(Taken::Nothing)
             }
             LogEntry::Joints { names, state } => {
+                self.joints_lead.get_or_insert(true);
                 self.take_joints(&names, &state)?;
                 Ok(if is_own_joints { Taken::FrameIsReady } else { Taken::Nothing })
             }
@@ -120,7 +136,10 @@ impl LogSource {
             }
             LogEntry::Command { topic: CommandTopic::ExpertCommand, .. } => Ok(Taken::Nothing),
             LogEntry::Episode { phase, episode, .. } => Ok(match phase {
-                EpisodePhase::Started => Taken::Event(SourceEvent::EpisodeStarted(episode)),
+                EpisodePhase::Started => {
+                    self.episodes.push(self.recorded.len());
+                    Taken::Event(SourceEvent::EpisodeStarted(episode))
+                }
                 EpisodePhase::Ended => Taken::Event(SourceEvent::EpisodeEnded(episode)),
                 EpisodePhase::Finished => Taken::Event(SourceEvent::Finished),
             }),
@@ -131,7 +150,6 @@ impl LogSource {
         let (positions, velocities) =
             (self.in_order(names, &state.positions)?, self.in_order(names, &state.velocities)?);
         self.joints = JointState { stamp: state.stamp, positions, velocities };
-        self.has_joints = true;
         Ok(())
     }
 
