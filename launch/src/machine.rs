@@ -40,6 +40,11 @@ pub(crate) fn mujoco_version() -> Option<String> {
     version
 }
 
+/// Bytes of the program that runs, also when another one lies under its name meanwhile; 0 where nothing tells.
+pub(crate) fn running_binary_bytes() -> u64 {
+    std::fs::metadata("/proc/self/exe").map_or(0, |binary| binary.len())
+}
+
 /// Bytes that the disk of this folder has free for this user.
 #[expect(unsafe_code, reason = "a system call; its pointers are to local values")]
 pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
@@ -53,4 +58,27 @@ pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
         }
     };
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    /// As an update does it: the file under the program's name is another one, or none.
+    #[test]
+    fn a_program_that_was_replaced_still_has_its_size() {
+        let name = "FORESEE_TEST_REPLACED";
+        if std::env::var_os(name).is_some() {
+            std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+            assert!(super::running_binary_bytes() > 100_000);
+            return;
+        }
+        let exe = std::env::current_exe().unwrap();
+        // Beside it, where its libraries are found.
+        let copy = exe.with_extension(format!("copy-{}", std::process::id()));
+        std::fs::copy(exe, &copy).unwrap();
+        let mut again = std::process::Command::new(&copy);
+        again.args(["a_program_that_was_replaced_still_has_its_size"]).env(name, "1");
+        let output = again.output().unwrap();
+        let is_left = std::fs::remove_file(&copy).is_ok();
+        assert!(output.status.success() && !is_left, "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }

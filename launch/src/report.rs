@@ -30,6 +30,9 @@ pub(crate) fn write(folder: &Path, result: &RunResult, loop_bars: &[(f64, f64, u
     if result.interrupted {
         page.push_str("<p><b>Interrupted:</b> what follows is what had been recorded by then.</p>");
     }
+    if let Some(failure) = &result.failure {
+        let _ = write!(page, "<p><b>Failed:</b> {}</p>", escape(failure));
+    }
     page.push_str(&comparison(result)?);
     pictures(&mut page, folder);
     page.push_str("<h2>Loop</h2><p>Frame in memory to command in memory, wall time a tick.</p>");

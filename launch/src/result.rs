@@ -59,6 +59,8 @@ pub(crate) struct RunResult {
     pub(crate) log_entries_dropped: u64,
     pub(crate) start_to_first_action_seconds: Option<f64>,
     pub(crate) interrupted: bool,
+    /// What ended the run, or became of it at its end, if that was no success: a joint that did not come to rest, an end that is gone.
+    pub(crate) failure: Option<String>,
     pub(crate) episode_results: Vec<Episode>,
 }
 

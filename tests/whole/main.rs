@@ -7,10 +7,14 @@ mod closed_loop;
 mod config;
 mod decoders;
 mod doctor;
+mod engine;
 mod faults;
 mod hand_eye;
 mod pretraining;
 mod probes;
+mod replay;
+mod rest;
+mod robot;
 mod tidy;
 mod zoo;
 

@@ -1,20 +1,22 @@
 //! `foresee replay`: a log's observations through the loop again, and its commands compared to the last bit.
 
+mod compare;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_firmware_config::Pace;
+use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
     CommandRecorder, ControlLoop, Ends, EngineReport, FrameSource, LogSource, LoopEvent, LoopStatistics, PairReport,
-    RecordedCommand,
 };
 use serde::Serialize;
 
+use self::compare::{Answer, Compared, is_shaped};
 use crate::models::ModelArguments;
 use crate::stop;
-use crate::words::print;
+use crate::words::{print, say};
 
 /// Arguments of `foresee replay`.
 #[derive(Args)]
@@ -37,6 +39,8 @@ struct Replay {
     frames: u64,
     commands_compared: u64,
     commands_bit_equal: u64,
+    /// Of those that differ, the ones that a limit or a hold shaped, which at a fixed pace count by a time that no log has.
+    commands_excused: u64,
     /// Largest absolute difference of a command's value.
     worst_difference: f64,
     /// Commands of the log that were made without a frame: holds, the watchdog's, the last stop; and those of frames that it lost.
@@ -51,7 +55,7 @@ struct Replay {
     loop_p50_millis: f64,
 }
 
-/// Exit code 1 when a command differs although nothing is known that would make it differ.
+/// Exit code 1 when a command differs although nothing is known that would make it differ, and when there is nothing to compare.
 ///
 /// # Errors
 /// One line that names what is wrong and the fix.
@@ -81,37 +85,39 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut control_loop = ControlLoop::new(encoder, policy, &profile)?.with_clock(source.clock());
     let mut actuator = CommandRecorder::default();
     let mut statistics = LoopStatistics::default();
-    let mut num_frames = 0;
+    let mut played = Played::default();
     let mut listen = |event: LoopEvent<'_>| {
-        if let LoopEvent::Ticked { report, .. } = event {
-            statistics.record(&report);
-            num_frames += 1;
+        if let LoopEvent::Ticked { report, .. } = &event {
+            statistics.record(report);
         }
+        played.take(event);
         Ok(())
     };
     let ends = Ends { source: &mut source, actuator: &mut actuator };
     foresee_runtime::run(ends, &mut control_loop, &stop, &mut listen)?;
-    if num_frames == 0 {
+    if played.num_frames == 0 {
         match source.truncation() {
             Some(why) => bail!("{log}: holds no frame that can be read: {why}"),
             None => bail!("{log}: holds no frame; was it recorded with foresee run or foresee record?"),
         }
     }
-    let compared = compare(source.recorded(), &actuator.commands);
+    let compared = played.compare(&source, &profile);
     if source.num_swaps() > 0 {
         differences.push(format!("other models took over {} times while the log was made", source.num_swaps()));
     }
-    if let Pace::Fixed { .. } = profile.pace {
+    let is_plain = profile.rates.encode_every_ticks == 1 && profile.rates.policy_every_ticks == 1;
+    if matches!(profile.pace, Pace::Fixed { .. }) && !is_plain {
         differences.push(
-            "at a fixed pace a limit counts by the time at which a command was made, and by what the watchdog did between two frames: a log has neither"
+            "with [rates] at a fixed pace, a frame that was held then and is not now shifts every chunk behind it"
                 .to_owned(),
         );
     }
     let replay = Replay {
         log: arguments.log.clone(),
-        frames: num_frames,
+        frames: played.num_frames,
         commands_compared: compared.num_compared,
         commands_bit_equal: compared.num_equal,
+        commands_excused: compared.num_excused,
         worst_difference: compared.worst,
         frames_missing_in_log: source.num_dropped(),
         truncation: source.truncation().map(str::to_owned),
@@ -122,15 +128,77 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         loop_p50_millis: statistics.total.quantile_millis(0.5),
     };
     report(&replay, arguments.json)?;
-    let is_as_then = compared.num_equal == compared.num_compared;
-    let may_differ = !replay.differences.is_empty() || replay.frames_missing_in_log > 0;
-    Ok(ExitCode::from(u8::from(!is_as_then && !may_differ)))
+    if compared.num_compared == 0 {
+        say(&format!("foresee: {log}: {}", nothing_compared(&source)));
+        return Ok(ExitCode::FAILURE);
+    }
+    let is_lossy = matches!(profile.pace, Pace::Lockstep { .. }) && replay.frames_missing_in_log > 0;
+    let may_differ = !replay.differences.is_empty() || is_lossy;
+    Ok(ExitCode::from(u8::from(compared.num_unexplained() > 0 && !may_differ)))
 }
 
-struct Compared {
-    num_compared: u64,
-    num_equal: u64,
-    worst: f64,
+/// Why no command of a log with frames could be compared.
+fn nothing_compared(source: &LogSource) -> String {
+    let why = source.truncation().map_or_else(String::new, |why| format!("; the log ends early: {why}"));
+    match source.recorded().len() {
+        0 => format!("holds no command, so that nothing could be compared{why}"),
+        num_commands => {
+            format!(
+                "none of its {num_commands} commands answers a frame that it holds, so that nothing could be compared{why}"
+            )
+        }
+    }
+}
+
+/// What the loop made of the log, by episode.
+#[derive(Default)]
+struct Played {
+    num_frames: u64,
+    /// Before the first episode, then of each.
+    episodes: Vec<Vec<Answer>>,
+    last_sequence: Option<u64>,
+}
+
+impl Played {
+    fn take(&mut self, event: LoopEvent<'_>) {
+        match event {
+            LoopEvent::Ticked { observation, command, report, .. } => {
+                self.num_frames += 1;
+                let sequence = observation.frame.sequence;
+                let is_behind_gap = self.last_sequence.is_some_and(|last| sequence > last + 1);
+                self.last_sequence = Some(sequence);
+                if self.episodes.is_empty() {
+                    self.episodes.push(Vec::new());
+                }
+                let (stamp, values) = (command.stamp(), command.values().to_vec());
+                let answer = Answer { stamp, values, is_shaped: is_shaped(report.verdict), is_behind_gap };
+                if let Some(episode) = self.episodes.last_mut() {
+                    episode.push(answer);
+                }
+            }
+            LoopEvent::EpisodeStarted(_) => self.episodes.resize_with(self.episodes.len().max(1) + 1, Vec::new),
+            LoopEvent::EpisodeEnded(_) | LoopEvent::Waiting { .. } => {}
+        }
+    }
+
+    /// Episode by episode: on simulated time each one has the same stamps.
+    fn compare(&mut self, source: &LogSource, profile: &DeviceProfile) -> Compared {
+        if source.num_unrecorded() == Some(0) {
+            // What is missing never came to the loop.
+            self.episodes.iter_mut().flatten().for_each(|answer| answer.is_behind_gap = false);
+        }
+        let mut compared = Compared::default();
+        let mut rest = source.recorded();
+        let begins = source.recorded_before_episodes();
+        for (episode_idx, replayed) in self.episodes.iter().enumerate() {
+            let done = source.recorded().len() - rest.len();
+            let end = begins.get(episode_idx).map_or(rest.len(), |begin| begin - done);
+            let (recorded, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+            rest = behind;
+            compared.add_episode(profile, recorded, replayed);
+        }
+        compared
+    }
 }
 
 /// Why commands may differ from those of the log, as far as its header tells.
@@ -152,26 +220,6 @@ fn differences((encoder, policy): (&Option<EngineReport>, &Option<EngineReport>)
     differences
 }
 
-/// A command of the log is looked for among so many of the replay's.
-const WINDOW: usize = 256;
-
-/// Commands of equal stamps, in order. What only one side has (what the watchdog commanded, the last stop, a lost end) is not compared.
-fn compare(recorded: &[RecordedCommand], replayed: &[RecordedCommand]) -> Compared {
-    let mut compared = Compared { num_compared: 0, num_equal: 0, worst: 0.0 };
-    let mut rest = replayed;
-    for then in recorded {
-        let Some(found) = rest.iter().take(WINDOW).position(|now| now.stamp == then.stamp) else { continue };
-        let Some((now, behind)) = rest.get(found..).and_then(<[_]>::split_first) else { continue };
-        rest = behind;
-        let bits = |command: &RecordedCommand| command.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        compared.num_compared += 1;
-        compared.num_equal += u64::from(bits(then) == bits(now));
-        let differences = then.values.iter().zip(&now.values).map(|(then, now)| (then - now).abs());
-        compared.worst = differences.fold(compared.worst, f64::max);
-    }
-    compared
-}
-
 fn report(replay: &Replay, json: bool) -> anyhow::Result<()> {
     if json {
         print(&serde_json::to_string_pretty(replay)?);
@@ -184,6 +232,12 @@ fn report(replay: &Replay, json: bool) -> anyhow::Result<()> {
     ));
     let then = replay.provider_then.as_deref().unwrap_or("unknown");
     print(&format!("provider then {then}, now {}; loop p50 {:.2} ms", replay.provider_now, replay.loop_p50_millis));
+    if replay.commands_excused > 0 {
+        print(&format!(
+            "{} that differ were shaped by a limit or a hold: at a fixed pace those count by times that no log has",
+            replay.commands_excused
+        ));
+    }
     if replay.commands_without_frame > 0 {
         print(&format!("{} commands of the log answer no frame of it", replay.commands_without_frame));
     }
@@ -196,24 +250,9 @@ fn report(replay: &Replay, json: bool) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use foresee_runtime::{Encoder, RawPixels, Stamp};
+    use foresee_runtime::{Encoder, RawPixels};
 
     use super::*;
-
-    #[test]
-    fn commands_without_a_frame_do_not_shift_the_others() {
-        let commands = |stamps: &[(u64, f64)]| -> Vec<RecordedCommand> {
-            let command =
-                |(nanos, value): &(u64, f64)| RecordedCommand { stamp: Stamp { nanos: *nanos }, values: vec![*value] };
-            stamps.iter().map(command).collect()
-        };
-        // Two episodes on simulated time; the watchdog commanded at 7 and 8, and a stop came last.
-        let recorded = commands(&[(1, 0.1), (2, 0.2), (7, 0.0), (8, 0.0), (1, 0.3), (2, 0.4), (99, 0.0)]);
-        let replayed = commands(&[(1, 0.1), (2, 0.2), (1, 0.3), (2, 0.5), (50, 0.0)]);
-        let Compared { num_compared, num_equal, worst } = compare(&recorded, &replayed);
-        assert_eq!((num_compared, num_equal), (4, 3));
-        assert!((worst - 0.1).abs() < 1e-12);
-    }
 
     #[test]
     fn another_policy_is_told() {

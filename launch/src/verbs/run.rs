@@ -13,7 +13,7 @@ use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace, ZenohMode};
 use foresee_runtime::{
     ControlLoop, Ends, LogHeader, LogWriter, LoopStatistics, ModelPair, PairReport, Recorder, RecorderOptions, RunEnd,
-    ZenohLink,
+    WatchdogSummary, ZenohLink,
 };
 
 use self::outcome::Outcome;
@@ -28,7 +28,7 @@ use crate::result::CameraResult;
 use crate::simulator::Simulation;
 use crate::simulator::Simulator;
 use crate::sources::open_source;
-use crate::words::say;
+use crate::words::{joined, say};
 use crate::{guard, machine, models, places, stop};
 
 /// Arguments of `foresee run`.
@@ -149,7 +149,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     drop(scheduled);
     let models = attendant.finish();
     // Before anything is written: the joints come to rest.
-    let watchdog = guard.finish()?;
+    let (watchdog, unrest) =
+        guard.finish().map_or_else(|error| (WatchdogSummary::default(), Some(error)), |done| (done, None));
     let (account, recorder) = observed.into_parts();
     let log_entries_dropped = if log_is_left_out { account.num_frames } else { finish_log(recorder) };
     let is_interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
@@ -160,23 +161,42 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(error) => {
             // The simulator knows better why it is gone.
             let error = simulator.as_mut().and_then(Simulator::why_it_ended).unwrap_or_else(|| error.into());
-            if account.num_frames == 0 {
-                return Err(error);
-            }
             // What was measured until then is kept.
             (RunEnd::Stopped, Some(error))
         }
     };
-    link.close()?;
+    let mut failure = graver([unrest, failure, link.close().map_err(Into::into).err()]);
+    if let Some(failure) = failure.take_if(|_| account.num_frames == 0) {
+        return Err(failure);
+    }
     if let Some(simulator) = &mut simulator {
         simulator.finish();
     }
     let (chunks, cameras) = (control_loop.chunks(), CameraResult::of(control_loop.cameras()));
     let is_interrupted = ended == RunEnd::Stopped;
-    let outcome =
-        Outcome { folder, models, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras, watchdog };
+    let told = failure.as_ref().map(joined);
+    let outcome = Outcome {
+        folder,
+        models,
+        account,
+        log_entries_dropped,
+        is_interrupted,
+        failure: told,
+        self_test,
+        chunks,
+        cameras,
+        watchdog,
+    };
     let code = outcome::leave(arguments, &profile, outcome, &stop)?;
     failure.map_or(Ok(code), Err)
+}
+
+/// The first of these is the run's failure; the others are said.
+fn graver(failures: [Option<anyhow::Error>; 3]) -> Option<anyhow::Error> {
+    let mut failures = failures.into_iter().flatten();
+    let first = failures.next();
+    failures.for_each(|other| say(&format!("foresee: {}", joined(&other))));
+    first
 }
 
 /// A robot runs without what a full or broken disk does not take: that is said.

@@ -19,9 +19,13 @@ use crate::card::{ElementType, TensorCard};
 /// The version in Cargo.lock; `tests` holds it to that.
 pub(super) const ENGINE: &str = "tract 0.23.9";
 
+/// The newest operator set of which this tract knows operators. It takes a newer one for that, and would read what changed as it was.
+const NEWEST_OPSET: i64 = 23;
+
 /// Loads a model with the card's shapes.
 pub(super) fn open(model: &Model<'_>) -> Result<Loaded, Refusal> {
     let card = model.card;
+    check_opset(model)?;
     let session = unpanicking(|| load(model, &card.inputs, Some(&card.outputs)))?;
     let nodes = std::collections::BTreeMap::from([("tract".to_owned(), session.state.model().nodes().len())]);
     Ok(Loaded { session: Box::new(session), engine: ENGINE.to_owned(), nodes, note: None, build: None })
@@ -29,6 +33,7 @@ pub(super) fn open(model: &Model<'_>) -> Result<Loaded, Refusal> {
 
 /// Runs a graph once on inputs of these shapes; gives every floating output, in graph order.
 pub(super) fn explore(model: &Model<'_>, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, Refusal> {
+    check_opset(model)?;
     unpanicking(|| {
         let cards: Vec<TensorCard> = inputs.iter().map(|input| input.card.clone()).collect();
         let mut session = load(model, &cards, None)?;
@@ -50,6 +55,15 @@ pub(super) fn explore(model: &Model<'_>, inputs: &[NamedTensor]) -> Result<Vec<N
         }
         Ok(found)
     })
+}
+
+fn check_opset(model: &Model<'_>) -> Result<(), Refusal> {
+    match model.summary.standard_opset().filter(|version| *version > NEWEST_OPSET) {
+        None => Ok(()),
+        Some(version) => Err(Refusal::Model(format!(
+            "is of opset {version}, and {ENGINE} knows operators up to opset {NEWEST_OPSET}: this engine is older than the model: export it for opset 17, or use the provider cpu"
+        ))),
+    }
 }
 
 /// tract indexes freely while it reads a graph.

@@ -79,6 +79,11 @@ impl OnnxSummary {
         Ok(summary)
     }
 
+    /// The version of the standard operators, by either name of their domain; `None` when the file does not say.
+    pub fn standard_opset(&self) -> Option<i64> {
+        ["", "ai.onnx"].iter().filter_map(|domain| self.opsets.get(*domain)).max().copied()
+    }
+
     /// The type that most weights have, such as `f32` or `int8`.
     pub fn precision(&self) -> &'static str {
         self.num_weights.iter().max_by_key(|(_, count)| **count).map_or("f32", |(data_type, _)| type_name(*data_type))

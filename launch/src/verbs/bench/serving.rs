@@ -183,7 +183,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         against,
         held_loop,
         robot: Robot {
-            binary_bytes: std::env::current_exe().and_then(std::fs::metadata).map_or(0, |binary| binary.len()),
+            binary_bytes: machine::running_binary_bytes(),
             open_millis,
             resident_mebibytes: held_loop::resident_mebibytes(),
         },

@@ -23,6 +23,8 @@ pub(super) struct Outcome {
     pub(super) account: Account,
     pub(super) log_entries_dropped: u64,
     pub(super) is_interrupted: bool,
+    /// What ended the run, or became of it at its end, if that was no success.
+    pub(super) failure: Option<String>,
     pub(super) self_test: Option<LoopStatistics>,
     pub(super) chunks: ChunkSummary,
     pub(super) cameras: Vec<CameraResult>,
@@ -39,8 +41,7 @@ pub(super) fn leave(
     outcome: Outcome,
     stop: &AtomicBool,
 ) -> anyhow::Result<ExitCode> {
-    let Outcome { folder, models, account, log_entries_dropped, is_interrupted, self_test, chunks, cameras, watchdog } =
-        outcome;
+    let Outcome { folder, models, account, .. } = outcome;
     let statistics = &account.statistics;
     let engines = models.last().context("no models ran")?;
     let [policy, expert, random] = compare(&account.episodes, stop)?;
@@ -67,21 +68,22 @@ pub(super) fn leave(
         loop_millis: Millis::of(&statistics.total),
         stage_millis: StageMillis::of(statistics),
         account_millis: AccountMillis::of(statistics),
-        self_test_millis: self_test.as_ref().map(|measured| Millis::of(&measured.total)),
-        chunks_late: chunks.num_late,
-        chunks_duplicate: chunks.num_duplicate,
+        self_test_millis: outcome.self_test.as_ref().map(|measured| Millis::of(&measured.total)),
+        chunks_late: outcome.chunks.num_late,
+        chunks_duplicate: outcome.chunks.num_duplicate,
         safe_actions: account.safe_actions.clone(),
         frames: account.num_frames,
         frames_dropped: account.num_dropped,
-        cameras,
+        cameras: outcome.cameras,
         commands_clamped: statistics.num_clamped,
         commands_rate_limited: statistics.num_rate_limited,
         commands_held: statistics.num_held,
-        watchdog_trips: watchdog.num_trips,
-        watchdog_refused: watchdog.num_refused,
-        log_entries_dropped,
+        watchdog_trips: outcome.watchdog.num_trips,
+        watchdog_refused: outcome.watchdog.num_refused,
+        log_entries_dropped: outcome.log_entries_dropped,
         start_to_first_action_seconds: account.start_to_first_action_seconds,
-        interrupted: is_interrupted,
+        interrupted: outcome.is_interrupted,
+        failure: outcome.failure,
         episode_results: account.episodes,
     };
     let json = serde_json::to_string_pretty(&result)?;
@@ -101,7 +103,7 @@ pub(super) fn leave(
     if arguments.json {
         print(&json);
     }
-    Ok(if is_interrupted { ExitCode::from(STOPPED) } else { ExitCode::SUCCESS })
+    Ok(if result.interrupted { ExitCode::from(STOPPED) } else { ExitCode::SUCCESS })
 }
 
 #[cfg(feature = "sim")]

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::*;
-use super::{engine, noise};
+use super::{engine, noise, write_encoder};
 use crate::card::{ClassToken, ImageLayout, PreprocessingCard, Provenance, Resize, TokenLayout};
 use crate::encoder::{EncoderInput, Features};
+use crate::files::sha256_file;
 use crate::onnx::{OnnxDim, OnnxGraph, OnnxValue, write_model};
 
 const SIDE: usize = 8;
@@ -215,12 +216,32 @@ fn what_is_no_encoder_is_refused_with_what_to_give() {
         assert!(message.to_string().contains("FlyToTheMoon"), "{message}");
         assert!(message.to_string().contains("lacks this operator"), "{message}");
     }
+}
+
+#[test]
+fn an_operator_set_that_is_newer_than_the_engine_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("tiny.onnx");
+    let card = write_encoder(&model);
+    let bytes = fs::read(&model).unwrap();
     // The operator set 17 of the default domain, as the file holds it.
-    let (written, newer) = ([0x42, 2, 0x10, 17], [0x42, 2, 0x10, 99]);
-    let mut bytes = graph.to_bytes();
-    let at = bytes.windows(4).rposition(|window| window == written).unwrap();
-    bytes[at..at + 4].copy_from_slice(&newer);
-    write_model(&model, &bytes).unwrap();
-    let message = admit_encoder(&model, &options(SIDE), &engine(ProviderChoice::Exactly(Provider::Cpu))).unwrap_err();
-    assert!(message.to_string().contains("export it for opset 17"), "{message}");
+    let at = bytes.windows(4).rposition(|window| window == [0x42, 2, 0x10, 17]).unwrap();
+    let write = |version: u8| {
+        let newer = [&bytes[..at], &[0x42, 2, 0x10, version], &bytes[at + 4..]].concat();
+        write_model(&model, &newer).unwrap();
+        ModelCard { sha256: sha256_file(&model).unwrap(), ..card.clone() }.save(&model).unwrap();
+    };
+    for provider in [Provider::Cpu, Provider::Tract] {
+        let engine = engine(ProviderChoice::Exactly(provider));
+        write(23);
+        assert!(open_encoder(&model, &engine).is_ok(), "{provider:?}");
+        write(99);
+        let refused = [
+            open_encoder(&model, &engine).map(drop).unwrap_err(),
+            admit_encoder(&model, &options(super::SIDE), &engine).map(drop).unwrap_err(),
+        ];
+        for message in refused.map(|error| error.to_string()) {
+            assert!(message.contains("export it for opset 17") && message.contains("99"), "{message}");
+        }
+    }
 }
