@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use crate::control::{budget, rates, safety, threads, watchdog};
+use crate::encoding::encoding;
 use crate::joint::dynamics;
 use crate::lens::intrinsics;
 use crate::profile::{
@@ -138,7 +139,7 @@ pub(crate) fn camera(raw: RawCamera) -> Checked<CameraProfile> {
     }
     let reconnect_millis = raw.reconnect_millis.unwrap_or(DEFAULT_RECONNECT_MILLIS);
     within("camera.reconnect_millis", reconnect_millis, 1..=5000)?;
-    Ok(CameraProfile {
+    let camera = CameraProfile {
         name: raw.name,
         device: raw.device,
         width: raw.width,
@@ -148,7 +149,9 @@ pub(crate) fn camera(raw: RawCamera) -> Checked<CameraProfile> {
         format: format.transpose()?,
         exposure_millis: raw.exposure_millis,
         reconnect_millis,
-    })
+    };
+    encoding(&camera)?;
+    Ok(camera)
 }
 
 fn mount(raw: RawMount) -> Checked<MountProfile> {

@@ -149,7 +149,7 @@ mod tests {
         }
         let shown = show("desktop-sim").unwrap();
         assert!(
-            shown.contains("# from desktop-sim\n[pace]") && shown.contains("# from desktop-cpu\n[zenoh]"),
+            shown.contains("# from desktop-sim\n[pace]") && shown.contains("# from demo-robot\n[zenoh]"),
             "{shown}"
         );
     }
@@ -170,7 +170,7 @@ mod tests {
         let file = folder.path().join("mine.toml");
         std::fs::write(&file, "inherit = \"desktop-cpu\"\nrobot = \"arm\"\n").unwrap();
         let notes = notes(&file.display().to_string()).unwrap();
-        assert!(notes.len() == 1 && notes[0].contains("from desktop-cpu"), "{notes:?}");
+        assert!(notes.len() == 1 && notes[0].contains("from demo-robot"), "{notes:?}");
         assert!(super::notes("desktop-cpu").unwrap().is_empty());
     }
 

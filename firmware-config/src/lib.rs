@@ -6,6 +6,7 @@
 
 mod check;
 mod control;
+mod encoding;
 mod error;
 mod inspect;
 mod joint;

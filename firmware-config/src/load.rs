@@ -21,6 +21,9 @@ pub const BUILT_IN_PROFILES: &[(&str, &str)] = &[
     ("raspberry-pi-5", include_str!("../profiles/raspberry-pi-5.toml")),
 ];
 
+/// What several of them inherit, and no device by itself: (name, TOML).
+const PARTS: &[(&str, &str)] = &[("demo-robot", include_str!("../profiles/demo-robot.toml"))];
+
 /// A profile is a page of text; more is another file.
 const MAX_PROFILE_BYTES: u64 = 1 << 20;
 const MAX_INHERIT_DEPTH: usize = 8;
@@ -92,7 +95,7 @@ impl Layers {
 }
 
 fn resolve(name_or_path: &str, base: Option<&Path>, chain: &mut Vec<String>) -> Result<Layers, ProfileError> {
-    if let Some((name, text)) = BUILT_IN_PROFILES.iter().find(|(name, _)| *name == name_or_path) {
+    if let Some((name, text)) = BUILT_IN_PROFILES.iter().chain(PARTS).find(|(name, _)| *name == name_or_path) {
         return Layers::of(name, text, None, chain);
     }
     let path = base.map_or_else(|| Path::new(name_or_path).to_path_buf(), |base| base.join(name_or_path));
@@ -193,6 +196,38 @@ mod tests {
         let profile = load("desktop-sim").unwrap();
         assert_eq!(profile.joints.len(), 2);
         assert_eq!(profile.inference.providers, [Provider::Cpu, Provider::Tract]);
+        assert!(load("demo-robot").unwrap_err().to_string().contains("pace"), "a robot is no device");
+    }
+
+    /// What a device is: each says it, or inherits it, and nothing is left to what a key means when it is not there.
+    #[test]
+    fn every_built_in_profile_is_whole() {
+        for (name, _) in BUILT_IN_PROFILES {
+            let shown: toml::Table = toml::from_str(&crate::inspect::show(name).unwrap()).unwrap();
+            let mut families = vec!["camera", "inference", "pace", "joints", "safety", "watchdog", "zenoh"];
+            let is_board = name.starts_with("jetson") || name.starts_with("raspberry");
+            if *name != "desktop-sim" {
+                families.extend(["budget", "threads", "memory", "thermal"]);
+                assert!(shown["inference"].get("precision").is_some(), "{name} lacks inference.precision");
+            }
+            if is_board {
+                families.extend(["hardware", "health"]);
+            }
+            if name.starts_with("jetson") {
+                families.push("power");
+            }
+            for family in families {
+                assert!(shown.contains_key(family), "{name} lacks [{family}]");
+            }
+            let watchdog = load(name).unwrap().watchdog;
+            let patience = if *name == "desktop-sim" { 10_000 } else { 100 };
+            assert_eq!((watchdog.look_millis, watchdog.action_timeout_millis), (5, patience), "{name}");
+        }
+        // What cannot be known of a robot is said where its place is.
+        let (_, robot) = PARTS[0];
+        for word in ["[intrinsics]", "max_acceleration_per_second_squared"] {
+            assert!(robot.contains(word), "{word}");
+        }
     }
 
     fn check(change: &str, expected: &[&str]) {

@@ -142,6 +142,17 @@ impl PixelEncoding {
     pub fn is_interleaved_rgb(self) -> bool {
         matches!(self, Self::Rgb8 | Self::Bgr8)
     }
+
+    /// The name used in profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rgb8 => "rgb8",
+            Self::Bgr8 => "bgr8",
+            Self::Yuyv => "yuyv",
+            Self::Nv12 => "nv12",
+            Self::Jpeg => "jpeg",
+        }
+    }
 }
 
 /// One commanded joint and what the safety filter allows it. Units follow `command`.

@@ -80,7 +80,7 @@ pub(crate) struct RawCamera {
     pub(crate) width: u32,
     /// Pixels, 1 to 16384.
     pub(crate) height: u32,
-    /// Channel order in which the loop gets the image.
+    /// How the loop gets the image: `rgb8`, `bgr8`, or as a driver gives it: `yuyv`, `nv12`, `jpeg`.
     pub(crate) encoding: PixelEncoding,
     /// Frames a second to ask the driver for.
     pub(crate) rate_hertz: Option<f64>,

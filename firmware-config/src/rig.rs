@@ -46,7 +46,7 @@ pub(crate) struct RawExtraCamera {
     width: u32,
     /// Pixels, 1 to 16384.
     height: u32,
-    /// Channel order in which the loop gets the image.
+    /// As `camera.encoding`.
     encoding: PixelEncoding,
     /// Frames a second to ask the driver for.
     rate_hertz: Option<f64>,

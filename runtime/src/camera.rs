@@ -7,6 +7,7 @@ mod hand_eye;
 mod live;
 mod machine;
 mod negotiate;
+mod raw;
 mod source;
 
 pub use beside::CamerasBeside;

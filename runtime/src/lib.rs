@@ -88,7 +88,7 @@ pub use onnx::{
     OnnxTensor, OnnxType, OnnxValue, QuantisedWeight, read_onnx_constants, write_model,
 };
 pub use policy::Policy;
-pub use preprocess::{Preprocessor, straighten};
+pub use preprocess::{Preprocessor, straighten, to_rgb};
 pub use raw_pixels::RawPixels;
 pub use rest::stop_patience;
 pub use rig::{CameraAccount, CameraRig};

@@ -162,6 +162,21 @@ pub fn straighten(frame: &Frame, intrinsics: &IntrinsicsProfile) -> Result<Optio
     Ok(Some(Frame { data, encoding, ..*frame }))
 }
 
+/// The frame in red, green, blue, whatever its encoding; decoded as for an encoder.
+///
+/// # Errors
+/// [`RuntimeError::Frame`] when the frame's bytes do not fit its size or encoding.
+pub fn to_rgb(frame: &Frame) -> Result<Frame, RuntimeError> {
+    check_frame(frame)?;
+    let mut converter = Converter::default();
+    converter.begin(frame)?;
+    let mut data = converter.rows(frame, frame.height as usize).to_vec();
+    if frame.encoding == PixelEncoding::Bgr8 {
+        data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+    }
+    Ok(Frame { data, encoding: PixelEncoding::Rgb8, ..*frame })
+}
+
 /// Columns and rows of the frame that the card's crop takes.
 fn extents(card: &PreprocessingCard, (width, height): (u32, u32)) -> Result<[Extent; 2], String> {
     let [columns, rows] = [width, height].map(|size| size as usize);
@@ -332,10 +347,15 @@ mod tests {
                 for (width, height) in [(7, 5), (9, 9), (40, 20)] {
                     let card = PreprocessingCard { resize, crop, ..card(width, height) }.with_hash();
                     let frame = noise(33, 19, PixelEncoding::Bgr8);
-                    let values = run(&mut Preprocessor::new(&card).unwrap(), &frame);
+                    let mut preprocessor = Preprocessor::new(&card).unwrap();
+                    let values = run(&mut preprocessor, &frame);
                     let expected = by_definition(&frame, &card);
                     let worst = values.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     assert!(worst < 4e-6, "{resize:?} {crop:?} to {width}x{height}: off by {worst}");
+                    for instructions in Instructions::available() {
+                        preprocessor.instructions = instructions;
+                        assert_eq!(values, run(&mut preprocessor, &frame), "{resize:?} {crop:?} on {instructions:?}");
+                    }
                 }
             }
         }
@@ -375,6 +395,40 @@ mod tests {
         check((1, 1), (4, 4), Rgb8);
         check((40, 1), (1, 3), Bgr8);
         check((64, 48), (5, 3), Rgb8);
+    }
+
+    /// OpenCV writes the file, at its usual quality and with a colour for each two by two pixels.
+    #[cfg(feature = "camera")]
+    #[test]
+    fn a_jpeg_frame_is_the_picture_that_it_was_made_of() {
+        use opencv::core::{Mat, MatTraitConst, Vec3b, Vector};
+        let (width, height) = (96_u32, 64_u32);
+        let mut frame = Frame::black(width, height, PixelEncoding::Bgr8);
+        for (at, pixel) in frame.data.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            let (x, y) = (at % width as usize, at / width as usize);
+            *pixel = [40 + 2 * x as u8, 230 - 3 * y as u8, 30 + x as u8 + y as u8];
+        }
+        let pixels: Vec<Vec3b> = frame.data.as_chunks::<3>().0.iter().map(|pixel| Vec3b::from(*pixel)).collect();
+        let image = Mat::new_rows_cols_with_data(height as i32, width as i32, &pixels).unwrap();
+        let mut file = Vector::<u8>::new();
+        opencv::imgcodecs::imencode(".jpg", &image.try_clone().unwrap(), &mut file, &Vector::new()).unwrap();
+        let jpeg = Frame { data: file.iter().collect(), ..Frame::black(width, height, PixelEncoding::Jpeg) };
+        // What looks at single pixels sees their noise.
+        for (resize, allowed) in [(Resize::BilinearAntialias, 3.0), (Resize::Area, 3.0), (Resize::Bicubic, 6.0)] {
+            let card = PreprocessingCard { resize, ..card(24, 20) }.with_hash();
+            let mut preprocessor = Preprocessor::new(&card).unwrap();
+            let (from_file, from_pixels) = (run(&mut preprocessor, &jpeg), run(&mut preprocessor, &frame));
+            let num_values = card.width * card.height;
+            let levels = from_file.iter().zip(&from_pixels).enumerate().map(|(at, (a, b))| {
+                let std = card.std.get(at / num_values).copied().unwrap_or(1.0);
+                (a - b).abs() * std * 255.0
+            });
+            let worst = levels.fold(0.0, f32::max);
+            assert!(worst < allowed, "{resize:?}: off by {worst} of 255");
+        }
+        let decoded = to_rgb(&jpeg).unwrap();
+        let pairs = decoded.data.iter().zip(&to_rgb(&frame).unwrap().data).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(decoded.encoding == PixelEncoding::Rgb8 && pairs < Some(8), "{pairs:?}");
     }
 
     /// Pillow 12: `Image.fromarray(np.arange(8, dtype="f4")[None]).resize((3, 1), Image.BILINEAR)`.

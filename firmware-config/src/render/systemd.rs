@@ -149,7 +149,7 @@ mod tests {
         ] {
             assert!(jetson.lines().any(|found| found == line), "{line} is not in\n{jetson}");
         }
-        let desktop = unit("desktop-cpu");
+        let desktop = unit("desktop-sim");
         for absent in
             ["ExecStartPre", "LimitRTPRIO", "LimitMEMLOCK", "MemoryMax", "BindPaths", "TimeoutStart", "engine-cache"]
         {

@@ -11,6 +11,7 @@ use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def};
 use super::words;
 use crate::error::RuntimeError;
 use crate::frame::Frame;
+use crate::preprocess::to_rgb;
 
 /// Zhang's method needs three views of a plane; fewer than this leave the distortion undetermined in practice.
 const MIN_VIEWS: usize = 5;
@@ -80,7 +81,9 @@ pub fn find_checkerboard(
     let fail = |problem: String| RuntimeError::Frame(format!("{name}: {problem}"));
     let size = board.size().map_err(fail)?;
     let rows = i32::try_from(frame.height).map_err(|error| fail(error.to_string()))?;
-    let image = Mat::from_slice(&frame.data).map_err(words).map_err(fail)?;
+    let decoded = (!frame.encoding.is_interleaved_rgb()).then(|| to_rgb(frame)).transpose()?;
+    let data = &decoded.as_ref().unwrap_or(frame).data;
+    let image = Mat::from_slice(data).map_err(words).map_err(fail)?;
     let image = image.reshape(3, rows).map_err(words).map_err(fail)?;
     let mut grey = Mat::default();
     // Which channel is first hardly matters for black and white.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use foresee_firmware_config::CameraProfile;
+use foresee_firmware_config::{CameraProfile, PixelEncoding};
 
 /// Where images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +69,17 @@ impl CameraDevice {
                     format!(" aelock=true exposuretimerange=\"{nanos} {nanos}\"")
                 });
                 let (width, height) = (camera.width, camera.height);
-                // NVIDIA's converter scales; OpenCV takes three channels in the order blue, green, red. One frame waits at most.
+                // NVIDIA's converter scales; pixels of three bytes OpenCV takes in the order blue, green, red. One frame waits at most.
+                let format = match camera.encoding {
+                    PixelEncoding::Nv12 => "NV12",
+                    PixelEncoding::Yuyv => "YUY2",
+                    PixelEncoding::Rgb8 | PixelEncoding::Bgr8 | PixelEncoding::Jpeg => {
+                        "BGRx ! videoconvert ! video/x-raw, format=BGR"
+                    }
+                };
                 Some(format!(
                     "nvarguscamerasrc sensor-id={sensor}{exposure} ! video/x-raw(memory:NVMM), format=NV12, framerate={}/1000 \
-                     ! nvvidconv ! video/x-raw, width={width}, height={height}, format=BGRx ! videoconvert ! video/x-raw, format=BGR \
+                     ! nvvidconv ! video/x-raw, width={width}, height={height}, format={format} \
                      ! appsink drop=true max-buffers=1 sync=false",
                     (rate * 1000.0).round() as u64
                 ))
@@ -120,5 +127,8 @@ mod tests {
         for part in ["sensor-id=0", "width=640, height=480", "framerate=30000/1000", "\"8000000 8000000\"", "appsink"] {
             assert!(pipeline.contains(part), "{pipeline} lacks {part}");
         }
+        let camera = CameraProfile { encoding: PixelEncoding::Nv12, ..camera };
+        let pipeline = CameraDevice::parse("csi:0").unwrap().pipeline(&camera).unwrap();
+        assert!(pipeline.contains("height=480, format=NV12 ! appsink"), "{pipeline}");
     }
 }

@@ -3,14 +3,15 @@
 use foresee_firmware_config::CameraProfile;
 use opencv::core::Vector;
 use opencv::videoio::{
-    CAP_ANY, CAP_FFMPEG, CAP_GSTREAMER, CAP_PROP_AUTO_EXPOSURE, CAP_PROP_BUFFERSIZE, CAP_PROP_EXPOSURE,
-    CAP_PROP_FOURCC, CAP_PROP_FPS, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_WIDTH, CAP_PROP_OPEN_TIMEOUT_MSEC,
-    CAP_PROP_READ_TIMEOUT_MSEC, CAP_V4L2, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst, VideoWriter,
-    get_backends,
+    CAP_ANY, CAP_FFMPEG, CAP_GSTREAMER, CAP_PROP_AUTO_EXPOSURE, CAP_PROP_BUFFERSIZE, CAP_PROP_CONVERT_RGB,
+    CAP_PROP_EXPOSURE, CAP_PROP_FOURCC, CAP_PROP_FPS, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_WIDTH,
+    CAP_PROP_OPEN_TIMEOUT_MSEC, CAP_PROP_READ_TIMEOUT_MSEC, CAP_V4L2, VideoCapture, VideoCaptureTrait,
+    VideoCaptureTraitConst, VideoWriter, get_backends,
 };
 
 use super::device::CameraDevice;
 use super::machine::obstacle;
+use super::raw::driver_format;
 use super::words;
 
 const OPEN_TIMEOUT_MILLIS: i32 = 5000;
@@ -84,8 +85,9 @@ fn open_v4l2(path: &std::path::Path, camera: &CameraProfile) -> Result<VideoCapt
         return Err(problem);
     }
     let mut wanted = Vec::new();
+    let raw = driver_format(camera.encoding);
     // The format comes first: sizes and rates are those of a format.
-    if let Some(letters) = camera.format {
+    if let Some(letters) = raw.or(camera.format) {
         let [a, b, c, d] = letters.map(char::from);
         wanted.extend([CAP_PROP_FOURCC, VideoWriter::fourcc(a, b, c, d).map_err(words)?]);
     }
@@ -108,13 +110,21 @@ fn open_v4l2(path: &std::path::Path, camera: &CameraProfile) -> Result<VideoCapt
     )?;
     // Fewer frames in the driver's queue are fresher frames; not every driver obeys.
     let _ = capture.set(CAP_PROP_BUFFERSIZE, 1.0);
-    if let Some(letters) = camera.format {
+    if let Some(letters) = raw.or(camera.format) {
         let (wanted, given) = (String::from_utf8_lossy(&letters).into_owned(), mode(&capture)?.format);
         if wanted != given {
+            let key = match raw {
+                Some(_) => format!("camera.encoding = \"{}\"", camera.encoding.name()),
+                None => "camera.format".to_owned(),
+            };
             return Err(format!(
-                "gives {given} where camera.format asks for {wanted}; `v4l2-ctl --list-formats-ext` says what it can"
+                "gives {given} where {key} asks for {wanted}; `v4l2-ctl --list-formats-ext` says what it can"
             ));
         }
+    }
+    if raw.is_some() && !capture.set(CAP_PROP_CONVERT_RGB, 0.0).map_err(words)? {
+        let name = camera.encoding.name();
+        return Err(format!("hands out no raw images for camera.encoding = \"{name}\"; give \"bgr8\" or \"rgb8\""));
     }
     if let Some(millis) = camera.exposure_millis {
         expose(&mut capture, millis)?;

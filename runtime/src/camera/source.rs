@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use foresee_firmware_config::{CameraProfile, PixelEncoding};
-use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, get_tick_count, get_tick_frequency};
+use foresee_firmware_config::CameraProfile;
+use opencv::core::{Mat, MatTraitConst, get_tick_count, get_tick_frequency};
 use opencv::imgcodecs::{IMREAD_COLOR, imread};
 use opencv::videoio::{CAP_PROP_POS_MSEC, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst};
 
@@ -34,7 +34,8 @@ pub struct CameraOptions {
     pub any_size: bool,
 }
 
-/// A camera, a video file or a folder as a source. Images come in the profile's size and channel order. A camera knows no joints:
+/// A camera, a video file or a folder as a source. Images come in the profile's size and encoding: YUYV, NV12 and JPEG as the driver gives
+/// them, without a copy through pixels of three bytes. A camera knows no joints:
 /// their states stay zero under the frame's stamp. A live frame is stamped with its exposure where the driver tells it, else with its
 /// arrival; one of a file or folder with its place there. A live camera that goes away is waited for, and tried again with back-off.
 pub struct CameraSource {
@@ -57,9 +58,13 @@ impl CameraSource {
     /// Opens the device and negotiates.
     ///
     /// # Errors
-    /// [`RuntimeError::Camera`] with the fix: no such device or file, held by another process, no format that fits, no video.
+    /// [`RuntimeError::Camera`] with the fix: no such device or file, held by another process, no format that fits, no video, an encoding
+    /// that the device cannot give.
     pub fn open(device: &CameraDevice, options: CameraOptions) -> Result<Self, RuntimeError> {
         let fail = |problem: String| RuntimeError::Camera { name: device.to_string(), problem };
+        if let Some(problem) = super::raw::refusal(device, options.camera.encoding) {
+            return Err(fail(problem));
+        }
         let input = connect(device, &options).map_err(fail)?;
         let pause = Duration::from_millis(options.camera.reconnect_millis);
         Ok(Self {
@@ -138,33 +143,7 @@ impl CameraSource {
             }
         };
         frame.stamp = stamp;
-        self.copy(frame).map(Some)
-    }
-
-    fn copy(&self, frame: &mut Frame) -> Result<(), String> {
-        let camera = &self.options.camera;
-        let (width, height) = (self.image.cols().unsigned_abs(), self.image.rows().unsigned_abs());
-        if !self.options.any_size && (width, height) != (camera.width, camera.height) {
-            return Err(format!(
-                "gives {width}x{height} where the profile's camera has {}x{}; make them agree",
-                camera.width, camera.height
-            ));
-        }
-        if !camera.encoding.is_interleaved_rgb() {
-            return Err(format!("OpenCV hands out BGR, and the profile says {:?}; give rgb8 or bgr8", camera.encoding));
-        }
-        let bytes = self.image.data_bytes().map_err(words)?;
-        (frame.width, frame.height, frame.encoding) = (width, height, camera.encoding);
-        if bytes.len() != frame.num_bytes() {
-            let problem = format!("gives {} bytes an image where 8-bit BGR has {}", bytes.len(), frame.num_bytes());
-            return Err(format!("{problem}; a GStreamer pipeline needs video/x-raw,format=BGR before appsink"));
-        }
-        frame.data.clear();
-        frame.data.extend_from_slice(bytes);
-        if camera.encoding == PixelEncoding::Rgb8 {
-            frame.data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
-        }
-        Ok(())
+        super::raw::copy(&self.image, &self.options.camera, self.options.any_size, frame).map(Some)
     }
 
     /// A live camera that gave nothing is let go, and tried again after a pause.
@@ -265,6 +244,7 @@ fn exposure_stamp(driver_millis: f64, monotonic_millis: f64, now: Stamp) -> Stam
 
 #[cfg(test)]
 pub(super) mod tests {
+    use foresee_firmware_config::PixelEncoding;
     use opencv::core::{Scalar, Size, Vector};
     use opencv::imgcodecs::imwrite;
     use opencv::videoio::{VideoWriter, VideoWriterTrait};
@@ -324,6 +304,44 @@ pub(super) mod tests {
         check_three_frames(&CameraDevice::parse(&images.display().to_string()).unwrap(), slow, 100_000_000);
     }
 
+    /// GStreamer's own test picture, where it is installed: black, so that its bytes are known.
+    #[test]
+    fn a_pipeline_gives_raw_images_as_they_are() {
+        for (encoding, caps, is_right) in [
+            (
+                PixelEncoding::Yuyv,
+                "video/x-raw,format=YUY2",
+                (|data| data[..4] == [16, 128, 16, 128]) as fn(&[u8]) -> bool,
+            ),
+            (PixelEncoding::Nv12, "video/x-raw,format=NV12", |data| data[0] == 16 && data[128 * 128] == 128),
+            (PixelEncoding::Jpeg, "video/x-raw,format=I420", |data| data.ends_with(&[0xff, 0xd9])),
+        ] {
+            let encoder = if encoding == PixelEncoding::Jpeg { " ! jpegenc ! image/jpeg" } else { "" };
+            let pipeline = format!(
+                "gstreamer: videotestsrc pattern=black num-buffers=3 ! {caps},width=128,height=128{encoder} ! appsink"
+            );
+            let mut options = options();
+            options.camera.encoding = encoding;
+            let mut source = match CameraSource::open(&CameraDevice::parse(&pipeline).unwrap(), options) {
+                Ok(source) => source,
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains("GStreamer cannot play") || message.contains("without GStreamer"),
+                        "{message}"
+                    );
+                    eprintln!("skipped: {message}");
+                    continue;
+                }
+            };
+            let mut observation = Observation::blank(1, 1, 2);
+            assert_eq!(source.next(&mut observation, Duration::ZERO).unwrap(), SourceEvent::Observed);
+            let frame = &observation.frame;
+            assert_eq!((frame.width, frame.height, frame.encoding), (128, 128, encoding));
+            assert!(is_right(&frame.data) && frame.data.len() == frame.num_bytes(), "{encoding:?}");
+        }
+    }
+
     #[test]
     fn what_is_no_camera_is_a_named_error() {
         let folder = tempfile::tempdir().unwrap();
@@ -351,6 +369,11 @@ pub(super) mod tests {
         check("gstreamer: videotestsrc", "ends in `! appsink`");
         check("gstreamer: nosuchsource ! appsink", "GStreamer cannot play");
         check("rtsp://127.0.0.1:1/none", "does not answer");
+        let mut raw = options();
+        raw.camera.encoding = PixelEncoding::Nv12;
+        let device = CameraDevice::parse(&file("large.avi")).unwrap();
+        let message = CameraSource::open(&device, raw).map(drop).unwrap_err().to_string();
+        assert!(message.contains("large.avi") && message.contains("camera.encoding = \"nv12\""), "{message}");
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::{Clock, Frame, Observation, straighten};
+use foresee_runtime::{Clock, Frame, Observation, straighten, to_rgb};
 use serde_json::json;
 
 use super::{DeviceArguments, next};
@@ -86,10 +85,7 @@ pub(super) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn picture(frame: &Frame, file: &Path) -> anyhow::Result<()> {
-    let mut data = frame.data.clone();
-    if frame.encoding == PixelEncoding::Bgr8 {
-        data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
-    }
-    let image = image::RgbImage::from_raw(frame.width, frame.height, data).context("a frame of another size")?;
+    let image = to_rgb(frame)?;
+    let image = image::RgbImage::from_raw(image.width, image.height, image.data).context("a frame of another size")?;
     image.save(file).with_context(|| format!("{}: cannot be written", file.display()))
 }
