@@ -28,6 +28,10 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const FAULT: Duration = Duration::from_millis(700);
 /// A command that was on its way, and a look of the watchdog.
 const LIMIT: Duration = SILENCE.saturating_add(PERIOD).saturating_add(PERIOD);
+/// A recorder writes once a second, and its loop looks at every tick whether it could.
+const WRITING: Duration = Duration::from_secs(2);
+/// Models are read and proved before anything can be said of them.
+const LOADING: Duration = Duration::from_secs(20);
 /// A connection that was silent is tried again by the kernel after twice the time, and twice that.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(15);
 /// Blocks of 512 bytes that the log may have: a few chunks of noise.
@@ -96,6 +100,8 @@ struct Times {
     /// Since when the loop is to go on as if nothing were; `None`: a safe action is due.
     undisturbed: Option<Instant>,
     seen: Seen,
+    /// The fault is to be noticed by then.
+    detection: Duration,
     /// The safe action is due by then.
     limit: Duration,
 }
@@ -110,7 +116,7 @@ enum Seen {
 impl Times {
     /// A fault that a robot sees.
     fn of(began: Instant, ended: Option<Instant>) -> Self {
-        Self { began, ended, said: None, undisturbed: None, seen: Seen::AtTheRobot, limit: LIMIT }
+        Self { began, ended, said: None, undisturbed: None, seen: Seen::AtTheRobot, detection: LIMIT, limit: LIMIT }
     }
 }
 
@@ -224,7 +230,7 @@ fn spoilt(bench: &mut Bench, spoil: Spoil) -> anyhow::Result<Times> {
     let said = said.with_context(|| format!("the loop said nothing of {}", spoil.line()))?;
     // Frames are answered all the while, and the robot lets go of nothing: the torques go as fast as they may.
     let limit = LIMIT + Duration::from_secs_f64(1.0 / RATE_PER_SECOND);
-    Ok(Times { said: Some(said), limit, ..Times::of(began, Some(ended)) })
+    Ok(Times { said: Some(said), detection: limit, limit, ..Times::of(began, Some(ended)) })
 }
 
 /// The loop goes on: what is looked for is its word, and that commands never fail to come.
@@ -243,7 +249,7 @@ fn full_disk(bench: &mut Bench) -> anyhow::Result<Times> {
         if let Some(said) = said {
             std::thread::sleep(FAULT);
             let times = Times::of(full.unwrap_or(said), None);
-            return Ok(Times { said: Some(said), undisturbed: Some(said), ..times });
+            return Ok(Times { said: Some(said), undisturbed: Some(said), detection: WRITING, ..times });
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -301,12 +307,13 @@ fn take_memory(bench: &Bench) -> anyhow::Result<Instant> {
 
 fn after_memory(bench: &mut Bench, began: Instant, said: Option<Instant>) -> anyhow::Result<Times> {
     if bench.control.try_wait()?.is_none() {
-        return Ok(Times { said, undisturbed: Some(began), ..Times::of(began, None) });
+        return Ok(Times { said, undisturbed: Some(began), detection: LOADING, ..Times::of(began, None) });
     }
     let ended = Instant::now();
     bench.start_loop(&Burden::Nothing)?;
     bench.wait_for_commands(ended)?;
-    Ok(Times { said, ..Times::of(began, Some(ended)) })
+    let detection = if said.is_some() { LOADING } else { LIMIT };
+    Ok(Times { said, detection, ..Times::of(began, Some(ended)) })
 }
 
 /// Started with a model that is larger than its memory, a loop says so and ends; the robot goes on doing nothing.
@@ -325,7 +332,7 @@ fn large_model(bench: &mut Bench) -> anyhow::Result<Times> {
     let ended = Instant::now();
     bench.start_loop(&Burden::Nothing)?;
     bench.wait_for_commands(ended)?;
-    Ok(Times { said: Some(said), ..Times::of(began, Some(ended)) })
+    Ok(Times { said: Some(said), detection: LOADING, ..Times::of(began, Some(ended)) })
 }
 
 impl Bench {
@@ -341,21 +348,28 @@ impl Bench {
             .map(|events| lock(events).iter().filter(|(_, kind)| *kind == Kind::Unsafe).count())
             .iter()
             .sum();
-        let late = self.lateness.between(times.began, times.began + times.limit);
+        let late = self.lateness.between(times.began, times.began + times.limit.max(times.detection));
         let is_silent_after = |from: Instant| events.iter().any(|(at, kind)| *at >= from && *kind == Kind::Silent);
         let is_undisturbed = times.undisturbed.is_some_and(|from| !is_silent_after(from));
-        let is_safe_in_time =
-            safe.is_some_and(|safe| safe <= (times.limit + late).as_secs_f64() * 1e3) || is_undisturbed;
+        let is_by = |at: f64, limit: Duration| at <= (limit + late).as_secs_f64() * 1e3;
+        let is_safe_in_time = safe.is_some_and(|safe| is_by(safe, times.limit)) || is_undisturbed;
+        let detected = times.said.map_or(safe, |said| Some(millis(times.began, said)));
+        // What disturbs nothing need not be noticed.
+        let is_noticed_in_time = detected.map_or(is_undisturbed, |detected| is_by(detected, times.detection));
         FaultRow {
             name: name.to_owned(),
-            detected_millis: times.said.map_or(safe, |said| Some(millis(times.began, said))),
+            detected_millis: detected,
+            detection_limit_millis: times.detection.as_secs_f64() * 1e3,
             safe_action_millis: safe,
             limit_millis: times.limit.as_secs_f64() * 1e3,
             lateness_millis: late.as_secs_f64() * 1e3,
             recovered_millis: recovered,
             unsafe_commands: unsafe_commands as u64,
             num_commands: events.iter().filter(|(_, kind)| *kind != Kind::Silent).count() as u64,
-            passed: is_safe_in_time && unsafe_commands == 0 && (times.ended.is_none() || recovered.is_some()),
+            passed: is_noticed_in_time
+                && is_safe_in_time
+                && unsafe_commands == 0
+                && (times.ended.is_none() || recovered.is_some()),
             skipped: None,
         }
     }

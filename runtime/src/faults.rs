@@ -34,6 +34,9 @@ const RECOVERY: Duration = Duration::from_millis(500);
 /// What a row may take beyond the frame's age and the period for which a command is in force: a look of the watchdog.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// A fault is noticed by then: the joints are told something else than what the policy wants.
+const DETECTION: Duration = MAX_FRAME_AGE.saturating_add(PERIOD).saturating_add(LOOK);
+
 /// The faults, in the order of the matrix. One line a fault.
 const FAULTS: &[(&str, Fault)] = &[
     ("frozen frames", Fault::Frozen),
@@ -60,12 +63,14 @@ pub struct FaultRow {
     pub name: String,
     /// From the fault to the first sign of it: a command that is not simply the policy's, or a robot that gets none.
     pub detected_millis: Option<f64>,
+    /// It is to be noticed by then.
+    pub detection_limit_millis: f64,
     /// From the fault to the joints being told to rest (or what is in range, where that is all that is wrong; or the safe action, where
     /// every other frame is sound).
     pub safe_action_millis: Option<f64>,
     /// The safe action is due by then, as specified.
     pub limit_millis: f64,
-    /// What this machine was measured to be late meanwhile ([`Lateness`]), granted beyond the limit.
+    /// What this machine was measured to be late meanwhile ([`Lateness`]), granted beyond the limits.
     pub lateness_millis: f64,
     /// From the end of the fault (for a latched one: from the operator's word) to the policy being followed again.
     pub recovered_millis: Option<f64>,
@@ -73,7 +78,7 @@ pub struct FaultRow {
     pub unsafe_commands: u64,
     /// Commands in all.
     pub num_commands: u64,
-    /// Safe in time, recovered, and nothing unsafe.
+    /// Noticed and safe in time, recovered, and nothing unsafe.
     pub passed: bool,
     /// Why the row was not run on this machine, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +91,7 @@ impl FaultRow {
         Self {
             name: name.to_owned(),
             detected_millis: None,
+            detection_limit_millis: 0.0,
             safe_action_millis: None,
             limit_millis: 0.0,
             lateness_millis: 0.0,
@@ -170,8 +176,7 @@ fn run_row(name: &str, fault: Fault, profile: &DeviceProfile, lateness: &Latenes
     })?;
     watchdog.finish()?;
     let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-    let limit = MAX_FRAME_AGE + PERIOD + LOOK + settling;
-    Ok(judge_row((name, fault), &sent, (began, ended, limit), lateness))
+    Ok(judge_row((name, fault), &sent, (began, ended, DETECTION + settling), lateness))
 }
 
 fn broken_row(name: &str) -> RuntimeError {
@@ -193,10 +198,13 @@ fn judge_row(
     let recovered = first(ended, &|sent| sent.is_free);
     let unsafe_commands = sent.iter().filter(|sent| !sent.is_safe).count() as u64;
     let late = lateness.between(began, began + limit);
-    let in_time = safe.is_some_and(|millis| millis <= (limit + late).as_secs_f64() * 1e3);
+    let is_by =
+        |at: Option<f64>, limit: Duration| at.is_some_and(|millis| millis <= (limit + late).as_secs_f64() * 1e3);
+    let in_time = is_by(detected, DETECTION) && is_by(safe, limit);
     FaultRow {
         name: name.to_owned(),
         detected_millis: detected,
+        detection_limit_millis: DETECTION.as_secs_f64() * 1e3,
         safe_action_millis: safe,
         limit_millis: limit.as_secs_f64() * 1e3,
         lateness_millis: late.as_secs_f64() * 1e3,
@@ -218,8 +226,9 @@ mod tests {
         let joints = profile.joints.iter().cloned();
         let joints = joints.map(|joint| foresee_firmware_config::JointProfile { max_rate_per_second: 20.0, ..joint });
         let profile = DeviceProfile { joints: joints.collect(), ..profile };
-        let mut num_ramps = 0;
+        let (mut num_ramps, mut late) = (0, Vec::new());
         for row in run_faults(&profile).unwrap() {
+            late.extend((!row.passed).then(|| row.name.clone()));
             assert_eq!(row.unsafe_commands, 0, "{row:?}");
             let (Some(detected), Some(safe)) = (row.detected_millis, row.safe_action_millis) else { panic!("{row:?}") };
             assert!(row.recovered_millis.is_some(), "{row:?}");
@@ -228,5 +237,14 @@ mod tests {
         }
         // A joint of 20 a second comes to rest after it was told to.
         assert!(num_ramps > FAULTS.len() / 2, "{num_ramps} rows");
+        // A machine with other work may miss a limit once.
+        for _ in 0..3 {
+            if late.is_empty() {
+                break;
+            }
+            let again = run_faults(&profile).unwrap();
+            late.retain(|name| again.iter().any(|row| row.name == *name && !row.passed));
+        }
+        assert!(late.is_empty(), "never in time: {late:?}");
     }
 }

@@ -5,8 +5,24 @@ use std::process::Command;
 use foresee_tests::{foresee, free_endpoint};
 use serde_json::Value;
 
+/// A machine with other work may miss a limit once: a row is to pass in one of so many runs.
+const NUM_RUNS: u32 = 3;
+
 #[test]
-fn every_fault_is_made_safe_and_nothing_unsafe_is_sent() {
+fn every_fault_is_made_safe_in_time_and_nothing_unsafe_is_sent() {
+    let mut late = look_at_rows();
+    for _ in 1..NUM_RUNS {
+        if late.is_empty() {
+            break;
+        }
+        let again = look_at_rows();
+        late.retain(|row| again.iter().any(|other| other["name"] == row["name"]));
+    }
+    assert!(late.is_empty(), "never in time: {late:#?}");
+}
+
+/// Runs the matrix; gives the rows that were run and did not pass.
+fn look_at_rows() -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let output = foresee(folder.path()).args(["faults", "--json"]).output().unwrap();
     let rows: Value = serde_json::from_slice(&output.stdout)
@@ -26,7 +42,6 @@ fn every_fault_is_made_safe_and_nothing_unsafe_is_sent() {
             continue;
         }
         assert!(row["lateness_millis"].as_f64().is_some_and(|late| late <= 500.0), "{row}");
-        // How fast a machine with other work is says nothing of the code; that it noticed, and what became of it, does.
         let name = row["name"].as_str().unwrap();
         let [is_noticed, is_safe, is_over] =
             ["detected_millis", "safe_action_millis", "recovered_millis"].map(|key| row[key].is_number());
@@ -38,7 +53,16 @@ fn every_fault_is_made_safe_and_nothing_unsafe_is_sent() {
             _ => [true; 3],
         };
         assert_eq!([is_noticed, is_safe, is_over], expected, "{row}");
+        // What a row was granted decides: limits, and how late this machine was meanwhile.
+        let millis = |key: &str| row[key].as_f64().unwrap();
+        let granted = |limit: &str| millis(limit) + millis("lateness_millis");
+        let is_by = |at: &str, limit: &str| !row[at].is_number() || millis(at) <= granted(limit);
+        let in_time = is_by("detected_millis", "detection_limit_millis") && is_by("safe_action_millis", "limit_millis");
+        let passed = row["passed"].as_bool().unwrap();
+        assert!(!passed || in_time, "{row}");
     }
+    let is_late = |row: &&Value| row.get("skipped").is_none() && row["passed"] == false;
+    rows.iter().filter(is_late).cloned().collect()
 }
 
 #[test]

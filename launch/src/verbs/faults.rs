@@ -63,8 +63,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn show(rows: &[FaultRow]) {
     print(&format!(
-        "{:<8} {:<41} {:>8} {:>8} {:>6} {:>6} {:>10} {:>7}",
-        "", "fault", "detected", "safe ms", "limit", "late", "recovered", "unsafe"
+        "{:<8} {:<41} {:>8} {:>6} {:>8} {:>6} {:>6} {:>10} {:>7}",
+        "", "fault", "detected", "within", "safe ms", "within", "late", "recovered", "unsafe"
     ));
     let millis = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
     for row in rows {
@@ -75,8 +75,15 @@ fn show(rows: &[FaultRow]) {
         let mark = if row.passed { "passes" } else { "FAILS" };
         let times = (millis(row.detected_millis), millis(row.safe_action_millis), millis(row.recovered_millis));
         print(&format!(
-            "{mark:<8} {:<41} {:>8} {:>8} {:>6.0} {:>6.1} {:>10} {:>7}",
-            row.name, times.0, times.1, row.limit_millis, row.lateness_millis, times.2, row.unsafe_commands
+            "{mark:<8} {:<41} {:>8} {:>6.0} {:>8} {:>6.0} {:>6.1} {:>10} {:>7}",
+            row.name,
+            times.0,
+            row.detection_limit_millis,
+            times.1,
+            row.limit_millis,
+            row.lateness_millis,
+            times.2,
+            row.unsafe_commands
         ));
     }
     let (passed, skipped) =
