@@ -3,10 +3,13 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{DeviceProfile, Scheduling};
+use foresee_runtime::ProviderProbe;
 
 /// Which cores are online, as ranges.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
+/// CAP_SYS_NICE's bit of a process's capabilities (capabilities(7)).
+const CAP_SYS_NICE: u32 = 23;
 /// Of the processors that are served; of larger pages the count is smaller, and so is what is taken away.
 const PAGE_BYTES: u64 = 4096;
 
@@ -65,6 +68,30 @@ impl Machine {
             ));
         }
         misfits
+    }
+
+    /// The real-time priority that the profile asks for and this user may not take: the loop then runs without, and says so.
+    pub(crate) fn denied_priority(&self, profile: &DeviceProfile) -> Option<String> {
+        let threads = &profile.threads;
+        if threads.scheduling != Scheduling::Fifo {
+            return None;
+        }
+        let (key, wanted) = [("control", threads.control.priority), ("watchdog", threads.watchdog.priority)]
+            .into_iter()
+            .max_by_key(|(_, priority)| *priority)?;
+        let line =
+            |text: String, name: &str| Some(text.lines().find_map(|line| line.strip_prefix(name))?.trim().to_owned());
+        let status = line(self.text("/proc/self/status")?, "CapEff:")?;
+        let is_capable = u64::from_str_radix(&status, 16).is_ok_and(|bits| bits >> CAP_SYS_NICE & 1 == 1);
+        let limit = line(self.text("/proc/self/limits")?, "Max realtime priority")?;
+        let limit = limit.split_whitespace().next()?;
+        let allowed = if limit == "unlimited" { 99 } else { limit.parse().ok()? };
+        (!is_capable && allowed < wanted).then(|| {
+            format!(
+                "profile {}: threads.{key}_priority = {wanted}: this user may take {allowed} at most; the unit of `config render systemd` gives the right, a shell needs `ulimit -r {wanted}` or CAP_SYS_NICE; or give [threads] without fifo",
+                profile.name
+            )
+        })
     }
 
     /// The power mode, where the profile names one.
@@ -178,6 +205,25 @@ impl Machine {
     }
 }
 
+/// The provider that the profile means and that does not come up here: `--provider auto` then takes another one, or finds none.
+pub(crate) fn absent_provider(profile: &DeviceProfile, probes: &[ProviderProbe]) -> Option<String> {
+    let providers = &profile.inference.providers;
+    let probe = |provider| probes.iter().find(|probe| probe.provider == provider);
+    let first = *providers.first()?;
+    let missing = probe(first).filter(|probe| !probe.is_ready)?;
+    let taken = providers.iter().find(|provider| probe(**provider).is_some_and(|probe| probe.is_ready));
+    let instead = taken.map_or_else(
+        || "and no other of the list does".to_owned(),
+        |taken| format!("`--provider auto` takes {}", taken.name()),
+    );
+    Some(format!(
+        "profile {}: inference.providers begins with \"{}\", which does not come up here ({}); {instead}; install it, or give [inference] with another one first",
+        profile.name,
+        first.name(),
+        missing.detail
+    ))
+}
+
 /// `< POWER_MODEL ID=2 NAME=15W >`.
 fn power_mode(line: &str) -> Option<(u32, &str)> {
     let line = line.trim().strip_prefix('<')?.trim().strip_prefix("POWER_MODEL")?;
@@ -222,6 +268,53 @@ mod tests {
         assert!(last.contains("power.nvpmodel_mode = \"15W\"") && last.contains("no Jetson"), "{misfits:?}");
         let pi = foresee_firmware_config::load("raspberry-pi-5").unwrap();
         assert!(desktop.misfits(&pi).last().unwrap().contains("/dev/video0"));
+    }
+
+    #[test]
+    fn a_priority_that_may_not_be_taken_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = foresee_firmware_config::load("jetson-orin-nano").unwrap();
+        let check = |limit: &str, capabilities: &str, expected: bool| {
+            let limits =
+                format!("Max nice priority         0    0    \nMax realtime priority     {limit}    {limit}    \n");
+            let status = format!("Name:\tforesee\nCapEff:\t{capabilities}\n");
+            let files = [("proc/self/limits", limits.as_str()), ("proc/self/status", status.as_str())];
+            let denied = machine(folder.path(), &files).denied_priority(&profile);
+            assert_eq!(denied.is_some(), expected, "{limit} {capabilities}: {denied:?}");
+            denied
+        };
+        let denied = check("0", "0000000000000000", true).unwrap();
+        for part in ["threads.watchdog_priority = 80", "may take 0", "ulimit -r 80", "CAP_SYS_NICE"] {
+            assert!(denied.contains(part), "{denied}");
+        }
+        check("79", "0000000000000000", true);
+        check("80", "0000000000000000", false);
+        check("unlimited", "0000000000000000", false);
+        check("0", "0000000000800000", false);
+        let desktop = foresee_firmware_config::load("desktop-sim").unwrap();
+        assert_eq!(machine(folder.path(), &[]).denied_priority(&desktop), None);
+    }
+
+    #[test]
+    fn a_provider_that_does_not_come_up_is_named() {
+        use foresee_firmware_config::Provider;
+        let probe = |ready: &[Provider]| -> Vec<ProviderProbe> {
+            let probe = |provider| ProviderProbe {
+                provider,
+                is_ready: ready.contains(&provider),
+                engine: String::new(),
+                library: None,
+                detail: "no libcuda.so".to_owned(),
+            };
+            Provider::ALL.into_iter().map(probe).collect()
+        };
+        let profile = foresee_firmware_config::load("desktop-cuda").unwrap();
+        assert_eq!(absent_provider(&profile, &probe(&Provider::ALL)), None);
+        let absent = absent_provider(&profile, &probe(&[Provider::Cpu, Provider::Tract])).unwrap();
+        for part in ["inference.providers", "\"cuda\"", "no libcuda.so", "takes cpu"] {
+            assert!(absent.contains(part), "{absent}");
+        }
+        assert!(absent_provider(&profile, &probe(&[])).unwrap().contains("no other"));
     }
 
     #[test]

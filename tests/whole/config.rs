@@ -54,6 +54,27 @@ fn a_wrong_profile_fails_the_check_with_its_line() {
     assert!(String::from_utf8(output.stdout).unwrap().contains("ok     desktop-cpu"));
 }
 
+/// A machine with a GPU passes; another one is told what it lacks.
+#[test]
+fn a_profile_is_held_against_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |profile: &str| {
+        let output = foresee(folder.path()).args(["config", "check", profile, "--here", "--json"]).output().unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems: Vec<String> = serde_json::from_value(told["profiles"][0]["problems"].clone()).unwrap();
+        assert_eq!(output.status.code(), Some(if problems.is_empty() { 0 } else { 2 }), "{problems:?}");
+        problems
+    };
+    assert_eq!(check("desktop-sim"), Vec::<String>::new());
+    let problems = check("desktop-cuda");
+    assert!(
+        problems.iter().all(|problem| problem.contains("inference.providers begins with \"cuda\"")),
+        "{problems:?}"
+    );
+    let problems = check("jetson-thor");
+    assert!(problems.iter().any(|problem| problem.contains("hardware.cpu_cores")), "{problems:?}");
+}
+
 #[test]
 fn what_is_rendered_is_written_whole() {
     let folder = tempfile::tempdir().unwrap();

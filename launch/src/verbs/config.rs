@@ -9,11 +9,11 @@ use foresee_firmware_config::{
     BUILT_IN_PROFILES, UnitOptions, difference, load, notes, power_script, schema, show, systemd_unit, zenoh_config,
     zenoh_pico_header,
 };
-use foresee_runtime::{stop_patience, write_atomically};
+use foresee_runtime::{probe_providers, stop_patience, write_atomically};
 use serde_json::json;
 
-use crate::fitness::Machine;
-use crate::places::is_same_file;
+use crate::fitness::{Machine, absent_provider};
+use crate::places::{self, is_same_file};
 use crate::words::{print, say};
 
 /// Arguments of `foresee config`.
@@ -45,7 +45,7 @@ struct CheckArguments {
     /// The same, as other verbs have it.
     #[arg(long = "profile", value_name = "NAME|FILE")]
     more: Vec<String>,
-    /// Hold them against this machine as well: cores, memory, power mode, camera.
+    /// Hold them against this machine as well: cores, memory, power mode, camera, providers, real-time priority.
     #[arg(long)]
     here: bool,
     /// Print the result as JSON.
@@ -153,6 +153,7 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     if names.is_empty() {
         names.extend(BUILT_IN_PROFILES.iter().map(|(name, _)| (*name).to_owned()));
     }
+    let probes = if arguments.here { probe_providers(places::onnxruntime(None).as_deref()) } else { Vec::new() };
     let mut rows = Vec::new();
     for name in &names {
         let (mut notes, mut problems) = (Vec::new(), Vec::new());
@@ -160,7 +161,10 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
             Ok((profile, found)) => {
                 notes = found;
                 if arguments.here {
-                    problems = Machine::here().misfits(&profile);
+                    let machine = Machine::here();
+                    problems = machine.misfits(&profile);
+                    problems.extend(machine.denied_priority(&profile));
+                    problems.extend(absent_provider(&profile, &probes));
                 }
             }
             Err(error) => problems.push(error.to_string()),
