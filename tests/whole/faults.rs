@@ -25,8 +25,8 @@ fn every_fault_is_made_safe_in_time_and_nothing_unsafe_is_sent() {
 fn look_at_rows() -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let output = foresee(folder.path()).args(["faults", "--json"]).output().unwrap();
-    let rows: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    assert!(!output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = rows["faults"].as_array().unwrap();
     assert!(rows.len() > 20, "{} rows", rows.len());
     for row in rows {
