@@ -181,23 +181,12 @@ impl Played {
         }
     }
 
-    /// Episode by episode: on simulated time each one has the same stamps.
     fn compare(&mut self, source: &LogSource, profile: &DeviceProfile) -> Compared {
         if source.num_unrecorded() == Some(0) {
             // What is missing never came to the loop.
             self.episodes.iter_mut().flatten().for_each(|answer| answer.is_behind_gap = false);
         }
-        let mut compared = Compared::default();
-        let mut rest = source.recorded();
-        let begins = source.recorded_before_episodes();
-        for (episode_idx, replayed) in self.episodes.iter().enumerate() {
-            let done = source.recorded().len() - rest.len();
-            let end = begins.get(episode_idx).map_or(rest.len(), |begin| begin - done);
-            let (recorded, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-            rest = behind;
-            compared.add_episode(profile, recorded, replayed);
-        }
-        compared
+        Compared::of(profile, (source.recorded(), source.recorded_before_episodes()), &self.episodes)
     }
 }
 

@@ -39,10 +39,27 @@ impl Compared {
         self.num_compared - self.num_equal - self.num_excused
     }
 
+    /// Compares a log's commands, of which so many came before each episode, with the replay's, which are by episode: first what came before
+    /// any. Episode by episode, since on simulated time each one has the same stamps.
+    pub(super) fn of(
+        profile: &DeviceProfile,
+        (recorded, begins): (&[RecordedCommand], &[usize]),
+        replayed: &[Vec<Answer>],
+    ) -> Self {
+        let mut compared = Self::default();
+        let mut begin = 0;
+        for (episode_idx, replayed) in replayed.iter().enumerate() {
+            let end = begins.get(episode_idx).copied().unwrap_or(recorded.len());
+            compared.add_episode(profile, recorded.get(begin..end).unwrap_or_default(), replayed);
+            begin = end;
+        }
+        compared
+    }
+
     /// Compares an episode: commands of equal stamps, in order. What only one side has (what the watchdog commanded, the last stop, a
     /// lost end) is not compared. At a fixed pace limits count by the time at which a command was made, and holds by the age that a
     /// frame then had: what one of them shaped, or lies right behind such a command, is excused.
-    pub(super) fn add_episode(&mut self, profile: &DeviceProfile, recorded: &[RecordedCommand], replayed: &[Answer]) {
+    fn add_episode(&mut self, profile: &DeviceProfile, recorded: &[RecordedCommand], replayed: &[Answer]) {
         let is_fixed = matches!(profile.pace, Pace::Fixed { .. });
         let mut rest = replayed;
         let (mut follows_on, mut is_excused) = (true, false);
@@ -158,6 +175,20 @@ mod tests {
         let mut compared = Compared::default();
         compared.add_episode(&profile(""), &recorded(&then), &now);
         assert!((compared.worst - 0.1).abs() < 1e-12 && compared.num_unexplained() == 1);
+    }
+
+    /// The third observation of the first episode is lost, and its command is not.
+    #[test]
+    fn a_lost_observation_is_not_looked_for_in_another_episode() {
+        let episode = [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)];
+        let then = recorded(&[episode, episode].concat());
+        let now = [Vec::new(), replayed(&[(1, 0.1), (2, 0.2), (4, 0.4)]), replayed(&episode)];
+        let compared = Compared::of(&profile(""), (&then, &[0, 4]), &now);
+        assert_eq!((compared.num_compared, compared.num_equal), (7, 7));
+        // What came before any episode is compared as well.
+        let now = [replayed(&[(1, 0.1)]), replayed(&episode)];
+        let compared = Compared::of(&profile(""), (&then, &[4]), &now);
+        assert_eq!((compared.num_compared, compared.num_equal), (5, 5));
     }
 
     /// At a fixed pace a difference is one all the same, where neither a limit nor a hold can have made it.
