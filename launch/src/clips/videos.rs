@@ -185,11 +185,11 @@ fn of_file(error: RuntimeError) -> ModelsError {
 mod tests {
     use super::*;
 
-    /// Width, height, bytes.
-    type Pixels = (u32, u32, Vec<u8>);
+    /// Width, height and bytes.
+    type Picture = (u32, u32, Vec<u8>);
 
     /// Every frame that a source gives of a clip, and where it ends.
-    fn frames(source: &Videos, wanted: &[usize]) -> (usize, Vec<Pixels>, Reading) {
+    fn frames(source: &Videos, wanted: &[usize]) -> (usize, Vec<Picture>, Reading) {
         let mut reader = source.reader().unwrap();
         let claimed = reader.open(0).unwrap();
         let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
