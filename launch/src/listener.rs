@@ -117,13 +117,14 @@ impl<'a> Observed<'a> {
         Ok(())
     }
 
-    /// A safe action that begins or ends is said, the first few times; every one is counted.
+    /// A safe action that begins or ends is said, the first few times; every one is counted. Models on trial have failed it if it
+    /// begins meanwhile; one that they found there is not theirs.
     fn hear_of_hold(&mut self, held: Option<Hold>) {
-        if let (Some(swap), Some(why)) = (&self.beside.swap, held) {
-            swap.hear_of_hold(why);
-        }
         if held == self.held {
             return;
+        }
+        if let (Some(swap), Some(why)) = (&self.beside.swap, held) {
+            swap.hear_of_hold(why);
         }
         self.held = held;
         let num_said: u64 = self.account.safe_actions.values().sum();

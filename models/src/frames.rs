@@ -216,9 +216,7 @@ impl Shrink {
     /// Appends `[H, W, 3]` bytes.
     fn run(&mut self, frame: &Frame, pixels: &mut Vec<u8>) -> Result<(), ModelsError> {
         let size = (self.planes.width as u32, self.planes.height as u32, PixelEncoding::Rgb8);
-        if (frame.width, frame.height, frame.encoding) == size
-            && frame.data.len() == frame.num_bytes()
-        {
+        if (frame.width, frame.height, frame.encoding) == size && frame.data.len() == frame.num_bytes() {
             pixels.extend_from_slice(&frame.data);
             return Ok(());
         }

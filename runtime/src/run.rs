@@ -141,7 +141,7 @@ fn step(
             let mut held = None;
             if control_loop.is_too_old(observation.frame.stamp) {
                 control_loop.hold(Hold::StaleFrame);
-                control_loop.forget_chunks();
+                control_loop.forget();
                 send(ends.actuator, observation.frame.sequence, control_loop.command())?;
                 held = control_loop.command().verdict().held;
             }
