@@ -248,17 +248,19 @@ impl ControlLoop {
         self.num_decided = 0;
     }
 
-    /// Measures ticks on pictures of noise, with nothing sent, and compares them with the profile's budget; `None` where none is declared.
+    /// Measures ticks on pictures of noise, with nothing sent, and compares them with the profile's budget and the cameras' own; `None`
+    /// where none is declared.
     ///
     /// # Errors
     /// [`RuntimeError::Budget`] when the budget does not hold here, and what a failing stage says.
     pub fn prove_budget(&mut self, budget: Option<&BudgetProfile>) -> Result<Option<LoopStatistics>, RuntimeError> {
         let Some(budget) = budget else { return Ok(None) };
         let measured = self.self_test(budget.self_test_ticks);
+        let cameras = self.rig.prove_budgets();
         self.reset();
         self.rig.forget_accounts();
         self.chunks = ChunkPlayer::new(self.num_joints, &self.rates);
-        measured.and_then(|measured| prove(budget, &measured).map(|()| Some(measured)))
+        measured.and_then(|measured| prove(budget, &measured).and(cameras).map(|()| Some(measured)))
     }
 
     fn self_test(&mut self, num_ticks: u32) -> Result<LoopStatistics, RuntimeError> {
@@ -273,6 +275,7 @@ impl ControlLoop {
             self.decide(&observation, &mut report).map_err(|(_, error)| error)?;
             if tick >= NUM_WARM_UP {
                 measured.record(&report);
+                self.rig.account(&self.clock, false);
             }
         }
         Ok(measured)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use foresee_firmware_config::{BudgetProfile, CameraOrder, CameraProfile, DeviceProfile, IntrinsicsProfile, Pace};
 
 use crate::admission::Admission;
-use crate::budget::{BudgetState, BudgetWatch};
+use crate::budget::{BudgetState, BudgetWatch, prove_total};
 use crate::control_loop::{Stage, TickReport, nanos_since};
 use crate::encoder::{Encoder, EncoderInput, Features};
 use crate::ends::Observation;
@@ -325,6 +325,18 @@ impl CameraRig {
             }
         }
         is_old
+    }
+
+    /// Whether what was counted keeps every camera's budget, as far as it declares one.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Budget`] names the camera.
+    pub(crate) fn prove_budgets(&self) -> Result<(), RuntimeError> {
+        let declared = self.cameras.iter().filter_map(|camera| Some((camera, camera.budget.as_ref()?)));
+        declared.into_iter().try_for_each(|(camera, budget)| {
+            let stage = || format!("camera `{}`", camera.profile.name);
+            prove_total(stage, &camera.account.spent, budget.total_millis())
+        })
     }
 
     /// A self-test is over: what counts begins.

@@ -142,15 +142,19 @@ fn threads(process: u32) -> Vec<(String, String)> {
 fn only_the_loop_keeps_to_its_cores() {
     let folder = tempfile::tempdir().unwrap();
     let profile = "inherit = \"desktop-sim\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 100\n\
-                   [threads]\ncontrol_cores = [0]\n";
+                   [threads]\ncontrol_cores = [0]\n[budget]\ntotal_millis = 1000.0\nself_test_ticks = 300\n";
     std::fs::write(folder.path().join("pinned.toml"), profile).unwrap();
     let mut command = foresee(folder.path());
     command.args(["run", "--profile", "pinned.toml", "--provider", "tract", "--endpoint", &free_endpoint()]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
     let helpers = ["foresee-recorde", "foresee-watchdo", "foresee-film", "foresee-attend"];
+    let mut is_proved_there = false;
     let found = loop {
         let found = threads(child.id());
+        // The budget is proved before anything else is started, under the conditions that the loop will run in.
+        let is_alone = !found.iter().any(|(name, _)| helpers.contains(&name.as_str()));
+        is_proved_there |= is_alone && found.first().is_some_and(|(_, cores)| cores == "0");
         // A thread has its name a moment after it was started.
         let is_running = helpers.iter().all(|helper| found.iter().any(|(name, _)| name == helper));
         if is_running && found.first().is_some_and(|(_, cores)| cores == "0") {
@@ -159,6 +163,7 @@ fn only_the_loop_keeps_to_its_cores() {
         assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "never ran: {found:?}");
         std::thread::sleep(Duration::from_millis(5));
     };
+    assert!(is_proved_there, "the self-test runs on the loop's cores");
     child.kill().unwrap();
     child.wait().unwrap();
     let is_one_core = std::thread::available_parallelism().unwrap().get() == 1;
