@@ -75,7 +75,9 @@ impl<'a> Observed<'a> {
 
     pub(crate) fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
         match event {
-            LoopEvent::Ticked { observation, report, failure, num_dropped, .. } => {
+            LoopEvent::Ticked { observation, report, failure, num_dropped, provider, .. } => {
+                // Models that took over may run elsewhere.
+                self.provider = provider.name();
                 let started = self.started;
                 let account = &mut self.account;
                 account.start_to_first_action_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
