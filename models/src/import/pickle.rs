@@ -69,13 +69,17 @@ impl Machine<'_> {
                 self.stack.push(Value::Float);
             }
             b'X' | 0x8c | 0x8d | b'V' | b'U' | b'T' => self.text(instruction)?,
-            b'B' | b'C' | 0x8e => self.byte_string(instruction)?,
+            b'B' | b'C' | 0x8e | 0x96 => self.byte_string(instruction)?,
             b')' | b't' | 0x85 | 0x86 | 0x87 => self.tuple(instruction)?,
             b']' | b'l' | b'a' | b'e' => self.list(instruction)?,
             b'}' | b'd' | b's' | b'u' => self.dict(instruction)?,
             // Sets hold nothing that is looked at.
             0x8f => self.list(b']')?,
             0x90 => drop(self.since_mark()?),
+            0x91 => {
+                drop(self.since_mark()?);
+                self.stack.push(Value::None);
+            }
             b'q' | b'r' | 0x94 | b'p' | b'h' | b'j' | b'g' => self.memory(instruction)?,
             b'c' | 0x93 => self.global(instruction)?,
             b'i' => {
@@ -84,6 +88,11 @@ impl Machine<'_> {
                 return Err(unknown(instruction));
             }
             b'R' | 0x81 => self.call()?,
+            0x92 => {
+                // Arguments by name are not looked at.
+                drop(self.pop()?);
+                self.call()?;
+            }
             b'b' => self.build()?,
             b'Q' => self.persistent()?,
             other => return Err(unknown(other)),
@@ -129,7 +138,7 @@ impl Machine<'_> {
     fn byte_string(&mut self, instruction: u8) -> Result<(), String> {
         let count = match instruction {
             b'C' => usize::from(u8::from_le_bytes(self.array()?)),
-            0x8e => usize::try_from(u64::from_le_bytes(self.array()?)).unwrap_or(usize::MAX),
+            0x8e | 0x96 => usize::try_from(u64::from_le_bytes(self.array()?)).unwrap_or(usize::MAX),
             _ => u32::from_le_bytes(self.array()?) as usize,
         };
         self.take(count)?;
@@ -236,7 +245,7 @@ impl Machine<'_> {
         let heap = &mut self.heap;
         let value = match known {
             Known::Tensor => Value::Tensor(Rc::new(rebuild_tensor(heap, arguments)?)),
-            Known::Parameter => heap.get(arguments).first().cloned().ok_or_else(underflow)?,
+            Known::First => heap.get(arguments).first().cloned().ok_or_else(underflow)?,
             Known::Dict => {
                 let pairs = pairs_of(heap, arguments);
                 Value::Dict(heap.add(pairs)?)
@@ -262,17 +271,19 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// `("storage", type, key, device, number of elements, ..)`.
+    /// `("storage", type, key, device, number of elements)`; older files add `(key, first, number)` where it is a part of another.
     fn persistent(&mut self) -> Result<(), String> {
         let Value::Tuple(parts) = self.pop()? else { return Err("a persistent id that is no tuple".to_string()) };
-        let [Value::Text(kind), Value::Known(Known::StorageType(element)), Value::Text(key), ..] = self.heap.get(parts)
+        let [Value::Text(kind), Value::Known(Known::StorageType(element)), Value::Text(key), rest @ ..] =
+            self.heap.get(parts)
         else {
             return Err("a persistent id that is no storage".to_string());
         };
         if &**kind != "storage" {
             return Err(format!("a persistent id of kind {kind}"));
         }
-        let storage = Storage { key: key.to_string(), element: *element };
+        let part = rest.get(2).map_or(Ok(None), |part| storage_part(&self.heap, part))?;
+        let storage = Storage { key: key.to_string(), element: *element, part };
         self.stack.push(Value::Storage(Rc::new(storage)));
         Ok(())
     }
@@ -310,6 +321,24 @@ impl Machine<'_> {
             return Err(underflow());
         }
         Ok(self.stack.split_off(mark))
+    }
+}
+
+/// First element and number of elements of `(key, first, number)`.
+fn storage_part(heap: &Heap, part: &Value) -> Result<Option<[usize; 2]>, String> {
+    let numbers = match part {
+        Value::None => return Ok(None),
+        Value::Tuple(part) => heap.get(*part),
+        _ => &[],
+    };
+    let number = |value: &Value| match value {
+        Value::Int(number) => usize::try_from(*number).ok(),
+        _ => None,
+    };
+    let [_, first, count] = numbers else { return Err("a part of a storage without its place".to_string()) };
+    match (number(first), number(count)) {
+        (Some(first), Some(count)) => Ok(Some([first, count])),
+        _ => Err("a part of a storage without its place".to_string()),
     }
 }
 
@@ -351,8 +380,22 @@ fn long(bytes: &[u8]) -> i64 {
     i64::from_le_bytes(wide)
 }
 
+/// Instructions that are refused, as Python names them.
+const REFUSED: &[(u8, &str)] = &[
+    (b'P', "PERSID"),
+    (b'o', "OBJ"),
+    (b'i', "INST"),
+    (0x82, "EXT1"),
+    (0x83, "EXT2"),
+    (0x84, "EXT4"),
+    (0x97, "NEXT_BUFFER"),
+    (0x98, "READONLY_BUFFER"),
+];
+
 fn unknown(instruction: u8) -> String {
-    format!("a pickle instruction {instruction:#04x} that checkpoints do not have")
+    let name = REFUSED.iter().find(|(known, _)| *known == instruction).map_or("", |(_, name)| name);
+    let name = if name.is_empty() { String::new() } else { format!(" {name}") };
+    format!("a pickle instruction{name} ({instruction:#04x}) that checkpoints do not have")
 }
 
 fn underflow() -> String {
