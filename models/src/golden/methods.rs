@@ -6,6 +6,7 @@ use std::rc::Rc;
 use burn::tensor::{Device, Tensor};
 use foresee_runtime::EncoderInput;
 
+use super::activations;
 use super::file::{GoldenFile, GoldenTensor};
 use super::layouts::{Layout, PRIOR};
 use super::{GoldenReport, Subject, larger, worst_difference};
@@ -36,8 +37,6 @@ const STEP_SHARE: f64 = 1e-3;
 const KEY_BIAS: f64 = 0.2;
 /// Weights after the official steps in single precision.
 const SINGLE: &str = "f32";
-/// Position tables: absolute (RSP's are of f32 frequencies).
-const TABLE: f64 = 1e-6;
 
 /// All that a method's golden file holds.
 pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsError> {
@@ -81,7 +80,7 @@ impl Trial<'_> {
             }
         }
         if let Some(worst) = worst {
-            report.add(self.subject.name("position_tables"), worst, TABLE);
+            report.add(self.subject.name("position_tables"), worst, self.layout.table);
         }
         Ok(())
     }
@@ -198,7 +197,7 @@ impl Trial<'_> {
             check("forward/out.post_z", read_values(latent.sample.clone().into_data())?, &golden.values);
             if let Some(golden) = self.file().find("out.tgt_pred_prior") {
                 let prediction = self
-                    .of_prior(parameters, 0)?
+                    .of_prior(&Weights::upload(parameters, &Device::flex()), 0)?
                     .predictions
                     .into_iter()
                     .next()
@@ -206,7 +205,8 @@ impl Trial<'_> {
                 check("forward/out.tgt_pred_prior", prediction.map_or(Ok(Vec::new()), read_values)?, &golden.values);
             }
         }
-        self.units(parameters, report)
+        self.units(parameters, report)?;
+        self.activations(parameters, report)
     }
 
     /// Targets, and the encoder on clean images, of its own size and of another.
@@ -225,6 +225,12 @@ impl Trial<'_> {
             let ours = if name == "unit.norm_target" { normalise_patches(patches) } else { patches };
             check(&format!("forward/{name}"), read_values(ours.into_data())?, &golden.values);
         }
+        if let Some(golden) = unit("unit.loss_no_norm_pix") {
+            let mut recipe = self.recipe.clone();
+            recipe.terms.iter_mut().for_each(|term| term.normalised = false);
+            let outcome = run_method(&recipe, &Weights::upload(parameters, &device), (&views, &self.draws(0)?))?;
+            check("forward/unit.loss_no_norm_pix", read_values(outcome.total.into_data())?, &golden.values);
+        }
         if let (Some(view), Some(golden)) = (views.get(target_view), unit("infer.tokens")) {
             let weights = Weights::upload(parameters, &device);
             let encoded = encode(&self.recipe.encoder, &weights, view.clone(), None)?;
@@ -239,6 +245,23 @@ impl Trial<'_> {
             let input = EncoderInput { height, width, data: image.to_f32() };
             let features = TrainedEncoder::new(&self.recipe, parameters).grid_features(&[input])?;
             check("forward/infer_hr.tokens", [features.cls, features.tokens].concat(), &golden.values);
+        }
+        Ok(())
+    }
+
+    /// What goes on inside, with the posterior's sample and, where the file has it, the prior's.
+    fn activations(&self, parameters: &Parameters, report: &mut GoldenReport) -> Result<(), ModelsError> {
+        let weights = Weights::upload(parameters, &Device::flex()).traced();
+        run_method(&self.recipe, &weights, (&self.views(0, &Device::flex())?, &self.draws(0)?))?;
+        if self.recipe.latent.is_some() && self.file().has(&self.layout.stepped("draw.prior_idx", 0)) {
+            self.of_prior(&weights, 0)?;
+        }
+        let trace = weights.take_trace();
+        let acts = self.subject.companion("_acts")?;
+        for file in acts.iter().map(Rc::as_ref).chain([self.file()]) {
+            for (name, error) in activations::errors(&trace, file)? {
+                report.add(self.subject.name(&format!("forward/{name}")), error, FORWARD);
+            }
         }
         Ok(())
     }
@@ -261,7 +284,12 @@ impl Trial<'_> {
             let ours = match *term {
                 "" => Some(outcome.total.clone()),
                 "kl_loss" => outcome.latent.as_ref().map(|latent| latent.kl_loss.clone()),
-                PRIOR => self.of_prior(parameters, step)?.terms.into_iter().next().map(|(_, loss)| loss),
+                PRIOR => self
+                    .of_prior(&Weights::upload(parameters, &Device::flex()), step)?
+                    .terms
+                    .into_iter()
+                    .next()
+                    .map(|(_, loss)| loss),
                 term => find(term),
             };
             let ours = match ours {
@@ -279,11 +307,10 @@ impl Trial<'_> {
     }
 
     /// The same forward with the file's sample of the prior as latent.
-    fn of_prior(&self, parameters: &Parameters, step: usize) -> Result<Outcome, ModelsError> {
+    fn of_prior(&self, weights: &Weights, step: usize) -> Result<Outcome, ModelsError> {
         let classes = self.file().get(&self.layout.stepped("draw.prior_idx", step))?.to_indices();
         let draws = Draws { samples_prior: true, latent: LatentDraw::Classes(classes), ..self.draws(step)? };
-        let weights = Weights::upload(parameters, &Device::flex());
-        run_method(&self.recipe, &weights, (&self.views(step, &Device::flex())?, &draws))
+        run_method(&self.recipe, weights, (&self.views(step, &Device::flex())?, &draws))
     }
 
     fn gradients(&self, gradients: &HostGradients, report: &mut GoldenReport) -> Result<(), ModelsError> {
