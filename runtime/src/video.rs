@@ -181,7 +181,8 @@ mod tests {
                 assert!(frame.data[0].abs_diff(wanted) <= 4, "{name} {frame_idx}: {} {wanted}", frame.data[0]);
             }
             // A frame that is sought has the bytes of one that is reached.
-            let (mut reached, mut stepwise) = (VideoFile::open(&path).unwrap(), Frame::black(0, 0, PixelEncoding::Rgb8));
+            let (mut reached, mut stepwise) =
+                (VideoFile::open(&path).unwrap(), Frame::black(0, 0, PixelEncoding::Rgb8));
             for frame_idx in 0..=390 {
                 assert_eq!(reached.read(frame_idx, &mut stepwise).unwrap(), None, "{name} {frame_idx}");
             }

@@ -49,7 +49,10 @@ impl ClipSource for Videos {
     fn description(&self) -> String {
         let kept = self.kept.len();
         let (count, name) = (self.files.len(), &self.name);
-        format!("{count} videos in {name}, {kept} of them kept in memory, at most {} pixels high or wide", self.short_side)
+        format!(
+            "{count} videos in {name}, {kept} of them kept in memory, at most {} pixels high or wide",
+            self.short_side
+        )
     }
 
     fn num_clips(&self) -> usize {

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_models::{Arithmetic, BenchOptions, Recipe, TrainingDevice, recipe_cost, time_steps};
+use foresee_models::{Arithmetic, BenchOptions, Recipe, StepPart, TrainingDevice, recipe_cost, step_parts, time_steps};
 use foresee_runtime::write_atomically;
 use serde::Serialize;
 
@@ -73,9 +73,9 @@ struct Row {
     seconds: Vec<f64>,
     median_seconds: f64,
     samples_per_second: f64,
-    /// Floating-point operations of the matrix products a second.
     /// Billions of floating-point operations of a sample's products, forward and backward.
     gflops_per_sample: f64,
+    /// Billions of them a second.
     gflops_per_second: f64,
     /// Of what the device can do at most; none where that is not known.
     utilisation: Option<f64>,
@@ -83,6 +83,8 @@ struct Row {
     peak_mib: f64,
     /// What it holds on the graphics card after its first steps; neither side gives memory back.
     card_mib: Option<f64>,
+    /// Where the time of another step goes, counted after the rounds; of our steps on the CPU device alone.
+    parts: Vec<StepPart>,
 }
 
 /// Two rows of one recipe.
@@ -211,6 +213,7 @@ fn report(arguments: &Arguments, place: &Place, rows: &[Row]) -> anyhow::Result<
     }
     for row in rows {
         print(&line_of(row));
+        row.parts.iter().for_each(|part| print(&line_of_part(part, &row.parts)));
     }
     for comparison in &comparisons {
         let Comparison { recipe, time_ratio, memory_ratio } = comparison;
@@ -239,6 +242,11 @@ fn line_of(row: &Row) -> String {
     )
 }
 
+fn line_of_part(StepPart { name, seconds }: &StepPart, parts: &[StepPart]) -> String {
+    let whole: f64 = parts.iter().map(|part| part.seconds).sum();
+    format!("    {name:<40} {seconds:>7.3} s {:>5.1} %", 100.0 * seconds / whole)
+}
+
 impl Arguments {
     fn num_threads(&self) -> anyhow::Result<usize> {
         self.compute.shards(self.threads)
@@ -255,6 +263,8 @@ struct Runner {
     output: BufReader<ChildStdout>,
     seconds: Vec<f64>,
     card_mib: Option<f64>,
+    /// Whether it can say where a step's time goes.
+    has_parts: bool,
 }
 
 impl Runner {
@@ -271,6 +281,7 @@ impl Runner {
             output: BufReader::new(output),
             seconds: Vec::new(),
             card_mib: None,
+            has_parts: false,
         };
         runner.version = runner.line().with_context(|| format!("{name} does not start; has it PyTorch?"))?;
         Ok(runner)
@@ -291,11 +302,20 @@ impl Runner {
         line.parse().with_context(|| format!("{}: {line} is no time", self.implementation))
     }
 
+    /// Where a step's time goes; it takes no more steps after that.
+    fn parts(&mut self) -> anyhow::Result<Vec<StepPart>> {
+        let _ = self.input.write_all(b"parts\n").and_then(|()| self.input.flush());
+        let line = self.line()?;
+        serde_json::from_str(&line).with_context(|| format!("{}: {line} are no parts", self.implementation))
+    }
+
     fn row(&mut self, batch: usize, peak_tflops: Option<f64>) -> anyhow::Result<Row> {
         let median_seconds = median(&mut self.seconds.clone());
         let samples_per_second = batch as f64 / median_seconds;
         let gflops_per_sample = recipe_cost(&self.recipe).step_gflops;
         let gflops_per_second = gflops_per_sample * samples_per_second;
+        let peak_mib = peak_mib(self.child.id())?;
+        let parts = if self.has_parts { self.parts()? } else { Vec::new() };
         Ok(Row {
             recipe: self.recipe.name.clone(),
             implementation: self.implementation,
@@ -306,8 +326,9 @@ impl Runner {
             gflops_per_sample,
             gflops_per_second,
             utilisation: peak_tflops.map(|peak| gflops_per_second / (1000.0 * peak)),
-            peak_mib: peak_mib(self.child.id())?,
+            peak_mib,
             card_mib: self.card_mib,
+            parts,
         })
     }
 }
@@ -340,7 +361,9 @@ fn ours(arguments: &Arguments, name: &str, recipe: &Recipe) -> anyhow::Result<Ru
         command.args([flag, &value.to_string()]);
     }
     command.args(arguments.compute.to_words());
-    Runner::start(command, (recipe, "foresee"))
+    let mut runner = Runner::start(command, (recipe, "foresee"))?;
+    runner.has_parts = arguments.compute.compute().devices.contains(&TrainingDevice::Flex);
+    Ok(runner)
 }
 
 fn theirs(python: &str, recipe: &Recipe, settings: &serde_json::Value) -> anyhow::Result<Runner> {
@@ -369,15 +392,21 @@ fn settings(arguments: &Arguments, recipe: &Recipe) -> Option<serde_json::Value>
 fn serve(arguments: &Arguments, recipe: &Recipe) -> anyhow::Result<ExitCode> {
     print(env!("CARGO_PKG_VERSION"));
     let mut lines = std::io::stdin().lines();
+    let mut wants_parts = false;
     let mut goes_on = |seconds: Option<f64>| {
         if let Some(seconds) = seconds {
             print(&seconds.to_string());
         }
-        lines.next().is_some_and(|line| line.is_ok())
+        let Some(Ok(line)) = lines.next() else { return false };
+        wants_parts = line.trim() == "parts";
+        !wants_parts
     };
     keep_pages();
     let (threads, compute) = (arguments.num_threads()?, arguments.compute.compute());
     let options = BenchOptions { recipe: recipe.clone(), threads, micro_batch: arguments.micro_batch, compute };
     time_steps(&options, &mut goes_on)?;
+    if wants_parts {
+        print(&serde_json::to_string(&step_parts(&options)?)?);
+    }
     Ok(ExitCode::SUCCESS)
 }
