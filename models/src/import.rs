@@ -3,6 +3,7 @@
 
 mod archive;
 mod pickle;
+mod rebuild;
 mod shapes;
 mod values;
 
