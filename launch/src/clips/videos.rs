@@ -185,8 +185,11 @@ fn of_file(error: RuntimeError) -> ModelsError {
 mod tests {
     use super::*;
 
+    /// Width, height and bytes.
+    type Picture = (u32, u32, Vec<u8>);
+
     /// Every frame that a source gives of a clip, and where it ends.
-    fn frames(source: &Videos, wanted: &[usize]) -> (usize, Vec<(u32, u32, Vec<u8>)>, Reading) {
+    fn frames(source: &Videos, wanted: &[usize]) -> (usize, Vec<Picture>, Reading) {
         let mut reader = source.reader().unwrap();
         let claimed = reader.open(0).unwrap();
         let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
