@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use foresee_models::{ClipSource, FrameStore, ImageFolder, Recipe, list_files};
 
+use crate::words::say;
+
+/// What counts as a log.
+const LOG_EXTENSIONS: &[&str] = &["mcap"];
 /// What counts as a video.
 const VIDEO_EXTENSIONS: &[&str] = &["mp4", "avi", "webm", "mkv", "mov"];
 /// What counts as an image.
@@ -37,26 +41,55 @@ pub(crate) fn open((data, keep_gib): (&[String], f64), recipe: &Recipe) -> anyho
     if !path.exists() {
         bail!("--data {first}: no such file or folder; give logs, videos or images, frames:DIR or sim:TASK");
     }
-    let holds = |extensions: &[&str]| -> anyhow::Result<bool> {
-        if path.is_dir() {
-            return Ok(!list_files(path, extensions)?.is_empty());
+    let found = Kinds::of(path)?;
+    if let Some(line) = found.mixed() {
+        say(&format!("--data {first}: {line}"));
+    }
+    match found.chosen() {
+        Some("logs") => {
+            let paths: Vec<PathBuf> = data.iter().map(PathBuf::from).collect();
+            Ok(Box::new(FrameStore::from_logs(&paths, recipe.data.stored_size)?))
         }
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        Ok(extension.is_some_and(|extension| extensions.contains(&extension.as_str())))
-    };
-    if holds(&["mcap"])? {
-        let paths: Vec<PathBuf> = data.iter().map(PathBuf::from).collect();
-        return Ok(Box::new(FrameStore::from_logs(&paths, recipe.data.stored_size)?));
+        Some("videos") => {
+            alone(first, others)?;
+            videos(path, (recipe.data.stored_size, gibibytes(keep_gib)?))
+        }
+        Some(_) => {
+            alone(first, others)?;
+            Ok(Box::new(ImageFolder::stills(path)?))
+        }
+        None => bail!("--data {first}: holds neither logs (.mcap) nor videos nor images"),
     }
-    if holds(VIDEO_EXTENSIONS)? {
-        alone(first, others)?;
-        return videos(path, (recipe.data.stored_size, gibibytes(keep_gib)?));
+}
+
+/// How many files of each kind a path holds, in the order in which the kinds are preferred.
+struct Kinds([(&'static str, usize); 3]);
+
+impl Kinds {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        let mut kinds = Self([("logs", 0), ("videos", 0), ("images", 0)]);
+        for ((_, count), extensions) in kinds.0.iter_mut().zip([LOG_EXTENSIONS, VIDEO_EXTENSIONS, IMAGE_EXTENSIONS]) {
+            let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+            *count = if path.is_dir() {
+                list_files(path, extensions)?.len()
+            } else {
+                usize::from(extension.is_some_and(|extension| extensions.contains(&extension.as_str())))
+            };
+        }
+        Ok(kinds)
     }
-    if holds(IMAGE_EXTENSIONS)? {
-        alone(first, others)?;
-        return Ok(Box::new(ImageFolder::stills(path)?));
+
+    fn chosen(&self) -> Option<&'static str> {
+        self.0.iter().find(|(_, count)| *count > 0).map(|(kind, _)| *kind)
     }
-    bail!("--data {first}: holds neither logs (.mcap) nor videos nor images")
+
+    /// What is there and what is taken of it, where there is more than one kind.
+    fn mixed(&self) -> Option<String> {
+        let there = self.0.iter().filter(|(_, count)| *count > 0);
+        let there: Vec<String> = there.map(|(kind, count)| format!("{count} {kind}")).collect();
+        let chosen = self.chosen().filter(|_| there.len() > 1)?;
+        Some(format!("holds {}; the {chosen} are taken, name a folder of one kind for others", there.join(", ")))
+    }
 }
 
 fn gibibytes(keep_gib: f64) -> anyhow::Result<u64> {
@@ -109,4 +142,33 @@ fn task_names(tasks: &str) -> anyhow::Result<Vec<String>> {
         .all(|name| !name.is_empty())
         .then_some(names)
         .context("--data sim: name a task; see foresee sim --list")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_kinds_it_is_said_what_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("below")).unwrap();
+        let holds = || {
+            let kinds = Kinds::of(folder.path()).unwrap();
+            (kinds.chosen(), kinds.mixed())
+        };
+        assert_eq!(holds(), (None, None));
+        for name in ["a.mp4", "b.AVI"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        assert_eq!(holds(), (Some("videos"), None));
+        std::fs::write(path("below/run.mcap"), "no log").unwrap();
+        let (chosen, mixed) = holds();
+        assert_eq!(chosen, Some("logs"));
+        assert!(mixed.unwrap().starts_with("holds 1 logs, 2 videos; the logs are taken"));
+        // The log below is the one that is read: what is wrong with it is told.
+        let data = [folder.path().display().to_string()];
+        let error = open((&data, 1.0), &Recipe::load("mae-64").unwrap()).err().unwrap().to_string();
+        assert!(error.contains("run.mcap"), "{error}");
+    }
 }

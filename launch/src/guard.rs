@@ -8,7 +8,7 @@ use anyhow::Context;
 use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
     Actuator, Clock, CommandTap, ControlLoop, Hearing, RecordedActuator, Scheduled, SharedFilter, Watchdog,
-    WatchdogSummary, Watched, ZenohActuator, ZenohLink, lock_memory,
+    WatchdogSummary, Watched, ZenohActuator, ZenohLink, lock_memory, show_joints,
 };
 
 use crate::words::say;
@@ -44,11 +44,12 @@ impl Guard {
             Some(tap) => Box::new(RecordedActuator { actuator: direct, tap }),
             None => direct,
         };
-        let hearings = vec![hear_stop(link, stop)?, hear_clear(link, control_loop)?];
+        let mut hearings = vec![hear_stop(link, stop)?, hear_clear(link, control_loop)?];
         let has_ended = Arc::<AtomicBool>::default();
         if let Pace::Lockstep { .. } = profile.pace {
             return Ok((Self { watchdog: None, has_ended, _hearings: hearings }, direct));
         }
+        hearings.push(show_joints(link, profile, control_loop.filter())?);
         let watched =
             Watched { actuator: direct, filter: control_loop.filter(), clock: Clock::Wall, stop: Arc::clone(stop) };
         let (watchdog, actuator) = Watchdog::start(watched, profile)?;

@@ -75,7 +75,9 @@ impl<'a> Observed<'a> {
 
     pub(crate) fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
         match event {
-            LoopEvent::Ticked { observation, report, failure, num_dropped, .. } => {
+            LoopEvent::Ticked { observation, report, failure, num_dropped, provider, .. } => {
+                // Models that took over may run elsewhere.
+                self.provider = provider.name();
                 let started = self.started;
                 let account = &mut self.account;
                 account.start_to_first_action_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
@@ -117,13 +119,14 @@ impl<'a> Observed<'a> {
         Ok(())
     }
 
-    /// A safe action that begins or ends is said, the first few times; every one is counted.
+    /// A safe action that begins or ends is said, the first few times; every one is counted. Models on trial have failed it if it
+    /// begins meanwhile; one that they found there is not theirs.
     fn hear_of_hold(&mut self, held: Option<Hold>) {
-        if let (Some(swap), Some(why)) = (&self.beside.swap, held) {
-            swap.hear_of_hold(why);
-        }
         if held == self.held {
             return;
+        }
+        if let (Some(swap), Some(why)) = (&self.beside.swap, held) {
+            swap.hear_of_hold(why);
         }
         self.held = held;
         let num_said: u64 = self.account.safe_actions.values().sum();

@@ -46,6 +46,7 @@ const ROWS: &[(&str, Wiring, Provoke)] = &[
     ("loop SIGSTOP", Wiring::Relay, stopped_loop),
     ("loop SIGKILL (zenoh peer killed)", Wiring::Relay, killed_loop),
     ("loop SIGTERM", Wiring::Relay, terminated_loop),
+    ("operator stop", Wiring::Relay, stopped_by_operator),
     ("robot SIGSTOP", Wiring::Relay, stopped_robot),
     ("robot SIGKILL", Wiring::Relay, killed_robot),
     ("network cut", Wiring::Relay, cut_network),
@@ -144,9 +145,20 @@ fn kill_loop(bench: &mut Bench) -> anyhow::Result<Instant> {
 
 fn terminated_loop(bench: &mut Bench) -> anyhow::Result<Times> {
     let began = signal(&bench.control, libc::SIGTERM)?;
+    leaves(bench, began)
+}
+
+fn stopped_by_operator(bench: &mut Bench) -> anyhow::Result<Times> {
+    bench.tap()?;
+    let began = bench.say_stop()?;
+    leaves(bench, began)
+}
+
+/// A loop that was asked to stop does so, and says by its exit code that it was asked.
+fn leaves(bench: &mut Bench, began: Instant) -> anyhow::Result<Times> {
     let status = bench.control.wait()?;
     if status.code() != Some(i32::from(crate::guard::STOPPED)) {
-        bail!("after SIGTERM the loop ended with {status}");
+        bail!("asked to stop, the loop ended with {status}");
     }
     Ok(Times::of(began, None))
 }

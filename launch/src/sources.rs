@@ -7,12 +7,12 @@ use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{CameraDevice, CameraOptions, CameraRobot, CameraSource, CamerasBeside, Clock, LiveCamera};
 use foresee_runtime::{FrameSource, ZenohLink, ZenohSource};
 
-use crate::words::say;
+use crate::words::say_later;
 
 /// Frames from the profile's camera where it names one, else from the robot; joint states from the robot.
 #[cfg(feature = "camera")]
 pub(crate) fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::Result<Box<dyn FrameSource>> {
-    let joints = ZenohSource::new(link, profile)?.telling(say);
+    let joints = ZenohSource::new(link, profile)?.telling(say_later);
     let first: Box<dyn FrameSource> = match open_camera(&profile.camera, "camera.device")? {
         Some(camera) => Box::new(CameraRobot::new(camera, joints)),
         None => Box::new(joints),
@@ -43,5 +43,5 @@ pub(crate) fn open_source(link: &ZenohLink, profile: &DeviceProfile) -> anyhow::
             profile.name
         );
     }
-    Ok(Box::new(ZenohSource::new(link, profile)?.telling(say)))
+    Ok(Box::new(ZenohSource::new(link, profile)?.telling(say_later)))
 }

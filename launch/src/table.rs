@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::result::Millis;
-use crate::words::say;
+use crate::words::{later, say_later, settle};
 
 /// One row.
 pub(crate) struct Row<'a> {
@@ -22,7 +22,7 @@ pub(crate) struct Row<'a> {
     pub(crate) provider: &'a str,
 }
 
-/// Draws rows on standard error.
+/// Draws rows on standard error, from a thread of its own: whoever fills it in does not wait for a terminal.
 pub(crate) struct Table {
     live: Option<ProgressBar>,
 }
@@ -46,7 +46,8 @@ impl Table {
     /// Redraws the current episode; nothing when the output is not a terminal.
     pub(crate) fn update(&self, row: &Row<'_>) {
         if let Some(live) = &self.live {
-            live.set_message(text(row));
+            let (live, text) = (live.clone(), text(row));
+            later(move || live.set_message(text));
         }
     }
 
@@ -58,17 +59,21 @@ impl Table {
     /// A line above the current row.
     pub(crate) fn line(&self, line: &str) {
         match &self.live {
-            Some(live) => live.println(line),
-            None => say(line),
+            Some(live) => {
+                let (live, line) = (live.clone(), line.to_owned());
+                later(move || live.println(line));
+            }
+            None => say_later(line),
         }
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if let Some(live) = &self.live {
-            live.finish_and_clear();
+        if let Some(live) = self.live.take() {
+            later(move || live.finish_and_clear());
         }
+        settle();
     }
 }
 

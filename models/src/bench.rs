@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::Frame;
+use serde::{Deserialize, Serialize};
 
+use crate::account::{self, Pass, Work};
 use crate::device::Compute;
 use crate::error::ModelsError;
 use crate::frames::{FrameStore, Shrink};
@@ -31,11 +33,76 @@ pub struct BenchOptions {
     pub compute: Compute,
 }
 
+/// A part of a step's time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepPart {
+    /// Which work.
+    pub name: String,
+    /// Of the step: for what the shards do at the same time, the mean over them.
+    pub seconds: f64,
+}
+
 /// Trains a fresh model as long as `goes_on` says, which hears the seconds of each step (none before the first).
 ///
 /// # Errors
 /// [`ModelsError`] when a step fails.
 pub fn time_steps(options: &BenchOptions, goes_on: &mut dyn FnMut(Option<f64>) -> bool) -> Result<(), ModelsError> {
+    steps(options, &mut |times: Option<StepTimes>| goes_on(times.map(|times| times.whole)))
+}
+
+/// Where the time of one step goes on the CPU device, after one that does not count. The parts add up to the step.
+///
+/// # Errors
+/// [`ModelsError`] when a step fails.
+pub fn step_parts(options: &BenchOptions) -> Result<Vec<StepPart>, ModelsError> {
+    let mut num_heard = 0;
+    let mut last = None;
+    let mut goes_on = |times: Option<StepTimes>| {
+        num_heard += 1;
+        match num_heard {
+            2 => account::begin(),
+            3 => account::end(),
+            _ => {}
+        }
+        last = times;
+        num_heard < 3
+    };
+    let outcome = steps(options, &mut goes_on);
+    account::end();
+    outcome?;
+    let Some(times) = last else { return Ok(Vec::new()) };
+    let seconds = |work, pass| account::seconds(work, pass) / times.num_shards as f64;
+    let mut parts = Vec::new();
+    let mut add = |name: String, seconds: f64| parts.push(StepPart { name, seconds });
+    for (pass, word) in [(Pass::Forward, "forward"), (Pass::Backward, "backward")] {
+        let mut rest = seconds(Work::Network, pass);
+        for (work, name) in [
+            (Work::Linear, "linear layers"),
+            (Work::Attention, "attention"),
+            (Work::Norm, "norms"),
+            (Work::Activation, "activations"),
+        ] {
+            rest -= seconds(work, pass);
+            add(format!("{name}, {word}"), seconds(work, pass));
+        }
+        add(format!("residuals, gathers and loss, {word}"), rest);
+    }
+    add("gradients read and added".to_string(), seconds(Work::Gradients, Pass::Backward));
+    add("samples waited for, draws".to_string(), seconds(Work::Samples, Pass::Forward));
+    add("optimiser".to_string(), times.optimiser);
+    let sum: f64 = parts.iter().map(|part| part.seconds).sum();
+    parts.push(StepPart { name: "weights copied, shards waited for".to_string(), seconds: times.whole - sum });
+    Ok(parts)
+}
+
+/// Seconds of a step.
+struct StepTimes {
+    whole: f64,
+    optimiser: f64,
+    num_shards: usize,
+}
+
+fn steps(options: &BenchOptions, goes_on: &mut dyn FnMut(Option<StepTimes>) -> bool) -> Result<(), ModelsError> {
     let recipe = &options.recipe;
     let store = made_up_frames(recipe.data.stored_size)?;
     let unreadable = Unreadable::default();
@@ -54,15 +121,17 @@ pub fn time_steps(options: &BenchOptions, goes_on: &mut dyn FnMut(Option<f64>) -
         let mut shards = Shards::start(scope, plan)?;
         let mut parameters = Parameters::initialise(recipe, 0);
         let mut optimiser = AdamW::default();
-        let mut seconds = None;
+        let mut times = None;
         for step in 0.. {
-            if !goes_on(seconds) {
+            if !goes_on(times.take()) {
                 break;
             }
             let started = Instant::now();
             let result = shards.run((recipe, &parameters), step)?;
+            let moved = Instant::now();
             optimiser.update(&mut parameters, &result.gradients, (&recipe.optimiser, 1e-6))?;
-            seconds = Some(started.elapsed().as_secs_f64());
+            let [whole, optimiser] = [started, moved].map(|since| since.elapsed().as_secs_f64());
+            times = Some(StepTimes { whole, optimiser, num_shards: shards.num_shards() });
         }
         Ok(())
     })

@@ -148,7 +148,7 @@ pub(crate) fn tensors_to_bytes(tensors: &NamedTensors, facts: &[(String, String)
     safetensors::serialize(views, Some(facts)).map_err(|error| error.to_string())
 }
 
-/// Reads the tensors and the facts of a safetensors file; f64, f16 and bf16 become f32, others are refused.
+/// Reads the tensors and the facts of a safetensors file; numbers of every common type, integers and truth values included, become f32.
 ///
 /// # Errors
 /// [`ModelsError::Checkpoint`] when it is not one, [`ModelsError::File`] when it cannot be read.
@@ -181,6 +181,11 @@ fn read_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
             let wide = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
             Some(data.as_chunks::<2>().0.iter().map(wide).collect())
         }
+        Dtype::I64 => Some(data.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as f32).collect()),
+        Dtype::I32 => Some(data.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes) as f32).collect()),
+        Dtype::I16 => Some(data.as_chunks::<2>().0.iter().map(|bytes| i16::from_le_bytes(*bytes).into()).collect()),
+        Dtype::I8 => Some(data.iter().map(|byte| byte.cast_signed().into()).collect()),
+        Dtype::U8 | Dtype::BOOL => Some(data.iter().map(|byte| f32::from(*byte)).collect()),
         _ => None,
     }
 }

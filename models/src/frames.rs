@@ -8,6 +8,7 @@ use foresee_runtime::{EncoderInput, Frame, LogEntry, LogReader, PreprocessingCar
 
 use crate::clips::{ClipReader, ClipSource, Reading, SamplePlace};
 use crate::error::ModelsError;
+use crate::images::list_files;
 
 /// Frames of one size in memory, in clips.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ impl FrameStore {
         Self { size, pixels: Vec::new(), clips: Vec::new(), problems: Vec::new() }
     }
 
-    /// All frames of MCAP logs; a folder means every `.mcap` in it, in name order. A new clip begins with each log and each
+    /// All frames of MCAP logs; a folder means every `.mcap` at or below it, in the order of their paths. A new clip begins with each log and each
     /// episode. A log that breaks off gives what it has, and [`FrameStore::problems`] says so.
     ///
     /// # Errors
@@ -248,14 +249,7 @@ fn list_logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ModelsError> {
             logs.push(path.clone());
             continue;
         }
-        let fail = |source| ModelsError::File { path: path.clone(), source };
-        let mut inside = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(fail)? {
-            inside.push(entry.map_err(fail)?.path());
-        }
-        inside.retain(|file| file.extension().is_some_and(|extension| extension == "mcap"));
-        inside.sort();
-        logs.extend(inside);
+        logs.extend(list_files(path, &["mcap"])?);
     }
     Ok(logs)
 }

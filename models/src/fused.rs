@@ -17,6 +17,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 pub(crate) use self::attention::attention;
 pub(crate) use self::linear::linear;
+use crate::account::{Pass, Timer, Work};
 use crate::kernels::{self, Normed};
 
 /// Where a tensor lives.
@@ -46,6 +47,7 @@ fn recording<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `x * 0.5 * (1 + erf(x / sqrt 2))`.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let _timer = Timer::start(Work::Activation, Pass::Forward);
     match place_of(&x) {
         Place::Recording(primitive) => {
             let x = primitive.primitive().to_contiguous();
@@ -72,6 +74,7 @@ impl Backward<Flex, 1> for Gelu {
     type State = FlexTensor;
 
     fn backward(self, ops: Ops<FlexTensor, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let _timer = Timer::start(Work::Activation, Pass::Backward);
         let slopes = ops.state;
         unary::<Flex, _>(ops.parents, ops.node, gradients, |gradient| {
             let gradient = gradient.to_contiguous();
@@ -82,6 +85,7 @@ impl Backward<Flex, 1> for Gelu {
 
 /// `softmax(scale * x)` over the last dimension.
 pub(crate) fn scaled_softmax<const D: usize>(x: Tensor<D>, scale: f32) -> Tensor<D> {
+    let _timer = Timer::start(Work::Attention, Pass::Forward);
     let dim = x.dims().last().copied().unwrap_or(1);
     match place_of(&x) {
         Place::Recording(primitive) => {
@@ -114,6 +118,7 @@ impl Backward<Flex, 1> for Softmax {
     type State = (FlexTensor, f32);
 
     fn backward(self, ops: Ops<(FlexTensor, f32), 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let _timer = Timer::start(Work::Attention, Pass::Backward);
         let (y, scale) = ops.state;
         unary::<Flex, _>(ops.parents, ops.node, gradients, |gradient| {
             let gradient = gradient.to_contiguous();
@@ -131,6 +136,7 @@ pub(crate) fn layer_norm<const D: usize>(
     (weight, bias): (Tensor<1>, Tensor<1>),
     epsilon: f64,
 ) -> Tensor<D> {
+    let _timer = Timer::start(Work::Norm, Pass::Forward);
     match (place_of(&x), place_of(&weight), place_of(&bias)) {
         (Place::Recording(x), Place::Recording(weight), Place::Recording(bias)) => {
             let [rows, weights, biases] = [&x, &weight, &bias].map(|part| part.primitive().to_contiguous());
@@ -160,6 +166,7 @@ impl Backward<Flex, 3> for LayerNorm {
     type State = (FlexTensor, Arc<Normed>);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let _timer = Timer::start(Work::Norm, Pass::Backward);
         let (weight, normed) = ops.state;
         let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let parts = kernels::layer_norm_backward(gradient.storage(), weight.storage(), &normed);

@@ -4,6 +4,7 @@
 //! A folder holds `<kind>_<set>.safetensors` for any set, where the kind is one of [`KINDS`]; `<file>_acts`, `<file>_steps_f32` and
 //! `<file>_steps_f64` go with them where they are there. What else is there, and every tensor that nothing looks at, is listed.
 
+mod activations;
 mod file;
 mod layouts;
 mod methods;
@@ -36,6 +37,11 @@ const KINDS: &[(&str, Verifier)] = &[
 
 /// Endings of files that go with another.
 const COMPANIONS: &[&str] = &["_acts", "_steps_f32", "_steps_f64"];
+
+/// Position tables whose frequencies are f64: absolute.
+const TABLE: f64 = 1e-6;
+/// Those of RSP and ToBo, whose frequencies and angles are f32 in the official code: absolute.
+const SINGLE_TABLE: f64 = 5e-6;
 
 type Verifier = fn(&Subject<'_>, &mut GoldenReport) -> Result<(), ModelsError>;
 
@@ -96,6 +102,9 @@ impl Subject<'_> {
     /// The file that goes with this one, if it is there.
     pub(crate) fn companion(&self, ending: &str) -> Result<Option<Rc<GoldenFile>>, ModelsError> {
         let path = self.folder.join(format!("{}{ending}.safetensors", self.stem));
+        if let Some(file) = self.companions.borrow().iter().find(|file| file.path() == path) {
+            return Ok(Some(Rc::clone(file)));
+        }
         if !path.is_file() {
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 
 mod archive;
 mod pickle;
+mod rebuild;
 mod shapes;
 mod values;
 
@@ -26,6 +27,8 @@ use crate::recipe::Recipe;
 const MAX_BYTES: u64 = 16 << 30;
 /// Wrappers' prefixes, taken off as the official loaders do.
 const PREFIXES: &[&str] = &["module.", "backbone.", "base_encoder."];
+/// Values of all tensors of a file beyond one for each of its bytes: tensors may share numbers or repeat them by strides.
+const MAX_REPEATED: usize = 1 << 26;
 /// Dictionaries in dictionaries in which the weights are looked for.
 const MAX_DEPTH: usize = 4;
 /// Keys under which a checkpoint keeps the weights.
@@ -187,9 +190,14 @@ fn read_weights(path: &Path) -> Result<(NamedTensors, Option<Recipe>), ModelsErr
     let bytes = std::fs::read(path).map_err(file_fail)?;
     let archive = Archive::read(&bytes).map_err(&fail)?;
     let mut tensors = NamedTensors::new();
+    let mut num_values = 0_usize;
     for (name, tensor) in state_dict(&archive.pickle).ok_or_else(|| fail("holds no tensors by name".to_string()))? {
         let storage = archive.storage(&tensor.storage);
         let storage = storage.ok_or_else(|| fail(format!("lacks the numbers of tensor {name}")))?;
+        num_values = num_values.saturating_add(tensor.num_values());
+        if num_values > bytes.len().saturating_add(MAX_REPEATED) {
+            return Err(fail(format!("claims {num_values} values up to tensor {name}, more than it can hold")));
+        }
         let values =
             read_tensor(&tensor, storage).ok_or_else(|| fail(format!("tensor {name} reaches past its numbers")))?;
         tensors.insert(name, (tensor.shape.clone(), values));
@@ -217,13 +225,9 @@ fn state_dict(pickle: &Pickle) -> Option<Vec<(String, Rc<Tensor>)>> {
     found
 }
 
-/// Row-major f32 values of a strided view.
+/// Row-major f32 values of a strided view; how many there are has been checked.
 fn read_tensor(tensor: &Tensor, storage: &[u8]) -> Option<Vec<f32>> {
-    let count = tensor.shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size))?;
-    // Every value takes at least a byte unless strides repeat values, which no weight does.
-    if count > storage.len() {
-        return None;
-    }
+    let count = tensor.num_values();
     let size = tensor.storage.element.num_bytes();
     let mut values = Vec::with_capacity(count);
     let mut place = vec![0_usize; tensor.shape.len()];
@@ -287,4 +291,152 @@ fn stretch_tables(recipe: &Recipe, tensors: &mut NamedTensors) -> Result<Vec<Str
         stretched.push(name.clone());
     }
     Ok(stretched)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of a pickle.
+    fn text(text: &str) -> Vec<u8> {
+        [b"X", (text.len() as u32).to_le_bytes().as_slice(), text.as_bytes()].concat()
+    }
+
+    fn tuple(numbers: &[u8]) -> Vec<u8> {
+        let numbers: Vec<u8> = numbers.iter().flat_map(|number| [b'K', *number]).collect();
+        [b"(", numbers.as_slice(), b"t"].concat()
+    }
+
+    /// The storage `s`, or the part of it that this value names.
+    fn storage(kind: &str, part: &[u8]) -> Vec<u8> {
+        let [name, key, place] = ["storage", "s", "cpu"].map(text);
+        [b"(", name.as_slice(), format!("ctorch\n{kind}\n").as_bytes(), &key, &place, b"K\x0c", part, b"tQ"].concat()
+    }
+
+    fn tensor(storage: &[u8], offset: u8, [shape, strides]: [&[u8]; 2]) -> Vec<u8> {
+        let rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n(".as_slice();
+        [rebuild, storage, b"K", &[offset], &tuple(shape), &tuple(strides), b"\x89NtR"].concat()
+    }
+
+    /// An older file of one storage, with a tensor `t` and what else is in its dictionary.
+    fn read_legacy(tensor: &[u8], others: &[u8], numbers: &[u8]) -> Result<(Vec<usize>, Vec<f32>), String> {
+        let magic = [b"\x80\x02\x8a\x0a".as_slice(), &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19]];
+        let start = [magic.concat().as_slice(), b".", b"\x80\x02M\xe9\x03.", b"\x80\x02}."].concat();
+        let object = [b"\x80\x02}(".as_slice(), &text("t"), tensor, others, b"u."].concat();
+        let keys = [b"\x80\x02](".as_slice(), &text("s"), b"e."].concat();
+        let length = 12_u64.to_le_bytes();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("older.pth");
+        std::fs::write(&path, [start, object, keys, length.to_vec(), numbers.to_vec()].concat()).expect("written");
+        let (mut tensors, _) = read_weights(&path).map_err(|error| error.to_string())?;
+        Ok(tensors.remove("t").expect("the tensor"))
+    }
+
+    fn floats() -> Vec<u8> {
+        (0..12).flat_map(|number| (number as f32).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn views_of_a_storage_are_read_where_they_lie() {
+        let read = |part: &[u8], offset, sizes| {
+            read_legacy(&tensor(&storage("FloatStorage", part), offset, sizes), b"", &floats())
+        };
+        let none = b"N".as_slice();
+        assert_eq!(read(none, 2, [&[3], &[1]]), Ok((vec![3], vec![2.0, 3.0, 4.0])));
+        // Columns and every other row.
+        let strided = read(none, 1, [&[2, 3], &[1, 4]]);
+        assert_eq!(strided, Ok((vec![2, 3], vec![1.0, 5.0, 9.0, 2.0, 6.0, 10.0])));
+        let expanded = read(none, 7, [&[1, 1, 48], &[1, 1, 0]]);
+        assert_eq!(expanded, Ok((vec![1, 1, 48], vec![7.0; 48])));
+        // A part of five elements from the fourth on.
+        let part = [b"(".as_slice(), &text("v"), b"K\x04K\x05t"].concat();
+        assert_eq!(read(&part, 1, [&[4], &[1]]), Ok((vec![4], vec![5.0, 6.0, 7.0, 8.0])));
+        let wrong = |part: &[u8], sizes, wanted: &str| {
+            let error = read(part, 0, sizes).expect_err(wanted);
+            assert!(error.contains(wanted), "{error}");
+        };
+        wrong(&part, [&[6], &[1]], "reaches past its numbers");
+        wrong(&[b"(".as_slice(), &text("v"), b"K\x04K\x09t"].concat(), [&[1], &[1]], "lacks the numbers");
+        wrong(b"K\x04", [&[1], &[1]], "without its place");
+        wrong(none, [&[13], &[1]], "reaches past its numbers");
+        wrong(none, [&[255; 4], &[0; 4]], "more than it can hold");
+        wrong(none, [&[255; 8], &[0; 8]], "more than it can hold");
+    }
+
+    #[test]
+    fn half_precision_and_integers_become_single_precision() {
+        let read = |kind: &str, numbers: &[u8]| {
+            read_legacy(&tensor(&storage(kind, b"N"), 0, [&[3], &[1]]), b"", numbers).map(|(_, values)| values)
+        };
+        let halves = [0x3c00_u16, 0xc100, 0x0001].map(u16::to_le_bytes).concat();
+        assert_eq!(read("HalfStorage", &[halves, vec![0; 18]].concat()), Ok(vec![1.0, -2.5, 2_f32.powi(-24)]));
+        let wide = [1.0_f32, -2.5, 3.0].map(|value| (value.to_bits() >> 16) as u16).map(u16::to_le_bytes).concat();
+        assert_eq!(read("BFloat16Storage", &[wide, vec![0; 18]].concat()), Ok(vec![1.0, -2.5, 3.0]));
+        let long = [5_i64, -6, 7].map(i64::to_le_bytes).concat();
+        assert_eq!(read("LongStorage", &[long, vec![0; 72]].concat()), Ok(vec![5.0, -6.0, 7.0]));
+    }
+
+    #[test]
+    fn plain_data_beside_the_weights_is_passed_over_and_all_else_refused_by_name() {
+        let read = |others: &[u8]| {
+            let key = text("other");
+            read_legacy(&tensor(&storage("FloatStorage", b"N"), 0, [&[1], &[1]]), &[&key, others].concat(), &floats())
+        };
+        for plain in [
+            b"(K\x01K\x02\x91".as_slice(),
+            b"\x96\x03\x00\x00\x00\x00\x00\x00\x00abc",
+            b"ctorch\nSize\n(K\x02K\x03t\x85R",
+            b"ccollections\ndefaultdict\ncbuiltins\nlist\n\x85R(K\x01]u",
+            b"cbuiltins\nfrozenset\n]\x85R",
+            b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R",
+            b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00f4\x89\x88\x87R(K\x03NtbC\x04abcd\x86R",
+            // With arguments by name.
+            b"cargparse\nNamespace\n)}\x92}X\x02\x00\x00\x00lrK\x01sb",
+        ] {
+            assert_eq!(read(plain), Ok((vec![1], vec![0.0])), "{}", String::from_utf8_lossy(plain));
+        }
+        for (other, wanted) in [
+            (b"cos\nsystem\n)}\x92".as_slice(), "os.system"),
+            (b"cnumpy\nfromfile\n", "numpy.fromfile"),
+            (b"c_codecs\ndecode\n", "_codecs.decode"),
+            (b"Pstorage\n", "PERSID (0x50)"),
+            (b"\x97", "NEXT_BUFFER (0x97)"),
+            (b"\xff", "a pickle instruction (0xff)"),
+        ] {
+            let error = read(other).expect_err(wanted);
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_protocol_of_torch_is_read_with_all_that_it_keeps_beside_the_weights() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/import");
+        let count: Vec<f32> = (0..12).map(|number| number as f32).collect();
+        let wanted = [
+            ("bf16", vec![4, 3], count.iter().map(|number| 2.0 * number).collect()),
+            ("count", vec![], vec![7.0]),
+            ("expanded", vec![1, 1, 48], vec![2.5; 48]),
+            ("f16", vec![2, 6], count.iter().map(|number| number / 4.0).collect()),
+            ("f32", vec![3, 4], count.clone()),
+            ("parameter", vec![3], vec![0.0, 1.0, 2.0]),
+            ("strided", vec![3, 2], vec![1.0, 9.0, 2.0, 10.0, 3.0, 11.0]),
+        ];
+        let wanted: NamedTensors =
+            wanted.into_iter().map(|(name, shape, values)| (name.to_string(), (shape, values))).collect();
+        for name in ["protocol_2", "protocol_2_legacy", "protocol_3", "protocol_4", "protocol_5"] {
+            let (tensors, _) = read_weights(&folder.join(format!("{name}.pth"))).expect(name);
+            assert_eq!(tensors, wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tar_of_the_first_torch_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("old.pth");
+        let mut tar = vec![0; 1024];
+        tar[257..262].copy_from_slice(b"ustar");
+        std::fs::write(&path, tar).expect("written");
+        let error = read_weights(&path).expect_err("a tar").to_string();
+        assert!(error.contains("torch 0.1") && error.contains("torch.save"), "{error}");
+    }
 }

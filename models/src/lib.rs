@@ -3,6 +3,7 @@
 //! Depends on `foresee-runtime` for frames, logs, preprocessing, cards and the ONNX writer; knows nothing of policies or
 //! simulators. What leaves this crate is an ONNX file and its card.
 
+mod account;
 mod bench;
 mod blocks;
 mod checkpoint;
@@ -36,7 +37,7 @@ mod step;
 mod views;
 mod weights;
 
-pub use bench::{BenchOptions, time_steps};
+pub use bench::{BenchOptions, StepPart, step_parts, time_steps};
 pub use checkpoint::{Checkpoint, NamedTensors, RunPlace, load_tensors, save_tensors};
 pub use clips::{ClipReader, ClipSource, Reading, SamplePlace};
 pub use cost::{RecipeCost, recipe_cost};

@@ -40,6 +40,19 @@ pub(crate) enum Problem {
 }
 
 impl Unreadable {
+    /// What an earlier part of a run noted, from its lines.
+    pub(crate) fn from_lines(lines: impl IntoIterator<Item = String>) -> Self {
+        let noted = Self::default();
+        for line in lines {
+            if let Some((name, why)) = line.split_once(": skipped: ") {
+                noted.note(name.to_string(), Problem::Skipped(why.to_string()));
+            } else if let Some((name, why)) = line.split_once(": ") {
+                noted.note(name.to_string(), Problem::Shorter(why.to_string()));
+            }
+        }
+        noted
+    }
+
     pub(crate) fn note(&self, name: String, problem: Problem) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert(problem);
     }

@@ -28,22 +28,15 @@ impl Mask {
         let mut places = Vec::with_capacity(draws.len());
         let mut num_visible = 0;
         for draw in draws.chunks_exact(num_patches) {
-            let shown = match rule {
-                MaskRule::Shuffled => first_kept(argsort(draw), ratio),
-                // VideoMAE rounds the number of the hidden ones down, MAE that of the visible ones.
-                MaskRule::Tube => {
-                    let mut order = argsort(draw);
-                    order.truncate(num_patches - (ratio * num_patches as f64) as usize);
-                    order
-                }
-                MaskRule::Green => first_kept(argsort(&green_noise(draw)), ratio),
-                MaskRule::RowMajor => {
-                    let num_hidden = (ratio * num_patches as f64) as usize;
-                    let order = argsort(draw);
-                    (0..num_patches).filter(|&patch| order.get(patch).is_some_and(|&rank| rank >= num_hidden)).collect()
-                }
+            num_visible = rule.num_visible(num_patches, ratio);
+            let mut order = if rule == MaskRule::Green { argsort(&green_noise(draw)) } else { argsort(draw) };
+            let shown = if rule == MaskRule::RowMajor {
+                let num_hidden = num_patches - num_visible;
+                (0..num_patches).filter(|&patch| order.get(patch).is_some_and(|&rank| rank >= num_hidden)).collect()
+            } else {
+                order.truncate(num_visible);
+                order
             };
-            num_visible = shown.len();
             let mut place = vec![HIDDEN; num_patches];
             for (rank, &patch) in shown.iter().enumerate() {
                 if let Some(slot) = place.get_mut(patch) {
@@ -84,12 +77,6 @@ impl Mask {
     pub(crate) fn hidden(&self) -> Vec<f32> {
         self.places.iter().map(|&place| if place == HIDDEN { 1.0 } else { 0.0 }).collect()
     }
-}
-
-/// The patches that stay, in order.
-fn first_kept(mut order: Vec<usize>, ratio: f64) -> Vec<usize> {
-    order.truncate((order.len() as f64 * (1.0 - ratio)) as usize);
-    order
 }
 
 /// Uniform draws over a square grid, band-passed by the difference of two Gaussian blurs that wrap around, with the sign turned so that
@@ -175,6 +162,29 @@ mod tests {
         assert!(middle > 2.0 * low && middle > 1.5 * high, "{low} {middle} {high}");
         let [low, middle, high] = [1, 3, 6].map(|frequency| power(MaskRule::Shuffled, frequency));
         assert!((middle / low - 1.0).abs() < 0.4 && (middle / high - 1.0).abs() < 0.4, "{low} {middle} {high}");
+    }
+
+    #[test]
+    fn a_recipe_counts_the_patches_that_its_masks_show() {
+        use crate::recipe::{RECIPES, Recipe};
+        let masks = RECIPES.iter().flat_map(|(name, _)| {
+            let recipe = Recipe::load(name).expect("a recipe");
+            let encodings = recipe.encodings.clone().into_iter().filter(|encoding| encoding.mask_ratio > 0.0);
+            encodings.map(move |encoding| (encoding, recipe.encoder.clone()))
+        });
+        let mut num_tubes = 0;
+        for (encoding, encoder) in masks {
+            let is_tube = encoding.mask_rule == MaskRule::Tube;
+            let num_patches = if is_tube { encoder.patches_per_slice() } else { encoder.num_patches() };
+            let draws: Vec<f32> = (0..num_patches).map(|patch| (patch * 7 % num_patches) as f32).collect();
+            let mask = Mask::from_draws(&draws, num_patches, (encoding.mask_ratio, encoding.mask_rule));
+            let num_shown = if is_tube { mask.tubes(encoder.num_slices()).num_visible } else { mask.num_visible };
+            assert_eq!(num_shown, encoding.num_visible(&encoder), "{}", encoding.name);
+            num_tubes += usize::from(is_tube);
+        }
+        // 196 patches at 0.9: VideoMAE hides 176 of each of 8 slices.
+        let video = Recipe::load("videomae").expect("the recipe");
+        assert_eq!((num_tubes, video.encodings[0].num_visible(&video.encoder)), (1, 8 * 20));
     }
 
     #[test]

@@ -139,7 +139,11 @@ fn run_in(
 ) -> Result<PretrainOutcome, ModelsError> {
     let checkpoint = first_checkpoint(options, source, folder)?;
     let recipe = checkpoint.recipe.clone();
-    let unreadable = Unreadable::default();
+    let earlier = folder.described().filter(|_| checkpoint.place.step > 0);
+    let (problems, picture_rows) = earlier.map(|facts| (facts.data_problems, facts.picture_rows)).unwrap_or_default();
+    // What the source says itself, it says again.
+    let of_source = source.problems();
+    let unreadable = Unreadable::from_lines(problems.into_iter().filter(|line| !of_source.contains(line)));
     let plan = ShardPlan {
         recipe: &recipe,
         source,
@@ -158,7 +162,7 @@ fn run_in(
             checkpoint,
             shards,
             preview,
-            picture_rows: Vec::new(),
+            picture_rows,
             folder,
             plan,
             skipped_in_a_row: 0,

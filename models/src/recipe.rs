@@ -249,8 +249,11 @@ pub struct TermRecipe {
     /// What it looks at by cross-attention, joined in order.
     #[serde(default)]
     pub memory: Vec<MemoryRecipe>,
-    /// The view whose pixels are predicted, normalised per patch.
+    /// The view whose pixels are predicted.
     pub target_view: usize,
+    /// Whether each patch of them is normalised by its own mean and deviation (MAE's `norm_pix_loss`).
+    #[serde(default = "yes")]
+    pub normalised: bool,
     /// Which patches count.
     pub tokens: TokensRecipe,
 }

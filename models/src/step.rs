@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::account::{Pass, Timer, Work};
 use crate::clips::ClipSource;
 use crate::device::{Arithmetic, Compute};
 use crate::error::ModelsError;
@@ -101,6 +102,11 @@ impl Shards {
         Ok(Self { shards, devices, micro_batch, arithmetic, seed: plan.seed })
     }
 
+    /// Threads that share a step.
+    pub(crate) fn num_shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Losses and gradients of the next batch, which must be that of `step`.
     pub(crate) fn run(
         &mut self,
@@ -161,10 +167,17 @@ impl ShardWork<'_> {
             let mut sum = StepResult::default();
             for start in (0..*count).step_by(self.micro_batch) {
                 let num_samples = self.micro_batch.min(*count - start);
+                let timer = Timer::start(Work::Samples, Pass::Forward);
                 let (views, draws) = self.prepare((loader, weights.device()), *first + start, num_samples)?;
+                drop(timer);
                 let share = num_samples as f64 / self.recipe.samples_per_step() as f64;
+                let timer = Timer::start(Work::Network, Pass::Forward);
                 let outcome = run_method(self.recipe, &weights, (&views, &draws))?;
+                drop(timer);
+                let timer = Timer::start(Work::Network, Pass::Backward);
                 let mut gradients = outcome.total.clone().mul_scalar(share).backward();
+                drop(timer);
+                let _timer = Timer::start(Work::Gradients, Pass::Backward);
                 for (name, gradient) in weights.take_gradients(&mut gradients) {
                     add_gradient(&mut sum.gradients, name, to_values(name, gradient)?);
                 }

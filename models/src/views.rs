@@ -80,11 +80,16 @@ impl ViewMaker {
         let mut views = Vec::with_capacity(frames.1.len());
         for view_idx in 0..frames.1.len() {
             let frame = frame_at(frames, view_idx)?;
-            views.push(self.view(frame, (crop, is_flipped))?);
-            if self.views.kind == ViewsKind::FramePairOwnCrops {
+            if view_idx > 0 && self.views.kind == ViewsKind::FramePairOwnCrops {
                 crop = self.draw_crop(frame, random);
                 is_flipped = self.draw_flip(random);
+            } else if size_of(frame) != size_of(first) {
+                let [[width, height], [other_width, other_height]] = [size_of(first), size_of(frame)];
+                return Err(ModelsError::Training(format!(
+                    "its frames change from {width}x{height} to {other_width}x{other_height} pixels, and one crop is for all"
+                )));
             }
+            views.push(self.view(frame, (crop, is_flipped))?);
         }
         Ok(if self.views.kind == ViewsKind::Clip { vec![slices(&views, self.tubelet)] } else { views })
     }
@@ -315,6 +320,27 @@ mod tests {
             assert_eq!(views[0], views[1]);
             assert!(!seen.contains(&views[0]), "the same crop twice");
             seen.push(views[0].clone());
+        }
+    }
+
+    #[test]
+    fn frames_of_two_sizes_share_no_crop() {
+        let frame = |width, height| {
+            let mut frame = Frame::black(width, height, PixelEncoding::Rgb8);
+            frame.data.iter_mut().enumerate().for_each(|(idx, byte)| *byte = (idx % 251) as u8);
+            frame
+        };
+        let frames = BTreeMap::from([(0, frame(90, 70)), (1, frame(30, 20))]);
+        let make = |name: &str, seed: u64| {
+            let mut recipe = Recipe::load(name).expect("the recipe");
+            (recipe.encoder.image_size, recipe.encoder.patch_size) = (32, 8);
+            let mut maker = ViewMaker::new(&recipe).expect("sizes");
+            maker.make((&frames, &[0, 1]), &mut generator(seed, Stream::Views, [0, 0]))
+        };
+        for seed in 0..20 {
+            let error = make("rsp", seed).expect_err("one crop for both").to_string();
+            assert!(error.contains("change from 90x70 to 30x20 pixels"), "{error}");
+            assert_eq!(make("croco", seed).expect("a crop for each").len(), 2);
         }
     }
 

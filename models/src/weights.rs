@@ -2,6 +2,7 @@
 
 use std::array;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
@@ -21,6 +22,23 @@ pub(crate) struct Weights {
     leaves: BTreeMap<String, Tensor<1>>,
     device: Device,
     arithmetic: Arithmetic,
+    /// What layers got and gave, if that is wanted.
+    trace: Option<Mutex<Vec<Traced>>>,
+}
+
+/// What a layer got or gave.
+pub(crate) struct Traced {
+    pub(crate) layer: String,
+    pub(crate) side: Side,
+    /// Flat.
+    pub(crate) values: Tensor<1>,
+}
+
+/// Of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    In,
+    Out,
 }
 
 impl Weights {
@@ -35,7 +53,7 @@ impl Weights {
                 (name.to_string(), if trains { leaf.require_grad() } else { leaf.inner() })
             })
             .collect();
-        Self { leaves, device: device.clone().inner(), arithmetic: Arithmetic::F32 }
+        Self { leaves, device: device.clone().inner(), arithmetic: Arithmetic::F32, trace: None }
     }
 
     /// The same values, shared where the device can, as leaves of a graph of their own.
@@ -45,12 +63,31 @@ impl Weights {
             if leaf.is_require_grad() { values.autodiff().require_grad() } else { values }
         };
         let leaves = self.leaves.iter().map(|(name, leaf)| (name.clone(), fork(leaf))).collect();
-        Self { leaves, device: self.device.clone(), arithmetic: self.arithmetic }
+        Self { leaves, device: self.device.clone(), arithmetic: self.arithmetic, trace: None }
     }
 
     /// The same weights with matrix products in these numbers.
     pub(crate) fn with_arithmetic(self, arithmetic: Arithmetic) -> Self {
         Self { arithmetic, ..self }
+    }
+
+    /// The same weights; from now on what norms and linear layers get and give is kept.
+    pub(crate) fn traced(self) -> Self {
+        Self { trace: Some(Mutex::default()), ..self }
+    }
+
+    /// What was kept, in the order of the calls.
+    pub(crate) fn take_trace(&self) -> Vec<Traced> {
+        let trace = self.trace.as_ref().map(|trace| trace.lock().unwrap_or_else(PoisonError::into_inner));
+        trace.map(|mut trace| std::mem::take(&mut *trace)).unwrap_or_default()
+    }
+
+    fn note<const D: usize>(&self, layer: &str, side: Side, values: &Tensor<D>) {
+        if let Some(trace) = &self.trace {
+            let values = values.clone().reshape([values.dims().iter().product::<usize>()]);
+            let traced = Traced { layer: layer.to_string(), side, values };
+            trace.lock().unwrap_or_else(PoisonError::into_inner).push(traced);
+        }
     }
 
     /// Where constants belong.
@@ -85,6 +122,7 @@ impl Weights {
         x: Tensor<D>,
     ) -> Result<Tensor<D>, ModelsError> {
         let inputs = x.dims()[D - 1];
+        self.note(weight, Side::In, &x);
         let weight = self.get(weight, [rows.of, inputs])?.narrow(0, rows.start, rows.count);
         let bias = self.get(bias, [rows.of])?.narrow(0, rows.start, rows.count);
         Ok(self.product(x, weight, bias))
@@ -110,7 +148,10 @@ impl Weights {
         let inputs = x.dims()[D - 1];
         let weight = self.get(&format!("{name}.weight"), [outputs, inputs])?;
         let bias = self.get(&format!("{name}.bias"), [outputs])?;
-        Ok(self.product(x, weight, bias))
+        self.note(name, Side::In, &x);
+        let y = self.product(x, weight, bias);
+        self.note(name, Side::Out, &y);
+        Ok(y)
     }
 
     /// `x W^T + b` with the factors in this model's arithmetic.
@@ -129,7 +170,10 @@ impl Weights {
         let [_, _, dim] = x.dims();
         let weight = self.get(&format!("{name}.weight"), [dim])?;
         let bias = self.get(&format!("{name}.bias"), [dim])?;
-        Ok(layer_norm(x, weight, bias))
+        self.note(name, Side::In, &x);
+        let y = layer_norm(x, weight, bias);
+        self.note(name, Side::Out, &y);
+        Ok(y)
     }
 
     /// `outer(GELU(inner(x)))` with the exact GELU.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests may panic as tests do")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::{PixelEncoding, Provider};
@@ -10,6 +11,7 @@ use foresee_models::{
     export,
 };
 use foresee_runtime::{EngineOptions, Frame, LogHeader, LogWriter, ModelCard, Provenance};
+use tract_onnx::prelude::Framework;
 
 fn checkpoint(folder: &Path, recipe: &str) -> PathBuf {
     let mut recipe = Recipe::load(recipe).expect("a recipe");
@@ -86,6 +88,62 @@ fn rotary_positions_are_exported_as_they_are_trained() {
     for precision in [Precision::F32, Precision::F16] {
         let check = results(&export(&options(&path, &output, precision)).expect("exports")).engines.remove(0);
         assert!(check.cosine_tokens.is_some_and(|cosine| cosine > 0.9999), "{precision:?}: {check:?}");
+    }
+}
+
+/// Bytes of one element, by ONNX's numbers of types.
+fn element_bytes(data_type: i32) -> usize {
+    match data_type {
+        1 | 6 => 4,
+        2 | 3 | 9 => 1,
+        7 | 11 => 8,
+        10 => 2,
+        // No export has another type.
+        _ => usize::MAX,
+    }
+}
+
+#[test]
+fn every_precision_keeps_to_the_rules_of_onnx_graphs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (recipe, precision) in
+        [("mae-64", Precision::F32), ("mae-64", Precision::F16), ("mae-64", Precision::Int8), ("croco", Precision::F32)]
+    {
+        let checkpoint = checkpoint(folder.path(), recipe);
+        let output = folder.path().join("tiny.onnx");
+        export(&options(&checkpoint, &output, precision)).expect("exports");
+        let model = tract_onnx::onnx().proto_model_for_path(&output).expect("parses");
+        let opsets: Vec<_> = model.opset_import.iter().map(|opset| (opset.domain.as_str(), opset.version)).collect();
+        assert_eq!(opsets, [("", 17)], "{recipe} {precision:?}");
+        let graph = model.graph.expect("a graph");
+        let mut known: BTreeSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+        for constant in &graph.initializer {
+            let count: i64 = constant.dims.iter().product();
+            assert_eq!(
+                constant.raw_data.len(),
+                (count as usize).saturating_mul(element_bytes(constant.data_type)),
+                "{}",
+                constant.name
+            );
+            assert!(known.insert(&constant.name), "{} is there twice", constant.name);
+        }
+        let mut used = BTreeSet::new();
+        let mut node_names = BTreeSet::new();
+        for node in &graph.node {
+            assert!(node.domain.is_empty() && (node.name.is_empty() || node_names.insert(&node.name)), "{}", node.name);
+            // Nodes come after what they read, and each value is made once.
+            for input in node.input.iter().filter(|input| !input.is_empty()) {
+                assert!(known.contains(input.as_str()), "{recipe} {precision:?}: {} reads {input}", node.op_type);
+                used.insert(input.as_str());
+            }
+            node.output.iter().for_each(|output| assert!(known.insert(output), "{output} is made twice"));
+        }
+        used.extend(graph.output.iter().map(|output| output.name.as_str()));
+        assert!(used.iter().all(|name| known.contains(name)), "an output that nothing makes");
+        let idle: Vec<_> = graph.initializer.iter().filter(|constant| !used.contains(constant.name.as_str())).collect();
+        assert!(idle.is_empty(), "{recipe} {precision:?}: {} is not read", idle[0].name);
+        let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
+        assert_eq!((graph.input.len(), outputs), (1, vec!["tokens", "cls"]), "{recipe} {precision:?}");
     }
 }
 

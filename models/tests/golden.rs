@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use foresee_models::verify_golden;
-use safetensors::tensor::{Dtype, TensorView};
+use foresee_models::{GoldenReport, verify_golden};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 fn check(folder: &str, wanted: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(folder);
@@ -46,6 +46,85 @@ fn schedules_tables_propagation_and_scores_are_exact() {
 #[test]
 fn the_other_methods_are_exact() {
     check("golden-wave1", &["cropmae_tiny/", "siammae_tiny/", "tobo_tiny/", "croco_tiny/", "croco_rope_tiny/"]);
+    // Another seed, with the decoder's official hidden width.
+    check("golden-wave1", &["cropmae_ff2048_tiny/gradient/", "cropmae_ff2048_tiny/gradient_norm/"]);
+}
+
+#[test]
+fn activations_inside_the_network_are_exact() {
+    let acts = ["mae_tiny/forward/act.enc.mae.block0.mlp_gelu", "mae_tiny/forward/act.dec.mae.block1.out"];
+    let more = ["rsp_tiny/forward/act.dec.prior.block0.cattn", "rsp_tiny/forward/act.dec.post.kv_in"];
+    check("golden", &[acts, more].concat());
+    let acts = ["tobo_tiny/forward/act.sm.query_in", "tobo_tiny/forward/act.decoder_norm"];
+    let more = ["cropmae_tiny/forward/act.dec.block0.ffn", "croco_tiny/forward/act.decoder_pred"];
+    check("golden-wave1", &[acts, more].concat());
+}
+
+/// A golden file of the fixtures with other metadata, verified alone.
+fn verify_changed(file: &str, facts: &[(&str, &str)]) -> GoldenReport {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(file);
+    let changed = with_metadata(&std::fs::read(&path).expect("the file"), facts);
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join(path.file_name().expect("a name")), changed).expect("written");
+    verify_golden(folder.path()).expect("reads")
+}
+
+fn with_metadata(bytes: &[u8], facts: &[(&str, &str)]) -> Vec<u8> {
+    let (_, header) = SafeTensors::read_metadata(bytes).expect("whole");
+    let mut metadata = header.metadata().clone().expect("metadata");
+    metadata.extend(facts.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())));
+    let tensors = SafeTensors::deserialize(bytes).expect("whole");
+    safetensors::serialize(tensors.tensors(), Some(metadata)).expect("serialises")
+}
+
+#[test]
+fn what_the_metadata_says_is_done_or_refused_by_name() {
+    let mae = "golden/mae_tiny.safetensors";
+    for same in [("mlp_ratio", "4.0"), ("norm_pix_loss", "True"), ("ln_eps", "1e-6"), ("betas", "[0.9, 0.95]")] {
+        assert!(verify_changed(mae, &[same]).passed(), "{same:?}");
+    }
+    let refused = |file: &str, facts: &[(&str, &str)], wanted: &str| {
+        let report = verify_changed(file, facts);
+        let problems: Vec<&String> = report.checks.iter().filter_map(|check| check.problem.as_ref()).collect();
+        assert!(problems.iter().any(|problem| problem.contains(wanted)), "{facts:?}: {problems:?}");
+    };
+    refused(mae, &[("ln_eps", "1e-05")], "ln_eps = 1e-05");
+    refused(mae, &[("mlp_ratio", "0.3")], "mlp_ratio = 0.3");
+    refused(mae, &[("betas", "0.9")], "betas = 0.9");
+    refused(mae, &[("norm_pix_loss", "maybe")], "norm_pix_loss = maybe");
+    refused(mae, &[("dropout", "0.1 (official 0.1)")], "dropout = 0.1");
+    let [tobo, croco] = ["golden-wave1/tobo_tiny.safetensors", "golden-wave1/croco_tiny.safetensors"];
+    refused(tobo, &[("tobo_path", "csm")], "tobo_path = csm");
+    refused(tobo, &[("tgt_path", "scm")], "tgt_path = scm");
+    refused(croco, &[("norm_im2_in_dec", "False")], "norm_im2_in_dec = False");
+    // Without the normalisation the same weights have another loss, and the same prediction.
+    let report = verify_changed(mae, &[("norm_pix_loss", "False")]);
+    let passed = |name: &str| report.checks.iter().find(|check| check.name == name).map(|check| check.passed);
+    assert_eq!(passed("mae_tiny/loss.loss.0"), Some(false));
+    assert_eq!(passed("mae_tiny/forward/out.pred"), Some(true));
+}
+
+#[test]
+fn plain_pixels_and_other_moments_are_honoured() {
+    let report = verify_golden(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/golden")).expect("reads");
+    let plain = report.checks.iter().find(|check| check.name == "mae_tiny/forward/unit.loss_no_norm_pix");
+    assert!(plain.is_some_and(|check| check.passed), "{plain:?}");
+    let other = verify_with_steps(&[("betas", "(0.5, 0.95)")]);
+    let failed =
+        |report: &GoldenReport| report.checks.iter().any(|check| !check.passed && check.name.contains("step3"));
+    assert!(failed(&other) && !failed(&verify_with_steps(&[])));
+}
+
+/// MAE's file with other metadata, and the weights after its steps.
+fn verify_with_steps(facts: &[(&str, &str)]) -> GoldenReport {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/golden");
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = std::fs::read(fixtures.join("mae_tiny.safetensors")).expect("the file");
+    let changed = with_metadata(&bytes, facts);
+    std::fs::write(folder.path().join("mae_tiny.safetensors"), changed).expect("written");
+    let steps = "mae_tiny_steps_f64.safetensors";
+    std::fs::copy(fixtures.join(steps), folder.path().join(steps)).expect("copied");
+    verify_golden(folder.path()).expect("reads")
 }
 
 #[test]

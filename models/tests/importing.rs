@@ -8,6 +8,7 @@ use foresee_models::{
     HeadsSource, ImportOptions, ImportReport, ModelsError, NamedTensors, import, load_encoder, load_tensors,
     save_tensors,
 };
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
@@ -69,6 +70,35 @@ fn wrappers_prefixes_come_off() {
         let report = import(&ImportOptions { file, heads: Some(3), ..ImportOptions::default() }).expect(prefix);
         assert!(report.fits() && report.num_tensors == 30, "{prefix}: {report:#?}");
     }
+}
+
+#[test]
+fn integers_in_safetensors_are_extra_tensors_and_no_reason_to_refuse_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain.safetensors");
+    read("import/mae_tiny_encoder.pth", Some(plain.clone())).expect("imports");
+    let bytes = std::fs::read(&plain).expect("the file");
+    let file = SafeTensors::deserialize(&bytes).expect("whole");
+    let (count, small) = ([(-7_i64).to_le_bytes(), 8_i64.to_le_bytes()].concat(), [1_u8, 200]);
+    let others = [
+        ("num_batches_tracked", Dtype::I64, count.as_slice(), [-7.0, 8.0]),
+        ("flags", Dtype::U8, small.as_slice(), [1.0, 200.0]),
+        ("signed", Dtype::I8, small.as_slice(), [1.0, -56.0]),
+        ("truth", Dtype::BOOL, &[1, 0], [1.0, 0.0]),
+    ];
+    let views = others
+        .iter()
+        .map(|(name, dtype, bytes, _)| ((*name).to_string(), TensorView::new(*dtype, vec![2], bytes).expect("a view")));
+    let views: Vec<_> = file.tensors().into_iter().chain(views).collect();
+    let file = folder.path().join("counted.safetensors");
+    std::fs::write(&file, safetensors::serialize(views, None).expect("serialises")).expect("written");
+    let (tensors, _) = load_tensors(&file).expect("reads");
+    for (name, _, _, values) in &others {
+        assert_eq!(tensors[*name], (vec![2], values.to_vec()), "{name}");
+    }
+    let report = import(&ImportOptions { file, heads: Some(3), ..ImportOptions::default() }).expect("imports");
+    assert_eq!(report.extra, ["flags", "num_batches_tracked", "signed", "truth"]);
+    assert!(report.missing.is_empty() && report.wrong_shape.is_empty());
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_models::{
-    BenchOptions, Checkpoint, Compute, ExportOptions, FrameStore, Precision, PretrainOptions, PretrainProgress,
-    RECIPES, Recipe, Shrink, export, load_encoder, pretrain, time_steps,
+    BenchOptions, Checkpoint, ClipReader, ClipSource, Compute, ExportOptions, FrameStore, ModelsError, Precision,
+    PretrainOptions, PretrainProgress, RECIPES, Reading, Recipe, RunFacts, Shrink, export, load_encoder, pretrain,
+    step_parts, time_steps,
 };
 use foresee_runtime::{EncoderInput, Frame, ModelCard, Provenance};
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, Tensor, tvec};
@@ -128,6 +129,74 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     assert!(error.to_string().contains("another recipe"), "{error}");
 }
 
+/// As the frames in memory, with one clip that cannot be read as long as it is broken.
+struct Flaky<'a> {
+    store: &'a FrameStore,
+    is_broken: bool,
+}
+
+impl ClipSource for Flaky<'_> {
+    fn description(&self) -> String {
+        self.store.description()
+    }
+
+    fn num_clips(&self) -> usize {
+        self.store.num_clips()
+    }
+
+    fn clip_name(&self, clip_idx: usize) -> String {
+        format!("clips/{clip_idx}.mp4")
+    }
+
+    fn reader(&self) -> Result<Box<dyn ClipReader + '_>, ModelsError> {
+        Ok(Box::new(FlakyReader { reader: self.store.reader()?, is_broken: self.is_broken }))
+    }
+}
+
+struct FlakyReader<'a> {
+    reader: Box<dyn ClipReader + 'a>,
+    is_broken: bool,
+}
+
+impl ClipReader for FlakyReader<'_> {
+    fn open(&mut self, clip_idx: usize) -> Result<usize, ModelsError> {
+        if self.is_broken && clip_idx == 1 {
+            return Err(ModelsError::Data { path: "clips/1.mp4".into(), problem: "is torn".to_string() });
+        }
+        self.reader.open(clip_idx)
+    }
+
+    fn read(&mut self, frame_idx: usize, frame: &mut Frame) -> Result<Reading, ModelsError> {
+        self.reader.read(frame_idx, frame)
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_keeps_what_was_skipped_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = drifting_squares(160);
+    let facts = || -> RunFacts {
+        let text = std::fs::read(folder.path().join("run.json")).expect("run.json");
+        serde_json::from_slice(&text).expect("facts")
+    };
+    let run = |is_broken: bool, last: u64| {
+        let options = PretrainOptions { resume: !is_broken, ..options(tiny(8), folder.path()) };
+        let (stop, mut skipped) = (AtomicBool::new(false), 0);
+        let mut observer = |progress: &PretrainProgress| {
+            skipped = progress.num_clips_skipped;
+            stop.store(progress.step == last, Ordering::Relaxed);
+        };
+        let outcome = pretrain(&options, &Flaky { store: &store, is_broken }, &mut observer, &stop);
+        (outcome.expect("trains").data_problems, skipped)
+    };
+    let wanted = vec!["clips/1.mp4: skipped: is torn".to_string()];
+    assert_eq!(run(true, 2), (wanted.clone(), 1));
+    let rows = facts().picture_rows;
+    assert!(!rows.is_empty());
+    assert_eq!(run(false, 3), (wanted.clone(), 1));
+    assert_eq!((facts().data_problems, facts().picture_rows), (wanted, rows));
+}
+
 #[test]
 fn steps_that_are_not_finite_are_skipped_and_end_the_run() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -233,4 +302,17 @@ fn a_bench_times_whole_steps_for_as_long_as_it_is_told() {
     time_steps(&options, &mut goes_on).expect("runs");
     assert!(heard.len() == 4 && heard[0].is_none(), "{heard:?}");
     assert!(heard[1..].iter().all(|seconds| seconds.is_some_and(|seconds| seconds > 0.0)), "{heard:?}");
+}
+
+#[test]
+fn a_bench_says_where_the_time_of_a_step_goes() {
+    let options = BenchOptions { recipe: tiny(2), threads: 2, micro_batch: 8, compute: Compute::default() };
+    let parts = step_parts(&options).expect("runs");
+    let seconds = |name: &str| parts.iter().find(|part| part.name == name).expect(name).seconds;
+    for name in ["linear layers", "attention", "norms", "activations", "residuals, gathers and loss"] {
+        for pass in ["forward", "backward"] {
+            assert!(seconds(&format!("{name}, {pass}")) > 0.0, "{name}, {pass}: {parts:?}");
+        }
+    }
+    assert!(seconds("optimiser") > 0.0 && parts.iter().map(|part| part.seconds).sum::<f64>() > 0.0, "{parts:?}");
 }

@@ -4,7 +4,7 @@ use foresee_firmware_config::BudgetProfile;
 
 use crate::control_loop::{Stage, TickReport};
 use crate::error::RuntimeError;
-use crate::statistics::LoopStatistics;
+use crate::statistics::{LatencyHistogram, LoopStatistics};
 
 /// Ticks in a row within the budget that end a safe action taken for it.
 const NUM_GOOD: u32 = 10;
@@ -34,6 +34,11 @@ pub(crate) enum BudgetState {
 impl BudgetWatch {
     pub(crate) fn new(budget: BudgetProfile) -> Self {
         Self { budget, num_late: 0, num_good: 0, is_broken: false }
+    }
+
+    /// What a whole tick may take, milliseconds.
+    pub(crate) fn total_millis(&self) -> f64 {
+        self.budget.total_millis
     }
 
     /// Counts a tick, up to its policy.
@@ -76,11 +81,23 @@ pub(crate) fn prove(budget: &BudgetProfile, measured: &LoopStatistics) -> Result
     for (stage, limit) in limits(budget) {
         let Some(limit_millis) = limit else { continue };
         let histogram = stage.map_or(&measured.total, |stage| measured.stage(stage));
-        let millis = histogram.quantile_millis(PROVED_SHARE);
-        if millis > limit_millis {
-            let stage = stage.map_or("total", Stage::name).to_owned();
-            return Err(RuntimeError::Budget { stage, millis, limit_millis });
-        }
+        prove_total(|| stage.map_or("total", Stage::name).to_owned(), histogram, limit_millis)?;
+    }
+    Ok(())
+}
+
+/// The same of what was measured of one thing.
+///
+/// # Errors
+/// As [`prove`].
+pub(crate) fn prove_total(
+    stage: impl FnOnce() -> String,
+    measured: &LatencyHistogram,
+    limit_millis: f64,
+) -> Result<(), RuntimeError> {
+    let millis = measured.quantile_millis(PROVED_SHARE);
+    if millis > limit_millis {
+        return Err(RuntimeError::Budget { stage: stage(), millis, limit_millis });
     }
     Ok(())
 }

@@ -178,9 +178,12 @@ impl ControlLoop {
         if held.is_none() {
             held = self.refuse_others(observation);
         }
-        if held.is_none() {
+        if held.is_some() {
+            self.look_anew();
+        } else {
             self.admission.note(stamp);
             if let Err((stage, error)) = self.decide(observation, &mut report) {
+                self.look_anew();
                 report.failed = Some(stage);
                 self.failure = Some(error);
                 held = Some(Hold::StageFailed);
@@ -210,9 +213,10 @@ impl ControlLoop {
     }
 
     fn answer(&mut self, observation: &Observation, held: Option<Hold>, is_degraded: bool) {
-        let moment = self.moment(observation.frame.stamp);
         let action = if self.is_plain() { &self.wanted } else { &self.action };
         let mut filter = self.filter.lock();
+        // The time counts once nobody else can command.
+        let moment = self.moment(observation.frame.stamp);
         filter.see(&observation.joints, Moment { stamp: self.now(moment.stamp), ..moment });
         filter.degrade(is_degraded);
         let command = match held {
@@ -232,22 +236,31 @@ impl ControlLoop {
         self.filter.clone()
     }
 
-    /// Before what was kept is played again, something must come: a connection was lost.
-    pub(crate) fn forget_chunks(&mut self) {
+    /// A connection was lost: nothing that was kept is played or acted on again.
+    pub(crate) fn forget(&mut self) {
         self.chunks.forget();
+        self.look_anew();
     }
 
-    /// Measures ticks on pictures of noise, with nothing sent, and compares them with the profile's budget; `None` where none is declared.
+    /// The next tick that is decided sees and acts anew, whatever the rates: what was kept is of a time before a hold.
+    fn look_anew(&mut self) {
+        self.rig.look_anew();
+        self.num_decided = 0;
+    }
+
+    /// Measures ticks on pictures of noise, with nothing sent, and compares them with the profile's budget and the cameras' own; `None`
+    /// where none is declared.
     ///
     /// # Errors
     /// [`RuntimeError::Budget`] when the budget does not hold here, and what a failing stage says.
     pub fn prove_budget(&mut self, budget: Option<&BudgetProfile>) -> Result<Option<LoopStatistics>, RuntimeError> {
         let Some(budget) = budget else { return Ok(None) };
         let measured = self.self_test(budget.self_test_ticks);
+        let cameras = self.rig.prove_budgets();
         self.reset();
         self.rig.forget_accounts();
         self.chunks = ChunkPlayer::new(self.num_joints, &self.rates);
-        measured.and_then(|measured| prove(budget, &measured).map(|()| Some(measured)))
+        measured.and_then(|measured| prove(budget, &measured).and(cameras).map(|()| Some(measured)))
     }
 
     fn self_test(&mut self, num_ticks: u32) -> Result<LoopStatistics, RuntimeError> {
@@ -262,6 +275,7 @@ impl ControlLoop {
             self.decide(&observation, &mut report).map_err(|(_, error)| error)?;
             if tick >= NUM_WARM_UP {
                 measured.record(&report);
+                self.rig.account(&self.clock, false);
             }
         }
         Ok(measured)
@@ -338,13 +352,15 @@ impl ControlLoop {
 
     /// The safe action, without a frame.
     pub(crate) fn hold(&mut self, why: Hold) {
+        let mut filter = self.filter.lock();
         let moment = self.moment(self.clock.now());
-        self.command.copy_from(self.filter.lock().hold(moment, why));
+        self.command.copy_from(filter.hold(moment, why));
     }
 
     pub(crate) fn stop(&mut self) {
+        let mut filter = self.filter.lock();
         let moment = self.moment(self.clock.now());
-        self.command.copy_from(self.filter.lock().stop(moment));
+        self.command.copy_from(filter.stop(moment));
     }
 
     pub(crate) fn decide(
@@ -372,7 +388,6 @@ impl ControlLoop {
                 self.chunks.take(stamp, &self.wanted.values, now);
             }
         }
-        // Only a tick that was decided counts: after a failure the same stages are tried again.
         self.num_decided = tick.wrapping_add(1);
         Ok(())
     }

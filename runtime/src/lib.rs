@@ -110,5 +110,5 @@ pub use zenoh::CameraRobot;
 #[cfg(feature = "zenoh")]
 pub use zenoh::{
     CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohRouter, ZenohSource,
-    free_loopback_endpoint,
+    free_loopback_endpoint, show_joints,
 };

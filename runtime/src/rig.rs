@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use foresee_firmware_config::{BudgetProfile, CameraOrder, CameraProfile, DeviceProfile, IntrinsicsProfile, Pace};
 
 use crate::admission::Admission;
-use crate::budget::{BudgetState, BudgetWatch};
+use crate::budget::{BudgetState, BudgetWatch, prove_total};
 use crate::control_loop::{Stage, TickReport, nanos_since};
 use crate::encoder::{Encoder, EncoderInput, Features};
 use crate::ends::Observation;
@@ -68,6 +68,8 @@ struct RigCamera {
     looked: Option<(Stamp, u64)>,
     /// Whether the features are of that frame.
     is_encoded: bool,
+    /// Whether it is looked at even when it is another's turn.
+    is_due: bool,
     spent_nanos: u64,
     account: CameraAccount,
 }
@@ -92,6 +94,7 @@ impl CameraRig {
                 budget: None,
                 looked: None,
                 is_encoded: false,
+                is_due: false,
                 spent_nanos: 0,
                 account: CameraAccount { name: camera.name.clone(), ..CameraAccount::default() },
             })
@@ -139,6 +142,11 @@ impl CameraRig {
                 camera.admission.iter_mut().for_each(Admission::reset);
             }
         }
+    }
+
+    /// Whatever the order, every camera is due in the next tick: what was seen before is too long ago.
+    pub(crate) fn look_anew(&mut self) {
+        self.cameras.iter_mut().for_each(|camera| camera.is_due = true);
     }
 
     /// What all cameras show -> features, side by side: what a tick does before its policy.
@@ -207,7 +215,8 @@ impl CameraRig {
                 )));
             }
             let now = (frame.stamp, frame.sequence);
-            let is_due = is_batch || self.order == CameraOrder::Batch || idx == turn || camera.looked.is_none();
+            let is_turn = is_batch || self.order == CameraOrder::Batch || idx == turn;
+            let is_due = std::mem::take(&mut camera.is_due) || is_turn || camera.looked.is_none();
             // A picture of a slower camera that is encoded already stays so.
             if !is_due || (idx > 0 && camera.looked == Some(now)) {
                 continue;
@@ -316,6 +325,18 @@ impl CameraRig {
             }
         }
         is_old
+    }
+
+    /// Whether what was counted keeps every camera's budget, as far as it declares one.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Budget`] names the camera.
+    pub(crate) fn prove_budgets(&self) -> Result<(), RuntimeError> {
+        let declared = self.cameras.iter().filter_map(|camera| Some((camera, camera.budget.as_ref()?)));
+        declared.into_iter().try_for_each(|(camera, budget)| {
+            let stage = || format!("camera `{}`", camera.profile.name);
+            prove_total(stage, &camera.account.spent, budget.total_millis())
+        })
     }
 
     /// A self-test is over: what counts begins.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use foresee_firmware_config::Pace;
+use foresee_firmware_config::{Pace, Provider};
 
 use crate::control_loop::{ControlLoop, TickReport, nanos_since};
 use crate::ends::{Actuator, Episode, FrameSource, Observation, SourceEvent, send};
@@ -32,6 +32,8 @@ pub enum LoopEvent<'a> {
         num_dropped: u64,
         /// The cameras, with their accounts so far.
         cameras: &'a CameraRig,
+        /// What ran the encoder.
+        provider: Provider,
     },
     /// An episode began.
     EpisodeStarted(&'a Episode),
@@ -127,8 +129,8 @@ fn step(
             send(ends.actuator, observation.frame.sequence, command)?;
             let report = TickReport { publish_nanos: Some(nanos_since(started)), ..report };
             let num_dropped = ends.source.num_dropped();
-            let cameras = control_loop.cameras();
-            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped, cameras })?;
+            let (cameras, provider) = (control_loop.cameras(), control_loop.encoder().report().provider);
+            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped, cameras, provider })?;
             return Ok(Stepped::Ticked);
         }
         SourceEvent::EpisodeStarted(episode) => {
@@ -141,7 +143,7 @@ fn step(
             let mut held = None;
             if control_loop.is_too_old(observation.frame.stamp) {
                 control_loop.hold(Hold::StaleFrame);
-                control_loop.forget_chunks();
+                control_loop.forget();
                 send(ends.actuator, observation.frame.sequence, control_loop.command())?;
                 held = control_loop.command().verdict().held;
             }

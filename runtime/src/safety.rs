@@ -6,8 +6,9 @@
 //! that take velocities brake before their position limits if they follow their commands; from torques only the ones that push
 //! towards a limit within braking distance are taken away, since what a torque does is the load's matter.
 //!
-//! It always answers. As long as a joint that takes positions was never measured the answer has no values, and nothing is sent:
-//! the joint stays where it is, and any value would move it, however far it is from there.
+//! It always answers. Where it is not known where a joint that takes positions is (it was never measured, or the robot fell silent
+//! while it rested) the answer has no values, and nothing is sent: the joint stays where it is, and any value would move it, however
+//! far it is from there.
 
 mod limits;
 mod motion;
@@ -30,6 +31,12 @@ use crate::time::Stamp;
 
 /// A joint that needs longer than an hour to stop, such as one without any rate, does not stop.
 const LONGEST_STOP_SECONDS: f64 = 3600.0;
+/// A stop for good damps no longer than this: a load that sinks never comes to rest.
+const LONGEST_DAMPING: Duration = Duration::from_secs(2);
+/// What counts as still, in radians (or metres) per second.
+const STILL_PER_SECOND: f64 = 0.01;
+/// Steps that a command may have been ahead of its joint when the robot fell silent.
+const NUM_STEPS_AHEAD: f64 = 2.0;
 
 /// A command that passed the safety filter: finite, and within every limit. Cannot be made elsewhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +114,10 @@ pub struct SafetyFilter {
     is_degraded: bool,
     /// When the last command was made; `None`: none was yet, and positions begin where the joints are.
     last_time: Option<Stamp>,
+    /// Whether commands had begun, before the robot fell silent.
+    begins_again: bool,
+    /// When a stop for good began, on the clock that limits count by.
+    stopped_at: Option<Stamp>,
     seen: Seen,
     last: SafeCommand,
 }
@@ -144,6 +155,8 @@ impl SafetyFilter {
             state: SafetyState::Starting,
             is_degraded: false,
             last_time: None,
+            begins_again: false,
+            stopped_at: None,
             seen: Seen::nothing(joints.len(), max_joint_age),
             last: SafeCommand { stamp, values: Vec::new(), verdict: Verdict::default(), ordinal: 0, time },
         };
@@ -154,7 +167,7 @@ impl SafetyFilter {
     /// A new episode begins in lockstep: every joint was put elsewhere, nothing is known of it, and no fault is latched.
     pub fn reset(&mut self) {
         self.governor.rest();
-        self.last_time = None;
+        (self.last_time, self.begins_again, self.stopped_at) = (None, false, None);
         self.seen.forget();
         self.is_degraded = false;
         self.state = SafetyState::Starting;
@@ -240,8 +253,7 @@ impl SafetyFilter {
     pub(crate) fn longest_stop(&self) -> Duration {
         let seconds = Duration::from_secs_f64(self.governor.stop_seconds(self.action).min(LONGEST_STOP_SECONDS));
         match self.action {
-            // As long as a velocity is known, something works against it.
-            SafeAction::Damp => seconds + self.seen.max_age().unwrap_or_default(),
+            SafeAction::Damp => seconds + LONGEST_DAMPING,
             SafeAction::Hold | SafeAction::Stop | SafeAction::ReturnHome => seconds,
         }
     }
@@ -287,10 +299,13 @@ impl SafetyFilter {
     }
 
     fn act_safely(&mut self, moment: Moment) -> &SafeCommand {
+        self.forget_if_silent(moment.time);
         let held = match (self.elapse(moment), self.state) {
             (None, _) => Some(Hold::Unmeasured),
             (Some(elapsed), state) => {
-                self.governor.act_safely(self.action, self.seen.joints(moment.time), elapsed);
+                let is_damped = self.is_damped(moment.time);
+                let joints = self.seen.joints(moment.time).filter(|_| is_damped);
+                self.governor.act_safely(self.action, joints, elapsed);
                 state.reason()
             }
         };
@@ -298,11 +313,30 @@ impl SafetyFilter {
         self.made(moment)
     }
 
+    /// A robot that fell silent while its joints rested may have been switched off: where they are is to be measured again.
+    fn forget_if_silent(&mut self, time: Stamp) {
+        let is_silent = self.seen.max_age().is_some() && self.seen.joints(time).is_none();
+        if is_silent && self.last_time.is_some() && self.governor.has_positions() && self.is_at_rest() {
+            (self.last_time, self.begins_again) = (None, true);
+        }
+    }
+
+    /// Whether a safe action still works against the joints' velocity: once they are to stop for good, until they are still.
+    fn is_damped(&mut self, time: Stamp) -> bool {
+        if self.state != (SafetyState::Stopped { reason: Hold::Stopped }) {
+            return true;
+        }
+        let since = *self.stopped_at.get_or_insert(time);
+        time.since(since) <= LONGEST_DAMPING && self.seen.joints(time).is_some_and(|joints| !is_still(joints))
+    }
+
     /// Seconds that the limits may count: nothing when time stands still or turns back. `None`: it is not known where to begin.
     fn elapse(&mut self, moment: Moment) -> Option<f64> {
+        // Where a joint is about where it was commanded to be, the command stays: a load must not sink a bit at each silence.
+        let ahead = if self.begins_again { NUM_STEPS_AHEAD * self.period.as_secs_f64() } else { 0.0 };
         let elapsed = match self.last_time {
             Some(last) => moment.time.since(last).min(self.period.saturating_mul(2)),
-            None if self.governor.begin(self.seen.joints(moment.time)) => self.period,
+            None if self.governor.begin(self.seen.joints(moment.time), ahead) => self.period,
             None => return None,
         };
         self.last_time = Some(moment.time);
@@ -322,6 +356,11 @@ impl SafetyFilter {
             self.last.values.extend(self.governor.values());
         }
     }
+}
+
+/// Whether no joint moves, but for the noise of its measurement.
+fn is_still(joints: &JointState) -> bool {
+    joints.velocities.iter().all(|velocity| velocity.abs() <= STILL_PER_SECOND)
 }
 
 /// Whether a command of this kind is where the joint is to be.

@@ -4,8 +4,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::safety::Moment;
+
 /// Where [`Clock::Monotonic`] counts from.
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// What it gives there: what happened within the hour before has a stamp as well.
+const BEFORE_BEGIN: Duration = Duration::from_secs(3600);
 
 /// Nanoseconds since the epoch of the clock that made it (Unix time for [`Clock::Wall`], 0 = start for simulation).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +47,7 @@ impl Stamp {
 pub enum Clock {
     /// The machine's Unix time.
     Wall,
-    /// Nanoseconds since it was first asked for; never jumps. No other process knows it.
+    /// Nanoseconds since an hour before it was first asked for; never jumps. No other process knows it.
     Monotonic,
     /// The machine's Unix time and so many nanoseconds more: a clock that jumps when somebody makes it.
     Shifted(Arc<AtomicI64>),
@@ -64,12 +68,21 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Stamp { nanos: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
             }
-            Self::Monotonic => Stamp { nanos: u64::try_from(BEGIN.elapsed().as_nanos()).unwrap_or(u64::MAX) },
+            Self::Monotonic => {
+                let since = BEGIN.elapsed() + BEFORE_BEGIN;
+                Stamp { nanos: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+            }
             Self::Shifted(nanos) => {
                 Stamp { nanos: Self::Wall.now().nanos.saturating_add_signed(nanos.load(Ordering::Acquire)) }
             }
             Self::Driven(nanos) => Stamp { nanos: nanos.load(Ordering::Acquire) },
         }
+    }
+
+    /// Now, on this clock and on the one that limits count by: that does not jump, unless the time itself is given.
+    pub(crate) fn moment(&self) -> Moment {
+        let stamp = self.now();
+        Moment { stamp, time: if self.is_real() { Self::Monotonic.now() } else { stamp } }
     }
 
     /// Whether it goes by itself; simulated and replayed time does not.

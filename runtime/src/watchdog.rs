@@ -11,7 +11,7 @@ use foresee_firmware_config::{DeviceProfile, Pace};
 
 use crate::ends::{Actuator, send};
 use crate::error::RuntimeError;
-use crate::safety::{Hold, Moment, SafeCommand, SafetyState, SharedFilter};
+use crate::safety::{Hold, SafeCommand, SafetyState, SharedFilter};
 use crate::schedule::schedule;
 use crate::time::Clock;
 
@@ -78,8 +78,7 @@ impl Watchdog {
         let shared = Shared {
             watched,
             patience,
-            // A command is in force until the next one: a period is added to the age of its frame.
-            max_frame_age: max_frame_age + profile.pace.period(),
+            max_frame_age,
             sequence: 0,
             last_fresh: None,
             summary: WatchdogSummary::default(),
@@ -205,8 +204,8 @@ impl Shared {
         } else {
             return;
         };
-        let moment = self.moment();
         let mut filter = self.watched.filter.lock();
+        let moment = self.watched.clock.moment();
         // A hold that the loop found a reason for keeps it.
         let (is_new, why) = match filter.state() {
             SafetyState::Holding { reason, .. } | SafetyState::Stopped { reason } => (false, reason),
@@ -221,8 +220,8 @@ impl Shared {
 
     /// The safe action for good; gives whether it has further to go.
     fn stop(&mut self) -> bool {
-        let moment = self.moment();
         let mut filter = self.watched.filter.lock();
+        let moment = self.watched.clock.moment();
         if filter.state() == SafetyState::Starting && self.last_fresh.is_none() {
             // Nothing moves that could be stopped; from now on nothing will.
             filter.stop(moment);
@@ -248,11 +247,6 @@ impl Shared {
             self.failure.get_or_insert(failure);
         }
     }
-
-    fn moment(&self) -> Moment {
-        let stamp = self.watched.clock.now();
-        Moment { stamp, time: if self.watched.clock.is_real() { Clock::Monotonic.now() } else { stamp } }
-    }
 }
 
 #[cfg(test)]
@@ -260,6 +254,7 @@ mod tests {
     use super::*;
     use crate::command::Action;
     use crate::joints::JointState;
+    use crate::safety::Moment;
 
     type Sent = (Vec<f64>, Option<Hold>);
 

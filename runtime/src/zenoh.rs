@@ -16,6 +16,7 @@
 mod actuator;
 #[cfg(feature = "camera")]
 mod camera_robot;
+mod joints;
 mod link;
 mod robot;
 mod router;
@@ -24,6 +25,7 @@ mod source;
 pub use actuator::ZenohActuator;
 #[cfg(feature = "camera")]
 pub use camera_robot::CameraRobot;
+pub use joints::show_joints;
 pub use link::{Hearing, ZenohLink, free_loopback_endpoint};
 pub use robot::{CommandGate, CommandWait, ZenohRobot};
 pub use router::ZenohRouter;

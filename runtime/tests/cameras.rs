@@ -227,6 +227,13 @@ fn a_camera_over_its_budget_is_counted_and_holds_the_joints_when_it_stays_so() {
     assert_eq!(held, [None, None, Some(Hold::OverBudget), Some(Hold::OverBudget), Some(Hold::OverBudget)]);
     let account = control.cameras().accounts().nth(1).unwrap();
     assert_eq!((account.num_over_budget, account.age.len(), account.spent.len()), (5, 5, 5));
+    // Where ticks are measured before the loop starts, it does not.
+    let whole = "[budget]\ntotal_millis = 1000.0\nself_test_ticks = 5\n";
+    let profile = parse("cameras.toml", &format!("inherit = \"desktop-sim\"\n{FIXED}{whole}{budget}")).unwrap();
+    let mut control = ControlLoop::new(raw(), Box::new(Witness { num_encoded: Seen::default() }), &profile).unwrap();
+    let error = control.prove_budget(profile.budget.as_ref()).unwrap_err().to_string();
+    assert!(error.contains("camera `slow` took") && error.contains("0.001 ms"), "{error}");
+    assert_eq!(control.cameras().accounts().nth(1).unwrap().spent.len(), 0);
 }
 
 fn record(path: &Path, profile: &DeviceProfile) -> Vec<Vec<f64>> {

@@ -12,9 +12,9 @@ use std::sync::atomic::AtomicBool;
 
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    Action, Actuator, Clock, CommandRecorder, CommandTopic, ControlLoop, Ends, Episode, EpisodePhase, Frame, Hold,
-    LogHeader, LogSource, LogWriter, LoopEvent, Observation, RawPixels, RecordedCommand, Recorder, RecorderOptions,
-    RunEnd, RuntimeError, SafeCommand, Stage, Watchdog, Watched,
+    Action, Actuator, Clock, CommandRecorder, CommandTopic, ControlLoop, Encoder, Ends, Episode, EpisodePhase, Frame,
+    Hold, LogHeader, LogSource, LogWriter, LoopEvent, Observation, RawPixels, RecordedCommand, Recorder,
+    RecorderOptions, RunEnd, RuntimeError, SafeCommand, Stage, Watchdog, Watched,
 };
 
 use self::reflex::{Reflex, observe, profile, spoil};
@@ -59,11 +59,32 @@ fn a_tick_allocates_nothing_even_when_it_is_recorded() {
         foresee_firmware_config::parse("several.toml", &text).unwrap()
     };
     for profile in [profile(), several(""), several("[rates]\ncameras = \"round_robin\"\n")] {
-        ticks_allocate_nothing(&profile);
+        ticks_allocate_nothing(&profile, Box::new(RawPixels::new(16, 16)));
+    }
+    for encoding in ["bgr8", "yuyv", "nv12"] {
+        let text = format!(
+            "inherit = \"desktop-sim\"\n[camera]\nname = \"c\"\nwidth = 128\nheight = 128\nencoding = \"{encoding}\"\n"
+        );
+        let profile = foresee_firmware_config::parse("camera.toml", &text).unwrap();
+        ticks_allocate_nothing(&profile, Box::new(RawPixels::new(16, 16)));
     }
 }
 
-fn ticks_allocate_nothing(profile: &DeviceProfile) {
+/// ONNX Runtime keeps its memory from frame to frame, and what goes in and out of it lies in buffers that were bound once.
+#[cfg(feature = "ort")]
+#[test]
+fn a_tick_with_onnx_runtime_allocates_nothing_either() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/zoo/mae-64.onnx");
+    let native = std::env::var("FORESEE_NATIVE").expect("source launch/env.sh, or run ./launch/test");
+    let library = Some(Path::new(&native).join("onnxruntime/lib/libonnxruntime.so"));
+    let options = foresee_runtime::EngineOptions {
+        library,
+        ..foresee_runtime::EngineOptions::exactly(foresee_firmware_config::Provider::Cpu)
+    };
+    ticks_allocate_nothing(&profile(), foresee_runtime::open_encoder(&model, &options).unwrap());
+}
+
+fn ticks_allocate_nothing(profile: &DeviceProfile, encoder: Box<dyn Encoder>) {
     let folder = tempfile::tempdir().unwrap();
     let cameras = profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect();
     let header = LogHeader { cameras, ..LogHeader::default() };
@@ -71,7 +92,7 @@ fn ticks_allocate_nothing(profile: &DeviceProfile) {
     let mut recorder = Recorder::start(writer, profile, RecorderOptions::default()).unwrap();
     let commands = recorder.take_command_tap().unwrap();
     let policy = Reflex { num_acts: 0, misbehave: |_, _| Ok(()) };
-    let mut control = ControlLoop::new(Box::new(RawPixels::new(16, 16)), Box::new(policy), profile).unwrap();
+    let mut control = ControlLoop::new(encoder, Box::new(policy), profile).unwrap();
     let mut observation = Observation::of(profile);
     let episode = Episode { task: "dmc/reacher-easy".to_owned(), ..Episode::default() };
     let mut before = 0;

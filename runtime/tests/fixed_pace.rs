@@ -3,13 +3,15 @@
 
 mod reflex;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    Action, Clock, CommandRecorder, ControlLoop, Ends, Episode, FrameSource, Hold, Observation, RawPixels,
-    RuntimeError, SourceEvent, Stamp,
+    Action, Clock, CommandRecorder, ControlLoop, Encoder, EncoderInput, Ends, EngineReport, Episode, Features,
+    FrameSource, Hold, ModelCard, ModelPair, Observation, RawPixels, RuntimeError, SourceEvent, Stamp, SwapNews,
+    swappable,
 };
 
 use self::reflex::{Reflex, observe, profile, spoil};
@@ -175,4 +177,87 @@ fn a_slow_camera_is_waited_for_as_long_as_its_frames_may_be_old() {
     steps.push((3051, Step::Nothing));
     let sent = play("", |_, _| Ok(()), &steps);
     assert_eq!((sent.len(), sent[10].1[0]), (12, 0.0), "older than it may be, it is held: {sent:?}");
+}
+
+/// Counts what it encodes.
+struct Counted(RawPixels, Arc<AtomicU64>);
+
+impl Encoder for Counted {
+    fn card(&self) -> &ModelCard {
+        self.0.card()
+    }
+
+    fn report(&self) -> &EngineReport {
+        self.0.report()
+    }
+
+    fn encode(&mut self, input: &EncoderInput, features: &mut Features) -> Result<(), RuntimeError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.encode(input, features)
+    }
+}
+
+fn slow_encoder() -> DeviceProfile {
+    let more =
+        "[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 250\n[rates]\nencode_every_ticks = 4\n";
+    foresee_firmware_config::parse("mine.toml", &format!("inherit = \"desktop-sim\"\n{more}")).unwrap()
+}
+
+/// After frames were missing, what was seen before says nothing any more: the first tick looks, whoever's turn it is.
+#[test]
+fn after_a_gap_the_encoder_looks_anew() {
+    let num_encodes = Arc::<AtomicU64>::default();
+    let encoder = Box::new(Counted(RawPixels::new(8, 8), Arc::clone(&num_encodes)));
+    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
+    let clock = Clock::driven();
+    let mut control = ControlLoop::new(encoder, policy, &slow_encoder()).unwrap().with_clock(clock.clone());
+    let steps = [
+        (1000, Step::Frame(0.3)),
+        (1020, Step::Frame(0.3)),
+        (5000, Step::Nothing),
+        (9000, Step::Frame(0.3)),
+        (9020, Step::Frame(0.3)),
+        (9040, Step::Frame(0.3)),
+        (9060, Step::Frame(0.3)),
+        (9080, Step::Frame(0.3)),
+    ];
+    let (mut actuator, mut source) = (CommandRecorder::default(), Script(steps.iter(), clock));
+    let ends = Ends { source: &mut source, actuator: &mut actuator };
+    let mut counts = Vec::new();
+    let mut listen = |_: foresee_runtime::LoopEvent<'_>| {
+        counts.push(num_encodes.load(Ordering::Relaxed));
+        Ok(())
+    };
+    foresee_runtime::run(ends, &mut control, &AtomicBool::new(false), &mut listen).unwrap();
+    assert_eq!(counts, [1, 1, 1, 2, 2, 2, 2, 3]);
+}
+
+/// Models that fail between two encodes: the old ones are back in the next tick, and the robot moves on.
+#[test]
+fn models_that_fail_between_encodes_are_not_waited_for() {
+    let pair = |misbehave| ModelPair {
+        encoder: Box::new(RawPixels::new(8, 8)),
+        policy: Box::new(Reflex { num_acts: 0, misbehave }),
+    };
+    let (ModelPair { encoder, policy }, swap) = swappable(pair(|_, _| Ok(())));
+    let clock = Clock::driven();
+    let mut control = ControlLoop::new(encoder, policy, &slow_encoder()).unwrap().with_clock(clock.clone());
+    let mut observation = Observation::blank(128, 128, 2);
+    let mut tick = |control: &mut ControlLoop, number: u64| {
+        observe(&mut observation, 50 + number);
+        clock.advance(observation.frame.stamp);
+        control.tick(&observation).verdict.held
+    };
+    assert_eq!(tick(&mut control, 0), None);
+    let broken = |act: u64, _: &mut Action| match act {
+        1 => Err(RuntimeError::Inference { model: "new".to_owned(), problem: "broken".to_owned() }),
+        _ => Ok(()),
+    };
+    swap.offer(pair(broken)).unwrap();
+    let held: Vec<_> = (1..10).map(|number| tick(&mut control, number)).collect();
+    // Taken at tick 4, they fail at tick 5.
+    let expected: Vec<_> = (1..10).map(|number| (number == 5).then_some(Hold::StageFailed)).collect();
+    assert_eq!(held, expected);
+    let news = swap.news();
+    assert!(matches!(news.as_slice(), [SwapNews::Switched(_), SwapNews::Back { .. }]), "{news:?}");
 }

@@ -142,15 +142,19 @@ fn threads(process: u32) -> Vec<(String, String)> {
 fn only_the_loop_keeps_to_its_cores() {
     let folder = tempfile::tempdir().unwrap();
     let profile = "inherit = \"desktop-sim\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 50.0\nmax_frame_age_millis = 100\n\
-                   [threads]\ncontrol_cores = [0]\n";
+                   [threads]\ncontrol_cores = [0]\n[budget]\ntotal_millis = 1000.0\nself_test_ticks = 300\n";
     std::fs::write(folder.path().join("pinned.toml"), profile).unwrap();
     let mut command = foresee(folder.path());
     command.args(["run", "--profile", "pinned.toml", "--provider", "tract", "--endpoint", &free_endpoint()]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
     let helpers = ["foresee-recorde", "foresee-watchdo", "foresee-film", "foresee-attend"];
+    let mut is_proved_there = false;
     let found = loop {
         let found = threads(child.id());
+        // The budget is proved before anything else is started, under the conditions that the loop will run in.
+        let is_alone = !found.iter().any(|(name, _)| helpers.contains(&name.as_str()));
+        is_proved_there |= is_alone && found.first().is_some_and(|(_, cores)| cores == "0");
         // A thread has its name a moment after it was started.
         let is_running = helpers.iter().all(|helper| found.iter().any(|(name, _)| name == helper));
         if is_running && found.first().is_some_and(|(_, cores)| cores == "0") {
@@ -159,6 +163,7 @@ fn only_the_loop_keeps_to_its_cores() {
         assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "never ran: {found:?}");
         std::thread::sleep(Duration::from_millis(5));
     };
+    assert!(is_proved_there, "the self-test runs on the loop's cores");
     child.kill().unwrap();
     child.wait().unwrap();
     let is_one_core = std::thread::available_parallelism().unwrap().get() == 1;
@@ -166,6 +171,47 @@ fn only_the_loop_keeps_to_its_cores() {
         let (_, cores) = found.iter().find(|(name, _)| name == helper).unwrap_or_else(|| panic!("{found:?}"));
         assert!(is_one_core || cores != "0", "{helper}: {found:?}");
     }
+}
+
+/// Models of the zoo are replaced on disk while they drive a robot: it goes on with the new ones, and the result names both.
+#[test]
+fn models_are_swapped_while_the_robot_moves() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["mae-64", "reacher-easy-bc"] {
+        for extension in ["onnx", "card.json"] {
+            let name = format!("{name}.{extension}");
+            std::fs::copy(root().join("models/zoo").join(&name), folder.path().join(&name)).unwrap();
+        }
+    }
+    let mut command = run(folder.path(), 100_000, "cpu");
+    command.args(["--encoder", "mae-64.onnx", "--policy", "reacher-easy-bc.onnx", "--watch-models"]);
+    command.stdout(Stdio::null()).stderr(std::fs::File::create(folder.path().join("said.txt")).unwrap());
+    let mut child = command.spawn().unwrap();
+    let said = || std::fs::read_to_string(folder.path().join("said.txt")).unwrap();
+    let mut wait_for = |wanted: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !said().contains(wanted) {
+            assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "{}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for("episode    steps");
+    // A comment of one letter (field 6 of the model): the same answers from another file.
+    let model = folder.path().join("reacher-easy-bc.onnx");
+    let mut card = ModelCard::load(&model).unwrap();
+    let old = card.sha256.clone();
+    let mut bytes = std::fs::read(&model).unwrap();
+    bytes.extend(b"\x32\x01x");
+    std::fs::write(&model, bytes).unwrap();
+    card.sha256 = sha256_file(&model).unwrap();
+    card.save(&model).unwrap();
+    wait_for("are kept");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{}", said());
+    let result = result(folder.path());
+    let of = |pair: usize| result["models"][pair]["policy"]["model_sha256"].as_str().map(str::to_owned);
+    assert_eq!((of(0), of(1), of(2)), (Some(old), Some(card.sha256), None), "{}", said());
+    assert_eq!((&result["commands_held"], &result["frames_dropped"]), (&Value::from(0), &Value::from(0)), "{}", said());
 }
 
 /// Starts a run and waits until its log holds something.

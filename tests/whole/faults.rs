@@ -46,7 +46,7 @@ fn look_at_rows() -> Vec<Value> {
         let [is_noticed, is_safe, is_over] =
             ["detected_millis", "safe_action_millis", "recovered_millis"].map(|key| row[key].is_number());
         let expected = match name {
-            "loop SIGTERM" => [true, true, false],
+            "loop SIGTERM" | "operator stop" => [true, true, false],
             "disk full under the recorder" => [true, false, false],
             // With memory of its own to spare a loop needs no more, and goes on.
             "memory limit" | "memory limit while models are swapped" if !is_safe => [is_noticed, false, false],

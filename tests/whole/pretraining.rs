@@ -149,3 +149,19 @@ fn videos_that_cannot_be_read_are_one_line_and_leave_nothing() {
     assert!(lines.len() == 2 && lines[1].contains("videos/"), "{words}");
     assert!(!folder.path().join("runs").exists());
 }
+
+#[test]
+fn a_bench_of_training_says_where_the_time_of_a_step_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = write_recipe(folder.path(), "mae-64", &[("depth = 6", "depth = 1")]);
+    let mut command = foresee(folder.path());
+    command.args(["bench", "pretrain"]).arg(&recipe).args(["--batch", "2", "--rounds", "1", "--json"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let parts = result["rows"][0]["parts"].as_array().unwrap();
+    for name in ["linear layers, backward", "attention, forward", "optimiser"] {
+        let part = parts.iter().find(|part| part["name"] == name).unwrap();
+        assert!(part["seconds"].as_f64().unwrap() > 0.0, "{part}");
+    }
+}

@@ -48,6 +48,7 @@ fn a_data_set_in_its_own_folders_is_probed_beside_the_baselines() {
     let names: Vec<&str> =
         result["encoders"].as_array().unwrap().iter().map(|encoder| encoder["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["raw pixels", "random encoder", "mae-64"]);
+    assert!(result["interval"].as_str().unwrap().contains("1000 resamples of the videos, seed 0"), "{result}");
     for encoder in result["encoders"].as_array().unwrap() {
         let j = encoder["scores"]["J"]["mean"].as_f64().unwrap();
         assert!((20.0..=100.0).contains(&j), "{encoder}");

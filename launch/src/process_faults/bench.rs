@@ -137,6 +137,19 @@ impl Bench {
         Ok(())
     }
 
+    /// Says stop as an operator does, to a loop that is listened to.
+    ///
+    /// # Errors
+    /// When it does not hear.
+    pub(super) fn say_stop(&self) -> anyhow::Result<Instant> {
+        let (link, _) = self.tap.as_ref().context("nobody listens to the loop")?;
+        let began = Instant::now();
+        if !link.say("stop", START_PATIENCE)? {
+            bail!("the loop does not listen to an operator");
+        }
+        Ok(began)
+    }
+
     /// Starts the loop anew, once the old one is gone.
     ///
     /// # Errors

@@ -15,12 +15,14 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{Place, like, place_of};
+use crate::account::{Pass, Timer, Work};
 use crate::kernels;
 use crate::matrix::{Matrix, MatrixMut};
 
 /// `softmax(q k^T / sqrt d) v` over `heads` heads -> `[N, T, C]`, or `None` on another device than the CPU. `sources` are `[q | k | v]`
 /// `[N, T, 3C]`, or `q` `[N, T, C]` and `[k | v]` `[N, S, 2C]`, or each apart.
 pub(crate) fn attention<const SOURCES: usize>(sources: &[Tensor<3>; SOURCES], heads: usize) -> Option<Tensor<3>> {
+    let _timer = Timer::start(Work::Attention, Pass::Forward);
     let mut nodes = Vec::with_capacity(SOURCES);
     let mut tensors = Vec::with_capacity(SOURCES);
     for source in sources {
@@ -168,6 +170,7 @@ impl<const SOURCES: usize> Backward<Flex, SOURCES> for Attention {
     type State = ([FlexTensor; SOURCES], Layout<SOURCES>, Arc<Vec<f32>>);
 
     fn backward(self, ops: Ops<Self::State, SOURCES>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let _timer = Timer::start(Work::Attention, Pass::Backward);
         let (tensors, layout, shares) = ops.state;
         let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let of_sources = layout.backward(&tensors, (&shares, gradient.storage()));

@@ -10,11 +10,13 @@ use burn::backend::{Autodiff, TensorMetadata};
 use burn::tensor::{Tensor, TensorData};
 
 use super::{Place, like, place_of, recording};
+use crate::account::{Pass, Timer, Work};
 use crate::kernels;
 use crate::matrix::{Matrix, MatrixMut};
 
 /// `x W^T + b` over all rows of `x` `[.., in]`; `weight` `[out, in]`, `bias` `[out]`.
 pub(crate) fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
+    let _timer = Timer::start(Work::Linear, Pass::Forward);
     let records = x.is_autodiff() || weight.is_autodiff() || bias.is_autodiff();
     let (x, weight, bias) =
         if records { (recording(x), recording(weight), recording(bias)) } else { (x, weight, bias) };
@@ -72,6 +74,7 @@ impl Backward<Flex, 3> for Linear {
     type State = (FlexTensor, FlexTensor);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let _timer = Timer::start(Work::Linear, Pass::Backward);
         let (x, weight) = ops.state;
         let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let [outputs, inputs, num_rows] = sizes(&x, &weight);

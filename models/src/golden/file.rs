@@ -68,6 +68,16 @@ impl GoldenFile {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Whether a tensor is there; asking for it asks for none of it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// How many values a tensor has; asking for it asks for none of them.
+    pub(crate) fn num_values(&self, name: &str) -> usize {
+        self.tensors.get(name).map_or(0, |tensor| tensor.values.len())
+    }
+
     /// Names of the tensors that nothing has asked for.
     pub(crate) fn untouched(&self) -> Vec<&str> {
         let touched = self.touched.borrow();
@@ -98,6 +108,18 @@ impl GoldenFile {
     pub(crate) fn fact<T: FromStr>(&self, key: &str) -> Result<T, ModelsError> {
         let text = self.facts.get(key).ok_or_else(|| self.fail(format!("has no {key} in its metadata")))?;
         text.parse().map_err(|_| self.fail(format!("has {key} = {text} in its metadata, which is no number")))
+    }
+
+    /// A truth value of the metadata, if it is there.
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ModelsError> {
+        match self.facts.get(key).map(|text| text.to_lowercase()).as_deref() {
+            None => Ok(None),
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(text) => {
+                Err(self.fail(format!("has {key} = {text} in its metadata, which is neither true nor false")))
+            }
+        }
     }
 
     pub(crate) fn has_fact(&self, key: &str) -> bool {

@@ -1,6 +1,7 @@
 //! How each method's golden files name their parts, and the recipe that they are of.
 
 use super::file::GoldenFile;
+use super::{SINGLE_TABLE, TABLE};
 use crate::error::ModelsError;
 use crate::recipe::{Positions, Recipe};
 
@@ -29,6 +30,8 @@ pub(super) struct Layout {
     pub(super) renames: &'static [(&'static str, &'static str)],
     /// Our terms and the file's facts that weigh them.
     pub(super) weighing: &'static [(&'static str, &'static str)],
+    /// How far position tables may be off.
+    pub(super) table: f64,
 }
 
 const WAVE_ONE: Layout = Layout {
@@ -40,6 +43,7 @@ const WAVE_ONE: Layout = Layout {
     predictions: &["out.pred"],
     renames: &[],
     weighing: &[],
+    table: TABLE,
 };
 
 const CROCO: Layout = Layout {
@@ -75,6 +79,7 @@ const LAYOUTS: &[(&str, Layout)] = &[
                 (PRIOR, "loss.loss_prior"),
             ],
             predictions: &["out.tgt_pred", "out.pred_masked"],
+            table: SINGLE_TABLE,
             ..WAVE_ONE
         },
     ),
@@ -88,6 +93,7 @@ const LAYOUTS: &[(&str, Layout)] = &[
             losses: &[("", "loss.loss"), ("mim", "loss.loss_mim"), ("bottleneck", "loss.loss_tobo")],
             predictions: &["out.pred_mim", "out.pred_tobo"],
             weighing: &[("mim", "w_mim"), ("bottleneck", "w_tobo")],
+            table: SINGLE_TABLE,
             ..WAVE_ONE
         },
     ),
@@ -114,6 +120,7 @@ impl Layout {
 
     /// The recipe in the file's sizes.
     pub(super) fn recipe(&self, file: &GoldenFile) -> Result<Recipe, ModelsError> {
+        check_fixed(file)?;
         let mut recipe = Recipe::load(self.recipe)?;
         let encoder = &mut recipe.encoder;
         encoder.image_size = file.fact("img")?;
@@ -121,8 +128,13 @@ impl Layout {
         encoder.dim = file.fact("dim")?;
         encoder.depth = file.fact("depth")?;
         encoder.heads = file.fact("heads")?;
-        let mlp_ratio: usize = if file.has_fact("mlp_ratio") { file.fact("mlp_ratio")? } else { 4 };
-        encoder.mlp_dim = mlp_ratio.saturating_mul(encoder.dim);
+        let mlp_ratio: f64 = if file.has_fact("mlp_ratio") { file.fact("mlp_ratio")? } else { 4.0 };
+        let mlp_dim = mlp_ratio * encoder.dim as f64;
+        if !(mlp_dim.fract() == 0.0 && mlp_dim >= 1.0) {
+            let problem = format!("has mlp_ratio = {mlp_ratio} in its metadata, which times dim is no whole number");
+            return Err(file.fail(problem));
+        }
+        encoder.mlp_dim = mlp_dim as usize;
         if file.has_fact("pos_embed") && file.fact::<String>("pos_embed")?.starts_with("RoPE") {
             encoder.positions = Positions::Rope100;
         }
@@ -137,7 +149,9 @@ impl Layout {
         for encoding in recipe.encodings.iter_mut().filter(|encoding| encoding.mask_ratio > 0.0) {
             encoding.mask_ratio = mask_ratio;
         }
+        let is_normalised = file.flag("norm_pix_loss")?.unwrap_or(true);
         for term in &mut recipe.terms {
+            term.normalised = is_normalised;
             if let Some((_, fact)) = self.weighing.iter().find(|(name, fact)| *name == term.name && file.has_fact(fact))
             {
                 term.weight = file.fact(fact)?;
@@ -148,6 +162,9 @@ impl Layout {
                 *optimiser = file.fact(fact)?;
             }
         }
+        if file.has_fact("betas") {
+            recipe.optimiser.betas = betas(file)?;
+        }
         if let Some(latent) = &mut recipe.latent {
             latent.groups = file.fact("stoch")?;
             latent.classes = file.fact("disc")?;
@@ -156,6 +173,38 @@ impl Layout {
         check_sizes(&recipe, file)?;
         Ok(recipe)
     }
+}
+
+/// The metadata's `(0.9, 0.95)`.
+fn betas(file: &GoldenFile) -> Result<[f64; 2], ModelsError> {
+    let text: String = file.fact("betas")?;
+    let numbers = text.trim_matches(['(', ')', '[', ']']).split(',').map(|number| number.trim().parse::<f64>().ok());
+    match numbers.collect::<Vec<_>>().as_slice() {
+        &[Some(first), Some(second)] => Ok([first, second]),
+        _ => Err(file.fail(format!("has betas = {text} in its metadata, which are not two numbers"))),
+    }
+}
+
+/// Refuses what the metadata says and no recipe here does: another epsilon, dropout, another order of blocks.
+fn check_fixed(file: &GoldenFile) -> Result<(), ModelsError> {
+    let first_number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+    let is_fixed = |key: &str, text: &str| match key {
+        "ln_eps" => first_number(text) == Some(1e-6),
+        "dropout" => first_number(text) == Some(0.0),
+        "tobo_path" => text == "sm",
+        "tgt_path" => text == "csm",
+        _ => text.eq_ignore_ascii_case("true"),
+    };
+    for key in ["ln_eps", "dropout", "tobo_path", "tgt_path", "norm_im2_in_dec", "qkv_bias"] {
+        if !file.has_fact(key) {
+            continue;
+        }
+        let text: String = file.fact(key)?;
+        if !is_fixed(key, &text) {
+            return Err(file.fail(format!("has {key} = {text} in its metadata, which this program does not have")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the metadata asks for a model that a golden file can hold; sizes beyond that would ask for memory before a weight is missed.
@@ -171,5 +220,32 @@ fn check_sizes(recipe: &Recipe, file: &GoldenFile) -> Result<(), ModelsError> {
     match sizes.iter().find(|(_, size)| *size > MAX_SIZE) {
         Some((key, size)) => Err(file.fail(format!("has {key} = {size} in its metadata; at most {MAX_SIZE} is read"))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::positions::sin_cos_table;
+
+    #[test]
+    fn tables_of_single_precision_are_within_what_their_methods_allow() {
+        // As RSP's code: frequencies and angles in f32, columns first, at the grid of ViT-S/8.
+        let (grid, dim) = (28_usize, 384_usize);
+        let quarter = dim / 4;
+        let frequencies: Vec<f32> = (0..quarter).map(|k| 1.0 / 10000_f32.powf(k as f32 / quarter as f32)).collect();
+        let mut table = vec![0.0; dim];
+        for (row, column) in (0..grid).flat_map(|row| (0..grid).map(move |column| (row, column))) {
+            for place in [column, row] {
+                let angles = frequencies.iter().map(|frequency| place as f32 * frequency);
+                table.extend(angles.clone().map(f32::sin).chain(angles.map(f32::cos)).map(f64::from));
+            }
+        }
+        let worst = super::super::worst_difference(&sin_cos_table([grid, grid], dim, 1), &table);
+        assert!(worst > TABLE, "{worst}");
+        for (kind, layout) in LAYOUTS {
+            let is_single = matches!(*kind, "rsp" | "tobo");
+            assert_eq!(worst < layout.table, is_single, "{kind}: {worst}");
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! A method's forward, losses, gradients and optimiser steps against its official code.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod steps;
+
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use foresee_runtime::EncoderInput;
 
+use super::activations;
 use super::file::{GoldenFile, GoldenTensor};
 use super::layouts::{Layout, PRIOR};
 use super::{GoldenReport, Subject, larger, worst_difference};
@@ -14,10 +17,10 @@ use crate::encoder::TrainedEncoder;
 use crate::error::ModelsError;
 use crate::mask::Mask;
 use crate::method::{Draws, LatentDraw, Outcome, encode, normalise_patches, patchify, read_values, run_method};
-use crate::optimiser::{AdamW, HostGradients};
+use crate::optimiser::HostGradients;
 use crate::parameters::{Parameters, Start, parameter_specs};
 use crate::positions::sin_cos_table;
-use crate::recipe::{Positions, Recipe};
+use crate::recipe::Recipe;
 use crate::step::to_views;
 use crate::weights::Weights;
 
@@ -28,16 +31,6 @@ const LOSS: f64 = 1e-5;
 /// Gradients: relative to the largest of the tensor, or to this share of the largest of all where a tensor's are zero in theory.
 const GRADIENT: f64 = 1e-4;
 const GRADIENT_FLOOR: f64 = 1e-4;
-/// Weights after steps: absolute, and the share of them that may be off by more than [`STEP_CLOSE`].
-const STEP: f64 = 1e-4;
-const STEP_CLOSE: f64 = 1e-5;
-const STEP_SHARE: f64 = 1e-3;
-/// Key biases after steps, against f64: in learning rates.
-const KEY_BIAS: f64 = 0.2;
-/// Weights after the official steps in single precision.
-const SINGLE: &str = "f32";
-/// Position tables: absolute (RSP's are of f32 frequencies).
-const TABLE: f64 = 1e-6;
 
 /// All that a method's golden file holds.
 pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result<(), ModelsError> {
@@ -51,7 +44,7 @@ pub(super) fn verify(subject: &Subject<'_>, report: &mut GoldenReport) -> Result
     trial.losses(&outcome, (&parameters, 0), report)?;
     trial.gradients(&gradients, report)?;
     let mut steps = Vec::new();
-    for numbers in ["f64", SINGLE] {
+    for numbers in ["f64", steps::SINGLE] {
         steps.extend(subject.companion(&format!("_steps_{numbers}"))?.map(|steps| (numbers, steps)));
     }
     trial.steps((&mut parameters, gradients), &steps, report)
@@ -81,7 +74,7 @@ impl Trial<'_> {
             }
         }
         if let Some(worst) = worst {
-            report.add(self.subject.name("position_tables"), worst, TABLE);
+            report.add(self.subject.name("position_tables"), worst, self.layout.table);
         }
         Ok(())
     }
@@ -198,7 +191,7 @@ impl Trial<'_> {
             check("forward/out.post_z", read_values(latent.sample.clone().into_data())?, &golden.values);
             if let Some(golden) = self.file().find("out.tgt_pred_prior") {
                 let prediction = self
-                    .of_prior(parameters, 0)?
+                    .of_prior(&Weights::upload(parameters, &Device::flex()), 0)?
                     .predictions
                     .into_iter()
                     .next()
@@ -206,7 +199,8 @@ impl Trial<'_> {
                 check("forward/out.tgt_pred_prior", prediction.map_or(Ok(Vec::new()), read_values)?, &golden.values);
             }
         }
-        self.units(parameters, report)
+        self.units(parameters, report)?;
+        self.activations(parameters, report)
     }
 
     /// Targets, and the encoder on clean images, of its own size and of another.
@@ -225,6 +219,12 @@ impl Trial<'_> {
             let ours = if name == "unit.norm_target" { normalise_patches(patches) } else { patches };
             check(&format!("forward/{name}"), read_values(ours.into_data())?, &golden.values);
         }
+        if let Some(golden) = unit("unit.loss_no_norm_pix") {
+            let mut recipe = self.recipe.clone();
+            recipe.terms.iter_mut().for_each(|term| term.normalised = false);
+            let outcome = run_method(&recipe, &Weights::upload(parameters, &device), (&views, &self.draws(0)?))?;
+            check("forward/unit.loss_no_norm_pix", read_values(outcome.total.into_data())?, &golden.values);
+        }
         if let (Some(view), Some(golden)) = (views.get(target_view), unit("infer.tokens")) {
             let weights = Weights::upload(parameters, &device);
             let encoded = encode(&self.recipe.encoder, &weights, view.clone(), None)?;
@@ -239,6 +239,23 @@ impl Trial<'_> {
             let input = EncoderInput { height, width, data: image.to_f32() };
             let features = TrainedEncoder::new(&self.recipe, parameters).grid_features(&[input])?;
             check("forward/infer_hr.tokens", [features.cls, features.tokens].concat(), &golden.values);
+        }
+        Ok(())
+    }
+
+    /// What goes on inside, with the posterior's sample and, where the file has it, the prior's.
+    fn activations(&self, parameters: &Parameters, report: &mut GoldenReport) -> Result<(), ModelsError> {
+        let weights = Weights::upload(parameters, &Device::flex()).traced();
+        run_method(&self.recipe, &weights, (&self.views(0, &Device::flex())?, &self.draws(0)?))?;
+        if self.recipe.latent.is_some() && self.file().has(&self.layout.stepped("draw.prior_idx", 0)) {
+            self.of_prior(&weights, 0)?;
+        }
+        let trace = weights.take_trace();
+        let acts = self.subject.companion("_acts")?;
+        for file in acts.iter().map(Rc::as_ref).chain([self.file()]) {
+            for (name, error) in activations::errors(&trace, file)? {
+                report.add(self.subject.name(&format!("forward/{name}")), error, FORWARD);
+            }
         }
         Ok(())
     }
@@ -261,7 +278,12 @@ impl Trial<'_> {
             let ours = match *term {
                 "" => Some(outcome.total.clone()),
                 "kl_loss" => outcome.latent.as_ref().map(|latent| latent.kl_loss.clone()),
-                PRIOR => self.of_prior(parameters, step)?.terms.into_iter().next().map(|(_, loss)| loss),
+                PRIOR => self
+                    .of_prior(&Weights::upload(parameters, &Device::flex()), step)?
+                    .terms
+                    .into_iter()
+                    .next()
+                    .map(|(_, loss)| loss),
                 term => find(term),
             };
             let ours = match ours {
@@ -279,11 +301,10 @@ impl Trial<'_> {
     }
 
     /// The same forward with the file's sample of the prior as latent.
-    fn of_prior(&self, parameters: &Parameters, step: usize) -> Result<Outcome, ModelsError> {
+    fn of_prior(&self, weights: &Weights, step: usize) -> Result<Outcome, ModelsError> {
         let classes = self.file().get(&self.layout.stepped("draw.prior_idx", step))?.to_indices();
         let draws = Draws { samples_prior: true, latent: LatentDraw::Classes(classes), ..self.draws(step)? };
-        let weights = Weights::upload(parameters, &Device::flex());
-        run_method(&self.recipe, &weights, (&self.views(step, &Device::flex())?, &draws))
+        run_method(&self.recipe, weights, (&self.views(step, &Device::flex())?, &draws))
     }
 
     fn gradients(&self, gradients: &HostGradients, report: &mut GoldenReport) -> Result<(), ModelsError> {
@@ -304,81 +325,5 @@ impl Trial<'_> {
             report.add(self.subject.name(&format!("gradient_norm/{name}")), (ours - golden).abs() / golden, GRADIENT);
         }
         Ok(())
-    }
-
-    /// Weights after AdamW updates at the constant rate of the file (after those that the file has), and the losses between.
-    fn steps(
-        &self,
-        (parameters, mut gradients): (&mut Parameters, HostGradients),
-        files: &[(&str, Rc<GoldenFile>)],
-        report: &mut GoldenReport,
-    ) -> Result<(), ModelsError> {
-        let number = |name: &str| name.strip_prefix("step")?.split('.').next()?.parse::<usize>().ok();
-        let compared: BTreeSet<usize> = files.iter().flat_map(|(_, file)| file.names().filter_map(number)).collect();
-        let Some(last) = compared.last().copied() else { return Ok(()) };
-        let learning_rate: f64 = self.file().fact("lr")?;
-        let mut optimiser = AdamW::default();
-        for step in 1..=last {
-            optimiser.update(parameters, &gradients, (&self.recipe.optimiser, learning_rate))?;
-            if compared.contains(&step) {
-                for steps in files {
-                    self.compare_weights(parameters, (steps, step, learning_rate), report)?;
-                }
-            }
-            if step < last {
-                let (outcome, next) = self.run(parameters, step)?;
-                self.losses(&outcome, (parameters, step), report)?;
-                gradients = next;
-            }
-        }
-        Ok(())
-    }
-
-    fn compare_weights(
-        &self,
-        parameters: &Parameters,
-        ((numbers, steps), step, learning_rate): (&(&str, Rc<GoldenFile>), usize, f64),
-        report: &mut GoldenReport,
-    ) -> Result<(), ModelsError> {
-        let prefix = format!("step{step}.");
-        let [mut worst, mut worst_key_bias, mut num_off, mut count] = [0.0_f64, 0.0_f64, 0.0, 0.0];
-        for (name, golden) in steps.with_prefix(&prefix) {
-            let name = self.layout.our_name(name);
-            let ours = &parameters.get(&name)?.values;
-            let num_values = ours.len();
-            if num_values != golden.values.len() {
-                worst = f64::INFINITY;
-            }
-            for (idx, (ours, golden)) in ours.iter().zip(&golden.values).enumerate() {
-                let error = (f64::from(*ours) - golden).abs();
-                if self.is_key_bias(&name, (idx, num_values)) {
-                    worst_key_bias = larger(worst_key_bias, error);
-                } else {
-                    worst = larger(worst, error);
-                    count += 1.0;
-                    num_off += f64::from(u8::from(error > STEP_CLOSE || error.is_nan()));
-                }
-            }
-        }
-        if steps.names().any(|name| name.starts_with(&prefix)) {
-            let name = |what: &str| self.subject.name(&format!("step{step}/{numbers}/{what}"));
-            report.add(name("weights"), worst, STEP);
-            report.add(name("share_off"), num_off / f64::max(count, 1.0), STEP_SHARE);
-            // The suite allows a run in f32 this distance from the one in f64; two runs in f32 may lie on either side of it.
-            let num_rounded = if *numbers == SINGLE { 2.0 } else { 1.0 };
-            report.add(name("key_biases"), worst_key_bias, num_rounded * KEY_BIAS * learning_rate);
-        }
-        Ok(())
-    }
-
-    /// The key bias of an attention without rotary positions: softmax does not see it, so its gradient is rounding noise.
-    fn is_key_bias(&self, name: &str, (idx, len): (usize, usize)) -> bool {
-        if self.recipe.encoder.positions == Positions::Rope100 {
-            return false;
-        }
-        if name.ends_with("attn.qkv.bias") || name.ends_with("in_proj_bias") {
-            return (len / 3..2 * len / 3).contains(&idx);
-        }
-        name.ends_with("projk.bias") || (name.ends_with("cattn.kv.bias") && idx < len / 2)
     }
 }

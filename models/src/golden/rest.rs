@@ -11,6 +11,15 @@ use super::{COMPANIONS, kind_of};
 /// Endings of the files that say how a set was made.
 const NOTES: &[&str] = &["_tolerances", "_info"];
 
+/// Why tensors of these beginnings are not compared.
+const WHY: &[(&str, &str)] = &[
+    (
+        "act.",
+        "; no layer here forms shares of attention, embeddings of hidden patches or predictions for the class token",
+    ),
+    ("agrad.", "; gradients are compared where they reach weights"),
+];
+
 /// A file, or some of its tensors, that no check is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotCompared {
@@ -31,7 +40,9 @@ pub(super) fn of_tensors(file: &GoldenFile) -> Option<NotCompared> {
         .into_iter()
         .map(|(group, count)| if count == 1 { group } else { format!("{group} ({count} tensors)") })
         .collect();
-    let reason = format!("nothing is compared with its {}", words.join(", "));
+    let why = WHY.iter().filter(|(beginning, _)| words.iter().any(|word| word.starts_with(beginning)));
+    let why: Vec<&str> = why.map(|(_, why)| *why).collect();
+    let reason = format!("nothing is compared with its {}{}", words.join(", "), why.concat());
     (!words.is_empty()).then(|| NotCompared { file: name_of(file.path()), reason })
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::file::{GoldenFile, GoldenTensor};
-use super::{GoldenReport, Subject, larger, worst_difference};
+use super::{GoldenReport, SINGLE_TABLE, Subject, TABLE, larger, worst_difference};
 use crate::error::ModelsError;
 use crate::fused::gelu;
 use crate::method::{LatentDraw, balanced_kl, read_values, straight_through};
@@ -16,10 +16,6 @@ use crate::weights::layer_norm;
 
 /// Values of single functions: absolute.
 const VALUE: f64 = 5e-6;
-/// Position tables: absolute.
-const TABLE: f64 = 1e-6;
-/// RSP's tables, whose frequencies and angles are f32 in the official code: absolute.
-const SINGLE_TABLE: f64 = 5e-6;
 /// Stretched position tables, whose taps are f32 in the official code: absolute.
 const STRETCHED: f64 = 2e-5;
 /// Learning rates: relative to the peak.

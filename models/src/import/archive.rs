@@ -24,9 +24,12 @@ impl<'a> Archive<'a> {
         if bytes.starts_with(b"PK\x03\x04") { Self::read_zip(bytes) } else { Self::read_legacy(bytes) }
     }
 
-    /// The bytes of a storage.
+    /// The bytes of a storage; nothing when they, or the part that it is of them, are not there.
     pub(super) fn storage(&self, storage: &Storage) -> Option<&'a [u8]> {
-        self.bytes.get(self.storages.get(&storage.key)?.clone())
+        let bytes = self.bytes.get(self.storages.get(&storage.key)?.clone())?;
+        let Some([first, count]) = storage.part else { return Some(bytes) };
+        let size = storage.element.num_bytes();
+        bytes.get(first.checked_mul(size)?..first.checked_add(count)?.checked_mul(size)?)
     }
 
     fn read_zip(bytes: &'a [u8]) -> Result<Self, String> {
@@ -43,6 +46,10 @@ impl<'a> Archive<'a> {
     /// Magic number, protocol version, system, the object, the storages' keys, then each storage: its length in elements, its numbers.
     fn read_legacy(bytes: &'a [u8]) -> Result<Self, String> {
         let is_magic = bytes.get(..16).unwrap_or_default().windows(MAGIC.len()).any(|window| window == MAGIC);
+        if bytes.get(257..262) == Some(b"ustar") {
+            let fix = "load it with torch.load and save it with torch.save in any torch from 0.4 on";
+            return Err(format!("it is a tar file, as torch 0.1 saved; {fix}"));
+        }
         if !is_magic {
             return Err("it is neither a zip nor an older file of torch.save".to_string());
         }
@@ -77,13 +84,13 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// The element types of all storages that a pickle's tensors have.
+/// The element types of all storages that a pickle names: those of tensors are among the arguments that make them.
 fn element_types(pickle: &Pickle) -> HashMap<&str, ElementType> {
-    let tensors = pickle.heap.values().filter_map(|value| match value {
-        Value::Tensor(tensor) => Some(tensor),
+    let storages = pickle.heap.values().filter_map(|value| match value {
+        Value::Storage(storage) => Some((storage.key.as_str(), storage.element)),
         _ => None,
     });
-    tensors.map(|tensor| (tensor.storage.key.as_str(), tensor.storage.element)).collect()
+    storages.collect()
 }
 
 /// Name and place of every file in a zip, from its central directory; only stored files are taken, as `torch.save` writes them.

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::values::{Heap, KNOWN, Known, Storage, Tensor, Value};
+use super::rebuild::{pairs_of, rebuild_tensor, storage_part};
+use super::values::{Heap, KNOWN, Known, Storage, Value};
 
 /// Instructions that a pickle may have; a checkpoint of a thousand tensors needs some ten thousand.
 const MAX_STEPS: usize = 2_000_000;
@@ -69,13 +70,17 @@ impl Machine<'_> {
                 self.stack.push(Value::Float);
             }
             b'X' | 0x8c | 0x8d | b'V' | b'U' | b'T' => self.text(instruction)?,
-            b'B' | b'C' | 0x8e => self.byte_string(instruction)?,
+            b'B' | b'C' | 0x8e | 0x96 => self.byte_string(instruction)?,
             b')' | b't' | 0x85 | 0x86 | 0x87 => self.tuple(instruction)?,
             b']' | b'l' | b'a' | b'e' => self.list(instruction)?,
             b'}' | b'd' | b's' | b'u' => self.dict(instruction)?,
             // Sets hold nothing that is looked at.
             0x8f => self.list(b']')?,
             0x90 => drop(self.since_mark()?),
+            0x91 => {
+                drop(self.since_mark()?);
+                self.stack.push(Value::None);
+            }
             b'q' | b'r' | 0x94 | b'p' | b'h' | b'j' | b'g' => self.memory(instruction)?,
             b'c' | 0x93 => self.global(instruction)?,
             b'i' => {
@@ -84,6 +89,11 @@ impl Machine<'_> {
                 return Err(unknown(instruction));
             }
             b'R' | 0x81 => self.call()?,
+            0x92 => {
+                // Arguments by name are not looked at.
+                drop(self.pop()?);
+                self.call()?;
+            }
             b'b' => self.build()?,
             b'Q' => self.persistent()?,
             other => return Err(unknown(other)),
@@ -129,7 +139,7 @@ impl Machine<'_> {
     fn byte_string(&mut self, instruction: u8) -> Result<(), String> {
         let count = match instruction {
             b'C' => usize::from(u8::from_le_bytes(self.array()?)),
-            0x8e => usize::try_from(u64::from_le_bytes(self.array()?)).unwrap_or(usize::MAX),
+            0x8e | 0x96 => usize::try_from(u64::from_le_bytes(self.array()?)).unwrap_or(usize::MAX),
             _ => u32::from_le_bytes(self.array()?) as usize,
         };
         self.take(count)?;
@@ -236,7 +246,7 @@ impl Machine<'_> {
         let heap = &mut self.heap;
         let value = match known {
             Known::Tensor => Value::Tensor(Rc::new(rebuild_tensor(heap, arguments)?)),
-            Known::Parameter => heap.get(arguments).first().cloned().ok_or_else(underflow)?,
+            Known::First => heap.get(arguments).first().cloned().ok_or_else(underflow)?,
             Known::Dict => {
                 let pairs = pairs_of(heap, arguments);
                 Value::Dict(heap.add(pairs)?)
@@ -262,17 +272,19 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// `("storage", type, key, device, number of elements, ..)`.
+    /// `("storage", type, key, device, number of elements)`; older files add `(key, first, number)` where it is a part of another.
     fn persistent(&mut self) -> Result<(), String> {
         let Value::Tuple(parts) = self.pop()? else { return Err("a persistent id that is no tuple".to_string()) };
-        let [Value::Text(kind), Value::Known(Known::StorageType(element)), Value::Text(key), ..] = self.heap.get(parts)
+        let [Value::Text(kind), Value::Known(Known::StorageType(element)), Value::Text(key), rest @ ..] =
+            self.heap.get(parts)
         else {
             return Err("a persistent id that is no storage".to_string());
         };
         if &**kind != "storage" {
             return Err(format!("a persistent id of kind {kind}"));
         }
-        let storage = Storage { key: key.to_string(), element: *element };
+        let part = rest.get(2).map_or(Ok(None), |part| storage_part(&self.heap, part))?;
+        let storage = Storage { key: key.to_string(), element: *element, part };
         self.stack.push(Value::Storage(Rc::new(storage)));
         Ok(())
     }
@@ -313,36 +325,6 @@ impl Machine<'_> {
     }
 }
 
-/// `(storage, offset, shape, strides, ..)`.
-fn rebuild_tensor(heap: &Heap, arguments: usize) -> Result<Tensor, String> {
-    let [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..] =
-        heap.get(arguments)
-    else {
-        return Err("a tensor that is not made of a storage, an offset, a shape and strides".to_string());
-    };
-    let number = |value: &Value| match value {
-        Value::Int(number) => usize::try_from(*number).map_err(|_| "a tensor with a negative size".to_string()),
-        _ => Err("a tensor whose size is no number".to_string()),
-    };
-    let offset = number(&Value::Int(*offset))?;
-    let shape: Vec<usize> = heap.get(*shape).iter().map(number).collect::<Result<_, _>>()?;
-    let strides: Vec<usize> = heap.get(*strides).iter().map(number).collect::<Result<_, _>>()?;
-    if shape.len() != strides.len() || shape.len() > 8 {
-        return Err("a tensor whose shape and strides differ in length".to_string());
-    }
-    Ok(Tensor { storage: (**storage).clone(), offset, shape, strides })
-}
-
-/// Keys and values out of a list of pairs.
-fn pairs_of(heap: &Heap, arguments: usize) -> Vec<Value> {
-    let Some(Value::List(list)) = heap.get(arguments).first() else { return Vec::new() };
-    let pair = |value: &Value| match value {
-        Value::Tuple(pair) | Value::List(pair) => heap.get(*pair).first_chunk::<2>().cloned(),
-        _ => None,
-    };
-    heap.get(*list).iter().filter_map(pair).flatten().collect()
-}
-
 /// A little-endian two's complement number; one that does not fit is not looked at anyway.
 fn long(bytes: &[u8]) -> i64 {
     let sign = if bytes.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
@@ -351,8 +333,22 @@ fn long(bytes: &[u8]) -> i64 {
     i64::from_le_bytes(wide)
 }
 
+/// Instructions that are refused, as Python names them.
+const REFUSED: &[(u8, &str)] = &[
+    (b'P', "PERSID"),
+    (b'o', "OBJ"),
+    (b'i', "INST"),
+    (0x82, "EXT1"),
+    (0x83, "EXT2"),
+    (0x84, "EXT4"),
+    (0x97, "NEXT_BUFFER"),
+    (0x98, "READONLY_BUFFER"),
+];
+
 fn unknown(instruction: u8) -> String {
-    format!("a pickle instruction {instruction:#04x} that checkpoints do not have")
+    let name = REFUSED.iter().find(|(known, _)| *known == instruction).map_or("", |(_, name)| name);
+    let name = if name.is_empty() { String::new() } else { format!(" {name}") };
+    format!("a pickle instruction{name} ({instruction:#04x}) that checkpoints do not have")
 }
 
 fn underflow() -> String {

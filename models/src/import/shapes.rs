@@ -44,7 +44,6 @@ pub(super) fn recipe_of(tensors: &NamedTensors, heads: Option<usize>) -> Result<
     if let Some(heads) = heads.filter(|heads| !encoder.dim.is_multiple_of(*heads)) {
         return Err(format!("is {} wide, which --heads {heads} does not divide", encoder.dim));
     }
-    encoder.heads = heads.unwrap_or_else(|| encoder_heads(encoder.dim));
     match tensors.get("pos_embed") {
         Some((shape, _)) => {
             let num_tokens = shape.iter().rev().nth(1).copied().unwrap_or(0);
@@ -54,13 +53,15 @@ pub(super) fn recipe_of(tensors: &NamedTensors, heads: Option<usize>) -> Result<
         None if !encoder.class_token => encoder.positions = Positions::Rope100,
         None => {}
     }
+    let positions = encoder.positions;
+    encoder.heads = heads.unwrap_or_else(|| dividing_heads(encoder.dim, (encoder_heads(encoder.dim), positions)));
     if let Some(decoder) = recipe.decoders.get_mut("decoder").filter(|_| sign.is_some()) {
         let hidden =
             ["mlp.fc1", "mlp2.fc1", "linear1"].map(|layer| size(&format!("decoder_blocks.0.{layer}.weight"), 0));
         decoder.dim = need("decoder_norm.weight", 0)?;
         decoder.depth = depth(tensors, "decoder_blocks.");
         decoder.mlp_dim = hidden.into_iter().flatten().next().unwrap_or(4 * decoder.dim);
-        decoder.heads = decoder_heads(decoder.dim);
+        decoder.heads = dividing_heads(decoder.dim, (decoder_heads(decoder.dim), positions));
     }
     if let Some(latent) = &mut recipe.latent {
         let values = need("to_prior.2.weight", 0)?;
@@ -80,6 +81,12 @@ fn depth(tensors: &NamedTensors, prefix: &str) -> usize {
     tensors.keys().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
 }
 
+/// The largest number of heads, at most the guess, that divides a width; rotary positions need channels in fours.
+fn dividing_heads(dim: usize, (guess, positions): (usize, Positions)) -> usize {
+    let step = if positions == Positions::Rope100 { 4 } else { 1 };
+    (1..=guess).rev().find(|heads| dim.is_multiple_of(heads * step)).unwrap_or(1)
+}
+
 /// 64 channels a head; 80 in ViT-H; 16 in sizes below.
 fn encoder_heads(dim: usize) -> usize {
     match dim {
@@ -95,5 +102,45 @@ fn decoder_heads(dim: usize) -> usize {
         768 => 12,
         _ if dim.is_multiple_of(32) && dim >= 64 => dim / 32,
         _ => (dim / 8).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::parameter_specs;
+
+    /// What is read off the shapes of a recipe of this width and decoder width: the heads of both.
+    fn heads_of(name: &str, [dim, decoder_dim]: [usize; 2]) -> Result<[usize; 2], String> {
+        let mut recipe = Recipe::load(name).expect("the recipe");
+        let encoder = &mut recipe.encoder;
+        (encoder.image_size, encoder.patch_size, encoder.depth) = (16, 8, 1);
+        (encoder.dim, encoder.heads, encoder.mlp_dim) = (dim, 1, dim);
+        if name == "croco" {
+            encoder.positions = Positions::Rope100;
+        }
+        for decoder in recipe.decoders.values_mut() {
+            (decoder.dim, decoder.heads, decoder.mlp_dim, decoder.depth) = (decoder_dim, 1, decoder_dim, 1);
+        }
+        let tensors = parameter_specs(&recipe).into_iter().map(|spec| {
+            let count = spec.shape.iter().product();
+            (spec.name, (spec.shape, vec![0.0; count]))
+        });
+        let (method, recipe) = recipe_of(&tensors.collect(), None)?;
+        assert_eq!(method, name);
+        Ok([recipe.encoder.heads, recipe.decoders["decoder"].heads])
+    }
+
+    #[test]
+    fn every_width_gets_heads_that_divide_it() {
+        for dim in (4..=256).step_by(4) {
+            for name in ["mae", "croco"] {
+                let [heads, decoder_heads] = heads_of(name, [dim, dim]).expect(name);
+                assert!(dim % heads == 0 && dim % decoder_heads == 0, "{name} {dim}");
+            }
+        }
+        assert_eq!(heads_of("mae", [52, 28]), Ok([2, 2]));
+        assert_eq!(heads_of("mae", [100, 44]), Ok([5, 4]));
+        assert_eq!(heads_of("mae", [384, 512]), Ok([6, 16]));
     }
 }

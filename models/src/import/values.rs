@@ -71,10 +71,11 @@ impl Heap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     Tensor,
-    Parameter,
+    /// Its first argument: a parameter is its tensor, a size a tuple.
+    First,
     Dict,
     Namespace,
-    /// Data that is not looked at, such as a device or a set.
+    /// Data that is not looked at, such as a device, a set or a number of NumPy.
     Opaque,
     StorageType(ElementType),
 }
@@ -109,6 +110,8 @@ impl ElementType {
 pub(super) struct Storage {
     pub(super) key: String,
     pub(super) element: ElementType,
+    /// The part that it is of the file, if not all: first element and how many (older files).
+    pub(super) part: Option<[usize; 2]>,
 }
 
 /// A view of a storage.
@@ -122,15 +125,42 @@ pub(super) struct Tensor {
     pub(super) strides: Vec<usize>,
 }
 
+impl Tensor {
+    /// Most of all where they cannot be counted.
+    pub(super) fn num_values(&self) -> usize {
+        self.shape.iter().fold(1, |count, size| count.saturating_mul(*size))
+    }
+}
+
 /// Callables that are known: module, name, what it makes.
 pub(super) const KNOWN: &[(&str, &str, Known)] = &[
     ("torch._utils", "_rebuild_tensor_v2", Known::Tensor),
-    ("torch._utils", "_rebuild_parameter", Known::Parameter),
+    ("torch._utils", "_rebuild_parameter", Known::First),
+    ("torch", "Size", Known::First),
     ("collections", "OrderedDict", Known::Dict),
+    ("collections", "defaultdict", Known::Dict),
+    ("builtins", "dict", Known::Dict),
+    ("__builtin__", "dict", Known::Dict),
     ("argparse", "Namespace", Known::Namespace),
     ("torch", "device", Known::Opaque),
     ("builtins", "set", Known::Opaque),
     ("__builtin__", "set", Known::Opaque),
+    ("builtins", "frozenset", Known::Opaque),
+    ("__builtin__", "frozenset", Known::Opaque),
+    ("builtins", "bytearray", Known::Opaque),
+    ("__builtin__", "bytearray", Known::Opaque),
+    // What a defaultdict makes of a key that is not there; nothing here makes any.
+    ("builtins", "list", Known::Opaque),
+    ("__builtin__", "list", Known::Opaque),
+    ("builtins", "int", Known::Opaque),
+    ("__builtin__", "int", Known::Opaque),
+    ("builtins", "float", Known::Opaque),
+    ("__builtin__", "float", Known::Opaque),
+    // Byte strings as older protocols write them, and NumPy's numbers.
+    ("_codecs", "encode", Known::Opaque),
+    ("numpy", "dtype", Known::Opaque),
+    ("numpy.core.multiarray", "scalar", Known::Opaque),
+    ("numpy._core.multiarray", "scalar", Known::Opaque),
     ("torch", "DoubleStorage", Known::StorageType(ElementType::F64)),
     ("torch", "FloatStorage", Known::StorageType(ElementType::F32)),
     ("torch", "HalfStorage", Known::StorageType(ElementType::F16)),

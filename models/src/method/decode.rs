@@ -44,7 +44,8 @@ pub(super) fn run_term(
     let x = x.narrow(1, encoder.num_class_tokens(), encoder.num_patches());
     let prediction = weights.linear(&format!("{}_pred", term.decoder), encoder.patch_values(), x)?;
     let view = views.get(term.target_view).ok_or_else(|| missing(&term.name))?;
-    let target = normalise_patches(by_slices(view.clone(), encoder, patchify));
+    let target = by_slices(view.clone(), encoder, patchify);
+    let target = if term.normalised { normalise_patches(target) } else { target };
     let errors = (prediction.clone() - target).square().mean_dim(2);
     let loss = match term.tokens {
         TokensRecipe::All => errors.mean(),

@@ -54,6 +54,11 @@ impl RunFolder {
         Ok(write_atomically(&self.path.join(DESCRIPTION), &text)?)
     }
 
+    /// What `run.json` says, if it is there and whole.
+    pub(super) fn described(&self) -> Option<RunFacts> {
+        serde_json::from_slice(&std::fs::read(self.path.join(DESCRIPTION)).ok()?).ok()
+    }
+
     /// Opens `metrics.jsonl` after the line of step `step`: what a killed run wrote past its checkpoint goes.
     pub(super) fn metrics(&self, step: u64) -> Result<Metrics, ModelsError> {
         let path = self.path.join(METRICS);

@@ -119,7 +119,7 @@ impl Scene<'_> {
             ViewsKind::NestedCrops => &["global crop", "local crop"],
         };
         for (view, label) in labels.iter().enumerate() {
-            self.push(rows, label, |time| self.tiles((view, time), (None, &[]), |_, value, _| value));
+            self.push(rows, label, |time| self.tiles((view, time), (None, Predicted::NONE), |_, value, _| value));
         }
     }
 
@@ -132,13 +132,14 @@ impl Scene<'_> {
         let mask = mask.and_then(Option::as_ref).filter(|_| term.tokens == TokensRecipe::Hidden);
         if mask.is_some() && term_idx == self.first_with_mask() {
             let seen = |is_hidden: bool, value, _| if is_hidden { HIDDEN_GREY } else { value };
-            let tiles = |time| self.tiles((term.target_view, time), (mask, &[]), seen);
+            let tiles = |time| self.tiles((term.target_view, time), (mask, Predicted::NONE), seen);
             self.push(rows, "what the encoder sees", tiles);
         }
         let shown = |is_hidden: bool, value, predicted| if is_hidden { predicted } else { value };
         let mut push = |label: String, draws: &Draws| -> Result<(), ModelsError> {
             let prediction = self.predict(term_idx, draws)?;
-            self.push(rows, &label, |time| self.tiles((term.target_view, time), (mask, &prediction), shown));
+            let predicted = Predicted { patches: &prediction, normalised: term.normalised };
+            self.push(rows, &label, |time| self.tiles((term.target_view, time), (mask, predicted), shown));
             Ok(())
         };
         if !term.memory.iter().any(|part| matches!(part, MemoryRecipe::Latent { .. })) {
@@ -176,7 +177,7 @@ impl Scene<'_> {
     fn tiles(
         &self,
         (view, time): (usize, usize),
-        (mask, prediction): (Option<&Mask>, &[f32]),
+        (mask, predicted): (Option<&Mask>, Predicted<'_>),
         choose: impl Fn(bool, f32, f32) -> f32 + Copy,
     ) -> Vec<Vec<f32>> {
         let batch = self.preview.batches.get(view).map_or(&[][..], Vec::as_slice);
@@ -184,8 +185,9 @@ impl Scene<'_> {
             values.chunks_exact(self.recipe.encoder.input_values()).nth(sample_idx).unwrap_or_default().to_vec()
         };
         let tile = |sample_idx| {
-            let parts = [of_sample(batch, sample_idx), of_sample(prediction, sample_idx)];
-            Tiles::new((self.recipe, time), parts, (mask, sample_idx)).pixels(choose)
+            let parts = [of_sample(batch, sample_idx), of_sample(predicted.patches, sample_idx)];
+            let tiles = Tiles::new((self.recipe, time), parts, (mask, sample_idx));
+            Tiles { normalised: predicted.normalised, ..tiles }.pixels(choose)
         };
         (0..self.preview.num_samples).map(tile).collect()
     }
@@ -220,6 +222,17 @@ impl Scene<'_> {
     }
 }
 
+/// A term's prediction `[N, L, 3pp]`.
+#[derive(Clone, Copy)]
+struct Predicted<'a> {
+    patches: &'a [f32],
+    normalised: bool,
+}
+
+impl Predicted<'_> {
+    const NONE: Self = Self { patches: &[], normalised: true };
+}
+
 /// One frame of one sample: the input that it is in, the prediction patch by patch, and which patches were hidden.
 struct Tiles<'a> {
     recipe: &'a Recipe,
@@ -228,6 +241,8 @@ struct Tiles<'a> {
     offset: usize,
     image: Vec<f32>,
     predicted: Vec<f32>,
+    /// Whether the prediction wants the patches' means and deviations back.
+    normalised: bool,
     hidden: Vec<bool>,
 }
 
@@ -244,7 +259,7 @@ impl<'a> Tiles<'a> {
             .nth(sample_idx)
             .map_or_else(|| vec![true; num_patches], |hidden| hidden.iter().map(|value| *value > 0.5).collect());
         let [slice_idx, offset] = [time / recipe.encoder.tubelet, time % recipe.encoder.tubelet];
-        Self { recipe, slice_idx, offset, image, predicted, hidden }
+        Self { recipe, slice_idx, offset, image, predicted, normalised: true, hidden }
     }
 
     /// `[S, S, 3]` values in 0..1; `choose` gets whether the patch was hidden, the pixel and its prediction.
@@ -252,7 +267,7 @@ impl<'a> Tiles<'a> {
         let encoder = &self.recipe.encoder;
         let [size, patch] = [encoder.image_size, encoder.patch_size];
         let first = self.slice_idx * encoder.patches_per_slice();
-        let scales = self.patch_scales();
+        let scales = if self.normalised { self.patch_scales() } else { Vec::new() };
         let mut pixels = Vec::with_capacity(3 * size * size);
         for (row, column) in (0..size).flat_map(|row| (0..size).map(move |column| (row, column))) {
             let in_slice = row / patch * (size / patch) + column / patch;

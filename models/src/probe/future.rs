@@ -96,6 +96,12 @@ fn check(recipe: &Recipe, num_pairs: usize) -> Result<(), String> {
             "terms.{name} predicts {tokens:?} of view {view}; for a future frame it must be all of view 1"
         ));
     }
+    if !term.normalised {
+        return Err(format!(
+            "terms.{} predicts plain pixels; this measures predictions of normalised patches",
+            term.name
+        ));
+    }
     if num_pairs == 0 { Err("there is no pair of frames".to_string()) } else { Ok(()) }
 }
 

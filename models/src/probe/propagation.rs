@@ -161,6 +161,13 @@ impl ClassCounts {
         }
     }
 
+    /// Adds what another counted of as many classes.
+    pub fn merge(&mut self, other: &Self) {
+        for (counts, others) in self.counts.iter_mut().zip(&other.counts) {
+            counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
+        }
+    }
+
     /// Mean intersection over union of the classes that occur.
     pub fn mean_overlap(&self) -> f64 {
         let overlap = |[both, either]: &[u64; 2]| if *either == 0 { f64::NAN } else { *both as f64 / *either as f64 };
@@ -180,8 +187,13 @@ impl JointDistances {
     pub fn add(&mut self, predicted: &KeyPoints, video: &LabelledVideo) {
         let LabelledPoints { points, visible } = &video.key_points;
         let joints = joint_distances((predicted, points), (visible, &joint_boxes(points, visible)));
-        self.joints.resize(self.joints.len().max(joints.len()), Vec::new());
-        self.joints.iter_mut().zip(joints).for_each(|(all, distances)| all.extend(distances));
+        self.merge(&Self { joints });
+    }
+
+    /// Adds what another holds.
+    pub fn merge(&mut self, other: &Self) {
+        self.joints.resize(self.joints.len().max(other.joints.len()), Vec::new());
+        self.joints.iter_mut().zip(&other.joints).for_each(|(all, distances)| all.extend_from_slice(distances));
     }
 
     /// PCK of what was added.

@@ -37,3 +37,17 @@ fn one() -> usize {
 fn bilinear() -> Resize {
     Resize::BilinearAntialias
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{RECIPES, Recipe};
+
+    #[test]
+    fn crops_are_bicubic_in_the_recipes_whose_code_has_them_so() {
+        let resize = |name: &str| Recipe::load(name).expect("a recipe").data.resize;
+        let names = RECIPES.iter().map(|(name, _)| *name);
+        let bicubic: Vec<&str> = names.filter(|name| resize(name) == Resize::BicubicAntialias).collect();
+        assert_eq!(bicubic, ["mae", "rsp", "tobo", "color-mae"]);
+    }
+}

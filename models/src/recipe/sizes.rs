@@ -27,11 +27,21 @@ impl Recipe {
 impl EncodingRecipe {
     /// Patches that the encoder sees.
     pub fn num_visible(&self, encoder: &EncoderRecipe) -> usize {
-        let shown = |num_patches: usize| (num_patches as f64 * (1.0 - self.mask_ratio)) as usize;
         match self.mask_rule {
-            MaskRule::Tube => encoder.num_slices() * shown(encoder.patches_per_slice()),
-            MaskRule::RowMajor => encoder.num_patches() - (self.mask_ratio * encoder.num_patches() as f64) as usize,
-            MaskRule::Shuffled | MaskRule::Green => shown(encoder.num_patches()),
+            MaskRule::Tube => {
+                encoder.num_slices() * self.mask_rule.num_visible(encoder.patches_per_slice(), self.mask_ratio)
+            }
+            rule => rule.num_visible(encoder.num_patches(), self.mask_ratio),
+        }
+    }
+}
+
+impl MaskRule {
+    /// Patches of `num_patches` that stay. MAE rounds their number down, VideoMAE and CroCo that of the hidden ones.
+    pub(crate) fn num_visible(self, num_patches: usize, ratio: f64) -> usize {
+        match self {
+            Self::Shuffled | Self::Green => (num_patches as f64 * (1.0 - ratio)) as usize,
+            Self::Tube | Self::RowMajor => num_patches.saturating_sub((ratio * num_patches as f64) as usize),
         }
     }
 }

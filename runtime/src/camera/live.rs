@@ -18,6 +18,8 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct LiveCamera {
     mailbox: Arc<Mailbox>,
+    /// When the frame that was taken last arrived.
+    arrived: Option<Instant>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,7 +32,8 @@ struct Mailbox {
 #[derive(Debug)]
 struct Slot {
     frame: Frame,
-    is_new: bool,
+    /// When it arrived; `None` once it was taken.
+    new_since: Option<Instant>,
     num_dropped: u64,
     ended: Option<Result<(), RuntimeError>>,
     stop: bool,
@@ -44,7 +47,7 @@ impl LiveCamera {
     pub fn start(source: CameraSource) -> Result<Self, RuntimeError> {
         let slot = Slot {
             frame: Frame::black(1, 1, PixelEncoding::Rgb8),
-            is_new: false,
+            new_since: None,
             num_dropped: 0,
             ended: None,
             stop: false,
@@ -55,7 +58,7 @@ impl LiveCamera {
             .name("foresee-camera".to_owned())
             .spawn(move || fill(source, &filled))
             .map_err(|error| RuntimeError::End { name: "camera".to_owned(), problem: format!("no thread: {error}") })?;
-        Ok(Self { mailbox, thread: Some(thread) })
+        Ok(Self { mailbox, arrived: None, thread: Some(thread) })
     }
 }
 
@@ -73,8 +76,8 @@ impl FrameSource for LiveCamera {
         let deadline = Instant::now() + timeout;
         let mut slot = lock(&self.mailbox);
         loop {
-            if slot.is_new {
-                slot.is_new = false;
+            if let Some(arrived) = slot.new_since.take() {
+                self.arrived = Some(arrived);
                 std::mem::swap(&mut slot.frame, &mut observation.frame);
                 observation.joints.stamp = observation.frame.stamp;
                 return Ok(SourceEvent::Observed);
@@ -93,6 +96,10 @@ impl FrameSource for LiveCamera {
             }
             slot = self.mailbox.arrived.wait_timeout(slot, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    fn arrived(&self) -> Option<Instant> {
+        self.arrived
     }
 
     fn num_dropped(&self) -> u64 {
@@ -115,8 +122,8 @@ fn fill(mut source: CameraSource, mailbox: &Mailbox) {
         }
         match event {
             Ok(SourceEvent::Observed) => {
-                slot.num_dropped += u64::from(slot.is_new);
-                slot.is_new = true;
+                slot.num_dropped += u64::from(slot.new_since.is_some());
+                slot.new_since = Some(Instant::now());
                 std::mem::swap(&mut slot.frame, &mut observation.frame);
             }
             Ok(SourceEvent::Finished) => slot.ended = Some(Ok(())),

@@ -5,11 +5,13 @@ mod tensor;
 mod tensorrt;
 
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foresee_firmware_config::Provider;
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
+use ort::AsPointer as _;
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
@@ -290,7 +292,7 @@ impl OrtSession {
             }
             self.binding.synchronize_inputs()?;
         }
-        drop(self.session.run_binding(&self.binding)?);
+        self.run_in_place()?;
         if self.is_on_device { self.binding.synchronize_outputs() } else { Ok(()) }
     }
 }
@@ -299,6 +301,20 @@ fn bind_input(binding: &mut IoBinding, name: &str, tensor: &BoundTensor) -> ort:
     match tensor {
         BoundTensor::F32(tensor) => binding.bind_input(name, tensor),
         BoundTensor::F16(tensor) => binding.bind_input(name, tensor),
+    }
+}
+
+impl OrtSession {
+    /// `run_binding` of ort, without what that makes of the outputs (four allocations a call): they lie in tensors that were bound.
+    #[expect(unsafe_code, reason = "ort wraps this call only together with allocations")]
+    fn run_in_place(&mut self) -> ort::Result<()> {
+        // SAFETY: session and binding are alive and borrowed mutably, the binding is of this session, no options are allowed, and a
+        // status is released by `Error`.
+        unsafe {
+            let run = ort::api().RunWithBinding;
+            let status = run(self.session.ptr_mut(), ptr::null(), self.binding.ptr());
+            ort::Error::result_from_status(status)
+        }
     }
 }
 

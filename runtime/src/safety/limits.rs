@@ -74,11 +74,13 @@ impl Governor {
         self.joints.iter_mut().for_each(|joint| joint.motion = Motion::at_rest(joint.home));
     }
 
-    /// A position begins where the joint is, as far as its range goes; gives whether that is known.
-    pub(super) fn begin(&mut self, joints: Option<&JointState>) -> bool {
+    /// A position begins where the joint is, as far as its range goes, unless it may go from there to its command in `ahead` seconds;
+    /// gives whether that is known.
+    pub(super) fn begin(&mut self, joints: Option<&JointState>, ahead: f64) -> bool {
         let Some(joints) = joints else { return !self.has_positions() };
         for (joint, position) in self.joints.iter_mut().zip(&joints.positions) {
-            if is_position(joint.kind) {
+            let is_far = (position - joint.motion.value).abs() >= joint.limits.rate * ahead;
+            if is_position(joint.kind) && is_far {
                 joint.motion = Motion::at_rest(bound(*position, joint.limits.minimum, joint.limits.maximum));
             }
         }

@@ -1,6 +1,7 @@
 //! The filter against its promises: row by row, by properties, and over a million random ticks.
 
 mod judge;
+mod measured;
 mod random;
 
 use self::judge::Judge;

@@ -43,6 +43,10 @@ impl FrameSource for CameraRobot {
         }
     }
 
+    fn arrived(&self) -> Option<Instant> {
+        self.camera.arrived()
+    }
+
     fn num_dropped(&self) -> u64 {
         self.camera.num_dropped()
     }

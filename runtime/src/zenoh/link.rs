@@ -111,7 +111,8 @@ impl ZenohLink {
         self.deliver(name, move |message| mailbox.put(wrap(message)))
     }
 
-    /// Puts a letter for every message of `name` into the mailbox; of the latest alone, one while it is not opened.
+    /// Puts a letter for every message of `name` into the mailbox; of the latest alone, one while it is not opened. The latest never
+    /// comes before what was put in order before it.
     pub(super) fn letters<M: Send + 'static>(
         &self,
         name: &str,
@@ -122,9 +123,17 @@ impl ZenohLink {
         match delivery {
             Delivery::InOrder => self.deliver(name, move |message| mailbox.put(wrap(Letter::Message(message)))),
             Delivery::Latest => {
-                let slot = Slot::default();
-                let announce = move |slot: &Slot| mailbox.offer(wrap(Letter::Latest(slot.clone())));
-                self.deliver(name, move |message| slot.put(message, &announce))
+                let latest = Mutex::new((0, Slot::default()));
+                self.deliver(name, move |message| {
+                    let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+                    let num_ordered = mailbox.num_ordered.load(Ordering::Acquire);
+                    if latest.0 != num_ordered {
+                        // The letter that waits stands before what came since: it is empty now, and another one follows.
+                        drop(latest.1.lock().take());
+                        *latest = (num_ordered, Slot::default());
+                    }
+                    latest.1.put(message, |slot| mailbox.offer(wrap(Letter::Latest(slot.clone()))));
+                })
             }
         }
     }
@@ -179,6 +188,15 @@ impl ZenohLink {
     pub fn hear(&self, word: &str, heard: impl Fn() + Send + Sync + 'static) -> Result<Hearing, RuntimeError> {
         let subscriber = self.session.declare_subscriber(self.key(word)).callback(move |_| heard());
         subscriber.wait().map(Hearing).map_err(transport)
+    }
+
+    /// Takes every message of a key as it comes, on zenoh's own thread.
+    pub(super) fn attend(
+        &self,
+        name: &str,
+        take: impl Fn(&Message) + Send + Sync + 'static,
+    ) -> Result<Hearing, RuntimeError> {
+        self.deliver(name, move |message| take(&message)).map(Hearing)
     }
 
     /// Calls `heard` with the values of every joint command that goes over the wire, and `None` for one that cannot be read.
@@ -294,22 +312,26 @@ impl Slot {
 pub(super) struct Mailbox<M> {
     sender: SyncSender<M>,
     num_dropped: Arc<AtomicU64>,
+    /// Messages that were put in order so far.
+    num_ordered: Arc<AtomicU64>,
 }
 
 impl<M> Clone for Mailbox<M> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), num_dropped: self.num_dropped.clone() }
+        let Self { sender, num_dropped, num_ordered } = self;
+        Self { sender: sender.clone(), num_dropped: num_dropped.clone(), num_ordered: num_ordered.clone() }
     }
 }
 
 impl<M> Mailbox<M> {
     pub(super) fn new(capacity: usize) -> (Self, Receiver<M>) {
         let (sender, receiver) = sync_channel(capacity);
-        (Self { sender, num_dropped: Arc::default() }, receiver)
+        (Self { sender, num_dropped: Arc::default(), num_ordered: Arc::default() }, receiver)
     }
 
     fn put(&self, message: M) {
         self.offer(message);
+        self.num_ordered.fetch_add(1, Ordering::Release);
     }
 
     /// Gives whether there was room.

@@ -7,12 +7,13 @@ use ::zenoh::liveliness::LivelinessToken;
 use ::zenoh::pubsub::Subscriber;
 use foresee_firmware_config::{DeviceProfile, Pace};
 
+use super::joints::JointReader;
 use super::link::{Delivery, Letter, Mailbox, Message, ZenohLink};
 use crate::ends::{FrameSource, Observation, SourceEvent, extra_frames};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::joints::JointState;
-use crate::wire::{self, EpisodePhase, NamedJoints, extra_image};
+use crate::wire::{self, EpisodePhase, extra_image};
 
 /// How long a robot may obey another loop before this one gives up.
 const PATIENCE_WITH_ANOTHER: Duration = Duration::from_secs(2);
@@ -46,13 +47,9 @@ enum Arrival {
 pub struct ZenohSource {
     arrivals: Receiver<Arrival>,
     mailbox: Mailbox<Arrival>,
-    joint_names: Vec<String>,
     extra: Vec<ExtraCamera>,
     is_lockstep: bool,
-    /// Lent to the decoder.
-    named: NamedJoints,
-    /// The latest that could be read, in the profile's order.
-    joints: Option<JointState>,
+    joints: JointReader,
     unreadable: Unreadable,
     last_sequence: Option<u64>,
     arrived: Option<Instant>,
@@ -97,11 +94,9 @@ impl ZenohSource {
         Ok(Self {
             arrivals,
             mailbox,
-            joint_names: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
             extra,
             is_lockstep,
-            named: NamedJoints::default(),
-            joints: None,
+            joints: JointReader::new(profile),
             unreadable: Unreadable { num: 0, said: None, tell: |_| {} },
             last_sequence: None,
             arrived: None,
@@ -150,7 +145,7 @@ impl ZenohSource {
 
     /// The latest joint state in the profile's order; `false` when none has come.
     pub(super) fn latest_joints(&self, joints: &mut JointState) -> bool {
-        let Some(latest) = &self.joints else { return false };
+        let Some(latest) = self.joints.latest() else { return false };
         joints.stamp = latest.stamp;
         joints.positions.clone_from(&latest.positions);
         joints.velocities.clone_from(&latest.velocities);
@@ -206,7 +201,7 @@ impl ZenohSource {
     /// Takes an image; gives whether it is a new one (a robot in lockstep repeats a frame that was not answered in time).
     /// Through a router an image may come before the first joint state: such a one is dropped and counted, and may come again.
     fn take_image(&mut self, message: &Message, observation: &mut Observation) -> Result<bool, RuntimeError> {
-        let Some(joints_stamp) = self.joints.as_ref().map(|joints| joints.stamp) else {
+        let Some(joints_stamp) = self.joints.latest().map(|joints| joints.stamp) else {
             self.num_dropped += 1;
             return Ok(false);
         };
@@ -265,26 +260,8 @@ impl ZenohSource {
 
     fn take_joints(&mut self, letter: Letter) -> Result<(), RuntimeError> {
         let Some(message) = letter.open() else { return Ok(()) };
-        let read = self.read_joints(&message).map_err(|problem| bad("joint_states", problem));
+        let read = self.joints.read(&message).map_err(|problem| bad("joint_states", problem));
         self.heed(read).map(drop)
-    }
-
-    /// Every joint of the profile, in its order, or what is wrong; then the last one stays.
-    fn read_joints(&mut self, message: &Message) -> Result<(), String> {
-        wire::decode_joints(&message.payload.to_bytes(), &mut self.named)?;
-        let NamedJoints { names, state } = &self.named;
-        if let Some(missing) = self.joint_names.iter().find(|name| !names.contains(name)) {
-            return Err(format!("has no joint `{missing}` of the profile; it has: {}", names.join(", ")));
-        }
-        let joints = self.joints.get_or_insert_with(|| JointState::zeros(self.joint_names.len()));
-        joints.stamp = state.stamp;
-        let slots = joints.positions.iter_mut().zip(&mut joints.velocities);
-        for (wanted, (position, velocity)) in self.joint_names.iter().zip(slots) {
-            let states = names.iter().zip(state.positions.iter().zip(&state.velocities));
-            let found = states.into_iter().find(|(name, _)| *name == wanted);
-            found.into_iter().for_each(|(_, found)| (*position, *velocity) = (*found.0, *found.1));
-        }
-        Ok(())
     }
 }
 

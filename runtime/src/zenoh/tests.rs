@@ -231,13 +231,13 @@ fn the_latest_wins_and_no_event_is_lost() {
     let (mut seen, mut episodes) = (Vec::new(), Vec::new());
     loop {
         match source.next(&mut lent, PATIENCE).unwrap() {
-            SourceEvent::Observed => seen.push((lent.frame.sequence, lent.joints.positions[1])),
+            SourceEvent::Observed => seen.push((lent.frame.sequence, lent.joints.positions[1], episodes.len())),
             SourceEvent::EpisodeStarted(episode) => episodes.push(episode.index),
             SourceEvent::Finished => break,
             event => panic!("{event:?}"),
         }
     }
-    assert_eq!(seen, [(199, 199.0)]);
+    assert_eq!(seen, [(199, 199.0, 199)], "after the episode before it, and before the one that came then");
     assert_eq!(episodes, (0..200).collect::<Vec<_>>());
 }
 

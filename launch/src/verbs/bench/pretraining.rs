@@ -1,18 +1,19 @@
 //! `foresee bench pretrain`: training steps of recipes on this machine, beside the same steps in PyTorch. Each runs in a process of its
 //! own and takes a step when it is asked, so that rounds interleave and each has its own peak of memory.
 
-use std::io::{BufRead, BufReader, Write};
+mod runner;
+
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use foresee_models::{Arithmetic, BenchOptions, Recipe, TrainingDevice, recipe_cost, time_steps};
+use foresee_models::{Arithmetic, BenchOptions, Recipe, StepPart, TrainingDevice, step_parts, time_steps};
 use foresee_runtime::write_atomically;
 use serde::Serialize;
 
+use self::runner::Runner;
 use super::graphics_card::GraphicsCard;
-use super::median;
 use crate::compute::{ComputeArguments, micro_batch, must_fit};
 use crate::counts::check_counts;
 use crate::machine;
@@ -73,9 +74,9 @@ struct Row {
     seconds: Vec<f64>,
     median_seconds: f64,
     samples_per_second: f64,
-    /// Floating-point operations of the matrix products a second.
     /// Billions of floating-point operations of a sample's products, forward and backward.
     gflops_per_sample: f64,
+    /// Billions of them a second.
     gflops_per_second: f64,
     /// Of what the device can do at most; none where that is not known.
     utilisation: Option<f64>,
@@ -83,6 +84,8 @@ struct Row {
     peak_mib: f64,
     /// What it holds on the graphics card after its first steps; neither side gives memory back.
     card_mib: Option<f64>,
+    /// Where the time of another step goes, counted after the rounds; of our steps on the CPU device alone.
+    parts: Vec<StepPart>,
 }
 
 /// Two rows of one recipe.
@@ -211,6 +214,7 @@ fn report(arguments: &Arguments, place: &Place, rows: &[Row]) -> anyhow::Result<
     }
     for row in rows {
         print(&line_of(row));
+        row.parts.iter().for_each(|part| print(&line_of_part(part, &row.parts)));
     }
     for comparison in &comparisons {
         let Comparison { recipe, time_ratio, memory_ratio } = comparison;
@@ -239,95 +243,15 @@ fn line_of(row: &Row) -> String {
     )
 }
 
+fn line_of_part(StepPart { name, seconds }: &StepPart, parts: &[StepPart]) -> String {
+    let whole: f64 = parts.iter().map(|part| part.seconds).sum();
+    format!("    {name:<40} {seconds:>7.3} s {:>5.1} %", 100.0 * seconds / whole)
+}
+
 impl Arguments {
     fn num_threads(&self) -> anyhow::Result<usize> {
         self.compute.shards(self.threads)
     }
-}
-
-/// A process that takes a step for each line it is sent.
-struct Runner {
-    recipe: Recipe,
-    implementation: &'static str,
-    version: String,
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    seconds: Vec<f64>,
-    card_mib: Option<f64>,
-}
-
-impl Runner {
-    fn start(mut command: Command, (recipe, implementation): (&Recipe, &'static str)) -> anyhow::Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().with_context(|| name.clone())?;
-        let (input, output) = (child.stdin.take().context("a pipe")?, child.stdout.take().context("a pipe")?);
-        let mut runner = Self {
-            recipe: recipe.clone(),
-            implementation,
-            version: String::new(),
-            child,
-            input,
-            output: BufReader::new(output),
-            seconds: Vec::new(),
-            card_mib: None,
-        };
-        runner.version = runner.line().with_context(|| format!("{name} does not start; has it PyTorch?"))?;
-        Ok(runner)
-    }
-
-    fn line(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        if self.output.read_line(&mut line)? == 0 {
-            bail!("the {} step of {} ended early; what it said is above", self.implementation, self.recipe.name);
-        }
-        Ok(line.trim().to_owned())
-    }
-
-    fn step(&mut self) -> anyhow::Result<f64> {
-        // A process that has ended is told by its output.
-        let _ = self.input.write_all(b"step\n").and_then(|()| self.input.flush());
-        let line = self.line()?;
-        line.parse().with_context(|| format!("{}: {line} is no time", self.implementation))
-    }
-
-    fn row(&mut self, batch: usize, peak_tflops: Option<f64>) -> anyhow::Result<Row> {
-        let median_seconds = median(&mut self.seconds.clone());
-        let samples_per_second = batch as f64 / median_seconds;
-        let gflops_per_sample = recipe_cost(&self.recipe).step_gflops;
-        let gflops_per_second = gflops_per_sample * samples_per_second;
-        Ok(Row {
-            recipe: self.recipe.name.clone(),
-            implementation: self.implementation,
-            version: self.version.clone(),
-            seconds: self.seconds.clone(),
-            median_seconds,
-            samples_per_second,
-            gflops_per_sample,
-            gflops_per_second,
-            utilisation: peak_tflops.map(|peak| gflops_per_second / (1000.0 * peak)),
-            peak_mib: peak_mib(self.child.id())?,
-            card_mib: self.card_mib,
-        })
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        // Both calls fail only when the child is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// The largest resident size that a process has had.
-fn peak_mib(process: u32) -> anyhow::Result<f64> {
-    let path = format!("/proc/{process}/status");
-    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).with_context(|| format!("{path}: no VmHWM"))?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("{path}: {line}"))?;
-    Ok(kib / 1024.0)
 }
 
 fn ours(arguments: &Arguments, name: &str, recipe: &Recipe) -> anyhow::Result<Runner> {
@@ -340,7 +264,9 @@ fn ours(arguments: &Arguments, name: &str, recipe: &Recipe) -> anyhow::Result<Ru
         command.args([flag, &value.to_string()]);
     }
     command.args(arguments.compute.to_words());
-    Runner::start(command, (recipe, "foresee"))
+    let mut runner = Runner::start(command, (recipe, "foresee"))?;
+    runner.has_parts = arguments.compute.compute().devices.contains(&TrainingDevice::Flex);
+    Ok(runner)
 }
 
 fn theirs(python: &str, recipe: &Recipe, settings: &serde_json::Value) -> anyhow::Result<Runner> {
@@ -369,15 +295,21 @@ fn settings(arguments: &Arguments, recipe: &Recipe) -> Option<serde_json::Value>
 fn serve(arguments: &Arguments, recipe: &Recipe) -> anyhow::Result<ExitCode> {
     print(env!("CARGO_PKG_VERSION"));
     let mut lines = std::io::stdin().lines();
+    let mut wants_parts = false;
     let mut goes_on = |seconds: Option<f64>| {
         if let Some(seconds) = seconds {
             print(&seconds.to_string());
         }
-        lines.next().is_some_and(|line| line.is_ok())
+        let Some(Ok(line)) = lines.next() else { return false };
+        wants_parts = line.trim() == "parts";
+        !wants_parts
     };
     keep_pages();
     let (threads, compute) = (arguments.num_threads()?, arguments.compute.compute());
     let options = BenchOptions { recipe: recipe.clone(), threads, micro_batch: arguments.micro_batch, compute };
     time_steps(&options, &mut goes_on)?;
+    if wants_parts {
+        print(&serde_json::to_string(&step_parts(&options)?)?);
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,9 +12,10 @@ use foresee_models::{
     VIP_CLASSES, VideoSource, classify_by_nearest, classify_linearly, davis_2017, jhmdb, labelled_images, mask_scores,
     propagate_key_points, propagate_masks, save_propagation, vip,
 };
+use foresee_runtime::wilson_interval;
 
 use super::run::{ProbeArguments, Subject, square_grid};
-use super::scores::{Gathered, ProbeResult};
+use super::scores::{BOOTSTRAP_SEED, Gathered, INTERVAL, NUM_RESAMPLES, ProbeResult, Score, bootstrap};
 use super::simulated::{DISC, SQUARE};
 use crate::progress::bar;
 use crate::stop;
@@ -129,7 +130,7 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
     let recipe = data_set.recipe(arguments.protocol);
     let progress = bar(videos.len() as u64);
     let mut pairs: Vec<Gathered> = subjects.iter().map(|_| Gathered::default()).collect();
-    let mut pools = vec![vec![Pool::new(data_set); arguments.seeds as usize]; subjects.len()];
+    let mut pools: Vec<Vec<Vec<Pool>>> = vec![vec![Vec::new(); arguments.seeds as usize]; subjects.len()];
     let mut rows = Vec::new();
     let mut num_done = 0;
     let mut first = None;
@@ -144,7 +145,9 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
                 let encoder = subject.encoder(seed);
                 let grid = data_set.grid(&video, (arguments.size, encoder.patch_size()))?;
                 let labels = propagate(data_set, (&encoder, &video), (grid, recipe))?;
-                of_video.extend(pool.add(&labels, &video));
+                let alone = Pool::of(data_set, &labels, &video);
+                of_video.extend(alone.scores());
+                pool.push(alone);
                 if num_done == 0 && seed == 0 {
                     rows.push(labels);
                 }
@@ -158,9 +161,9 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
     progress.finish_and_clear();
     let Some(first) = first else { bail!("interrupted before a video was whole") };
     save_propagation(&first, &rows, &arguments.probe.picture(0)?)?;
-    for ((subject, mut gathered), pools) in subjects.iter_mut().zip(pairs).zip(&pools) {
-        subject.seeds(arguments.seeds).zip(pools).for_each(|(_, pool)| gathered.extend(pool.scores()));
+    for ((subject, gathered), pools) in subjects.iter_mut().zip(pairs).zip(&pools) {
         subject.extend(gathered);
+        subject.set(pooled_scores(pools));
     }
     let settings = [
         ("label propagation", format!("{recipe:?}")),
@@ -172,6 +175,10 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
         data: vec![arguments.folder.display().to_string()],
         seeds: (0..arguments.seeds).collect(),
         values_over: "videos".to_owned(),
+        interval: format!(
+            "{INTERVAL}, of numbers of a video; of the numbers over all videos the percentile bootstrap, {NUM_RESAMPLES} resamples of \
+            the videos, seed {BOOTSTRAP_SEED}"
+        ),
         settings: settings.into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
         interrupted: num_done < videos.len(),
         ..ProbeResult::default()
@@ -205,34 +212,31 @@ enum Pool {
 }
 
 impl Pool {
-    fn new(data_set: DataSet) -> Self {
+    /// Of one video.
+    fn of(data_set: DataSet, (masks, points): &Labels, video: &LabelledVideo) -> Self {
         match data_set {
-            DataSet::Davis => Self::Davis(Vec::new()),
-            DataSet::Vip => Self::Vip(ClassCounts::new(VIP_CLASSES)),
-            DataSet::Jhmdb => Self::Jhmdb(JointDistances::default()),
+            DataSet::Davis => Self::Davis(mask_scores(masks, video)),
+            DataSet::Vip => {
+                let mut counts = ClassCounts::new(VIP_CLASSES);
+                counts.add(masks, video);
+                Self::Vip(counts)
+            }
+            DataSet::Jhmdb => {
+                let mut distances = JointDistances::default();
+                distances.add(points, video);
+                Self::Jhmdb(distances)
+            }
         }
     }
 
-    /// Adds a video; gives what the number is for it alone.
-    fn add(&mut self, (masks, points): &Labels, video: &LabelledVideo) -> Gathered {
-        let alone = match self {
-            Self::Davis(objects) => {
-                let of_video = mask_scores(masks, video);
-                objects.extend_from_slice(&of_video);
-                Self::Davis(of_video)
-            }
-            Self::Vip(counts) => {
-                let mut of_video = ClassCounts::new(VIP_CLASSES);
-                [counts, &mut of_video].into_iter().for_each(|counts| counts.add(masks, video));
-                Self::Vip(of_video)
-            }
-            Self::Jhmdb(distances) => {
-                let mut of_video = JointDistances::default();
-                [distances, &mut of_video].into_iter().for_each(|distances| distances.add(points, video));
-                Self::Jhmdb(of_video)
-            }
-        };
-        alone.scores()
+    /// Adds another of the same data set.
+    fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Davis(objects), Self::Davis(others)) => objects.extend_from_slice(others),
+            (Self::Vip(counts), Self::Vip(others)) => counts.merge(others),
+            (Self::Jhmdb(distances), Self::Jhmdb(others)) => distances.merge(others),
+            _ => {}
+        }
     }
 
     /// In percent.
@@ -256,6 +260,29 @@ impl Pool {
     }
 }
 
+/// The published numbers, of the videos of each seed: mean over the seeds, with an interval over the videos.
+fn pooled_scores(seeds: &[Vec<Pool>]) -> BTreeMap<String, Score> {
+    let seeds: Vec<&Vec<Pool>> = seeds.iter().filter(|videos| !videos.is_empty()).collect();
+    let num_videos = seeds.first().map_or(0, |videos| videos.len());
+    let scores_of = |units: &[usize]| {
+        let mut gathered = Gathered::default();
+        for videos in &seeds {
+            let mut drawn = units.iter().filter_map(|unit| videos.get(*unit));
+            if let Some(mut pool) = drawn.next().cloned() {
+                drawn.for_each(|video| pool.merge(video));
+                gathered.extend(pool.scores());
+            }
+        }
+        gathered
+    };
+    let intervals = bootstrap(num_videos, |units| scores_of(units).means());
+    let mut scores = scores_of(&(0..num_videos).collect::<Vec<usize>>()).scores();
+    for (name, score) in &mut scores {
+        score.ci95 = intervals.get(name).copied().unwrap_or([score.mean; 2]);
+    }
+    scores
+}
+
 /// `foresee probe images`: classes of still images by k-NN and by a linear map.
 ///
 /// # Errors
@@ -266,7 +293,7 @@ pub(crate) fn act_on_images(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut subjects = arguments.probe.subjects()?;
     for subject in &mut subjects {
         let gathered = classify(subject, (&images, arguments), &stop)?;
-        subject.extend(gathered);
+        subject.set(shares_of(&gathered, images.test.len()));
     }
     let counts = (images.train.len(), images.test.len(), images.classes.len());
     let settings = BTreeMap::from([
@@ -281,12 +308,23 @@ pub(crate) fn act_on_images(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         probe: "images".to_owned(),
         data: vec![arguments.folder.display().to_string()],
         seeds: (0..arguments.seeds).collect(),
-        values_over: "seeds of the random encoder".to_owned(),
+        values_over: "the images asked".to_owned(),
+        interval: "Wilson, two-sided, 95 %, at the mean over the seeds of the random encoder".to_owned(),
         settings,
         ..ProbeResult::default()
     };
     arguments.probe.finish(result, subjects)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Percentages of so many images, with their intervals.
+fn shares_of(gathered: &Gathered, num_images: usize) -> BTreeMap<String, Score> {
+    let mut scores = gathered.scores();
+    for score in scores.values_mut() {
+        let num_right = (0.01 * score.mean * num_images as f64).round() as usize;
+        score.ci95 = wilson_interval(num_right, num_images).map(|share| 100.0 * share);
+    }
+    scores
 }
 
 fn classify(
@@ -328,9 +366,28 @@ mod tests {
     fn davis_counts_objects_and_not_videos() {
         let [one, three] = [video(1), video(3)];
         let nothing = vec![ClassMask { width: 64, classes: vec![0; 64 * 8] }; 4];
-        let mut pool = Pool::new(DataSet::Davis);
-        let of_one = pool.add(&(nothing, KeyPoints::default()), &one);
-        let of_three = pool.add(&(three.masks.clone(), KeyPoints::default()), &three);
-        assert_eq!((of_one.0["J"][0], of_three.0["J"][0], pool.scores().0["J"][0]), (0.0, 100.0, 75.0));
+        let of_one = Pool::of(DataSet::Davis, &(nothing, KeyPoints::default()), &one);
+        let of_three = Pool::of(DataSet::Davis, &(three.masks.clone(), KeyPoints::default()), &three);
+        let alone = [&of_one, &of_three].map(|pool| pool.scores().0["J"][0]);
+        let both = &pooled_scores(&[vec![of_one, of_three]])["J"];
+        assert_eq!((alone, both.mean, both.values.len()), ([0.0, 100.0], 75.0, 1));
+        // Both videos, either twice.
+        assert_eq!((both.ci95, both.text(1).as_str()), ([0.0, 100.0], "75.0 (0.0 to 100.0)"));
+    }
+
+    #[test]
+    fn every_pooled_number_has_an_interval_over_videos_and_a_share_one_over_images() {
+        let [one, two] = [video(1), video(2)];
+        let right = |video: &LabelledVideo| (video.masks.clone(), KeyPoints::default());
+        let vip = [Pool::of(DataSet::Vip, &right(&one), &one), Pool::of(DataSet::Vip, &right(&one), &two)];
+        let score = &pooled_scores(&[vip.to_vec(), vip.to_vec(), Vec::new()])["mIoU"];
+        assert!(score.ci95[0] < score.mean && score.mean < score.ci95[1] && score.values.len() == 2, "{score:?}");
+        let alone = &pooled_scores(&[vip[..1].to_vec()])["mIoU"];
+        assert_eq!((alone.ci95, alone.text(1).as_str()), ([100.0; 2], "100.0"));
+        let mut gathered = Gathered::default();
+        [80.0, 90.0].iter().for_each(|percent| gathered.add("k-NN accuracy", *percent));
+        let share = &shares_of(&gathered, 40)["k-NN accuracy"];
+        let wilson = wilson_interval(34, 40).map(|share| 100.0 * share);
+        assert_eq!((share.mean, share.ci95), (85.0, wilson));
     }
 }

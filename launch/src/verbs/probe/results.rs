@@ -3,6 +3,7 @@
 //! One unit is one method and seed: train, probe, write `units/<method>-<seed>.json`. A unit that is there is not done again, and a
 //! training that was stopped goes on from its checkpoint.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use foresee_runtime::{Frame, write_atomically};
 
 use super::clips::{Clip, ClipOptions, Labels, render_clips};
 use super::methods::{METHODS, Method, Source, small_recipe};
-use super::plan::{Plan, Unit, keep_plan, read_units};
+use super::plan::{PROBE_VERSION, Plan, Unit, keep_plan, read_units};
 use super::scores::{Gathered, Score};
 use super::simulated::{JointClips, joint_positions, propagate, propagated};
 use super::table;
@@ -107,6 +108,10 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
             bail!("{name} 0: give at least 1");
         }
     }
+    let mut recipes = BTreeMap::new();
+    for method in METHODS.iter().filter(|method| matches!(method.source, Source::Trained { .. })) {
+        recipes.insert(method.name.to_owned(), toml::to_string(&method.recipe(arguments.compute)?)?);
+    }
     Ok(Plan {
         tasks: TASKS.map(str::to_owned).to_vec(),
         compute_tflop: arguments.compute,
@@ -118,6 +123,8 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
         joint_clips: [32, 16],
         joint_frames: 25,
         future_gap: 12,
+        probe_version: PROBE_VERSION,
+        recipes,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What every probe shares: its encoders, the two baselines beside them, its run folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -8,7 +9,7 @@ use foresee_models::{EncoderWeights, ProbeEncoder, Recipe};
 use foresee_runtime::{sha256_file, write_atomically};
 
 use super::page;
-use super::scores::{EncoderScores, Gathered, INTERVAL, ProbeResult};
+use super::scores::{EncoderScores, Gathered, INTERVAL, ProbeResult, Score};
 use crate::words::print;
 use crate::{machine, trail};
 
@@ -36,6 +37,8 @@ pub(crate) struct Subject {
     kind: Kind,
     recipe: Recipe,
     gathered: Gathered,
+    /// Scores that came with their interval.
+    made: BTreeMap<String, Score>,
 }
 
 enum Kind {
@@ -63,6 +66,7 @@ impl ProbeArguments {
             kind,
             recipe: recipe.clone(),
             gathered: Gathered::default(),
+            made: BTreeMap::new(),
         };
         let mut subjects = vec![
             subject("raw pixels".to_owned(), Kind::RawPixels, &recipe),
@@ -94,7 +98,9 @@ impl ProbeArguments {
     /// # Errors
     /// Names the file that cannot be written.
     pub(crate) fn finish(&self, mut result: ProbeResult, subjects: Vec<Subject>) -> anyhow::Result<()> {
-        result.interval = INTERVAL.to_owned();
+        if result.interval.is_empty() {
+            result.interval = INTERVAL.to_owned();
+        }
         result.git_revision = machine::GIT_REVISION.to_owned();
         result.cpu_features = machine::cpu_features().into_iter().map(str::to_owned).collect();
         for subject in subjects {
@@ -150,12 +156,19 @@ impl Subject {
         self.gathered.extend(gathered);
     }
 
+    /// These scores, with the intervals that they have.
+    pub(crate) fn set(&mut self, scores: BTreeMap<String, Score>) {
+        self.made.extend(scores);
+    }
+
     fn scores(&self) -> anyhow::Result<EncoderScores> {
         let source = match &self.kind {
             Kind::File { path, .. } => Some(format!("{} sha256 {}", path.display(), sha256_file(path)?)),
             Kind::RawPixels | Kind::Random => None,
         };
-        Ok(EncoderScores { name: self.name.clone(), source, scores: self.gathered.scores() })
+        let mut scores = self.gathered.scores();
+        scores.extend(self.made.clone());
+        Ok(EncoderScores { name: self.name.clone(), source, scores })
     }
 }
 
