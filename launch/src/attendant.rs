@@ -115,12 +115,15 @@ impl Attendant {
 
     /// Counts what the loop tells; waits for nobody.
     pub(crate) fn observe(&self, event: &LoopEvent<'_>) {
+        if let LoopEvent::Ticked { num_unreadable, .. } | LoopEvent::Waiting { num_unreadable, .. } = event {
+            self.vitals.num_unreadable.store(*num_unreadable, Ordering::Relaxed);
+        }
         match event {
             LoopEvent::Ticked { report, num_dropped, cameras, .. } => {
                 self.vitals.record_cameras(cameras);
                 self.vitals.record(report, *num_dropped);
             }
-            LoopEvent::Waiting { held: Some(_) } => self.vitals.record_hold(),
+            LoopEvent::Waiting { held: Some(_), .. } => self.vitals.record_hold(),
             _ => self.vitals.hear(),
         }
         self.vitals.follow(self.filter.state());
@@ -206,6 +209,7 @@ impl Round {
         let zones = thermal.look();
         let was_hot = self.vitals.is_hot();
         self.vitals.set_hot(thermal.is_hot());
+        self.filter.throttle(thermal.is_hot());
         if thermal.is_hot() != was_hot {
             let at_limit: Vec<String> = zones
                 .iter()
@@ -380,7 +384,7 @@ mod tests {
         let systemd = Systemd::connect(&environment).unwrap();
         let (profile, mut control_loop) = fixed();
         let attendant = Attendant::attend(&profile, attended(&control_loop, None), systemd).unwrap();
-        attendant.observe(&LoopEvent::Waiting { held: None });
+        attendant.observe(&LoopEvent::Waiting { held: None, num_unreadable: 0 });
         assert_eq!(receive(), "READY=1");
         assert_eq!(receive(), "WATCHDOG=1");
         assert_eq!(receive(), "WATCHDOG=1");

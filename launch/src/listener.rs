@@ -22,6 +22,7 @@ pub(crate) struct Account {
     pub(crate) statistics: LoopStatistics,
     pub(crate) num_frames: u64,
     pub(crate) num_dropped: u64,
+    pub(crate) num_unreadable: u64,
     pub(crate) num_failures: u64,
     pub(crate) start_to_first_action_seconds: Option<f64>,
     pub(crate) film: Film,
@@ -75,7 +76,7 @@ impl<'a> Observed<'a> {
 
     pub(crate) fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
         match event {
-            LoopEvent::Ticked { observation, report, failure, num_dropped, provider, .. } => {
+            LoopEvent::Ticked { observation, report, failure, num_dropped, num_unreadable, provider, .. } => {
                 // Models that took over may run elsewhere.
                 self.provider = provider.name();
                 let started = self.started;
@@ -84,6 +85,7 @@ impl<'a> Observed<'a> {
                 account.statistics.record(&report);
                 account.num_frames += 1;
                 account.num_dropped = num_dropped;
+                account.num_unreadable = num_unreadable;
                 self.episode_latency.record(report.total_nanos());
                 self.stamp = observation.frame.stamp;
                 self.num_steps += 1;
@@ -108,7 +110,8 @@ impl<'a> Observed<'a> {
             }
             LoopEvent::EpisodeStarted(episode) => self.start_episode(episode),
             LoopEvent::EpisodeEnded(episode) => self.end_episode(episode),
-            LoopEvent::Waiting { held } => {
+            LoopEvent::Waiting { held, num_unreadable } => {
+                self.account.num_unreadable = num_unreadable;
                 if held.is_some() {
                     self.account.statistics.num_held += 1;
                     self.hear_of_hold(held);

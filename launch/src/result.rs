@@ -48,6 +48,8 @@ pub(crate) struct RunResult {
     pub(crate) safe_actions: BTreeMap<String, u64>,
     pub(crate) frames: u64,
     pub(crate) frames_dropped: u64,
+    /// Messages that could not be read, each of which counted as none.
+    pub(crate) messages_unreadable: u64,
     /// One a camera, the profile's first.
     pub(crate) cameras: Vec<CameraResult>,
     pub(crate) commands_clamped: u64,

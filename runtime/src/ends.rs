@@ -90,6 +90,10 @@ pub trait FrameSource {
     }
     /// Frames lost between the source and the loop so far (gaps in the sequence).
     fn num_dropped(&self) -> u64;
+    /// Messages that could not be read so far, each of which counts as none.
+    fn num_unreadable(&self) -> u64 {
+        0
+    }
 }
 
 /// Where commands go. Takes nothing but what the safety filter made, and no empty command.

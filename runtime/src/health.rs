@@ -229,6 +229,7 @@ impl Page {
         for (name, help, counter) in [
             ("foresee_ticks_total", "Frames answered.", &vitals.num_ticks),
             ("foresee_frames_dropped_total", "Frames lost before the loop.", &vitals.num_dropped),
+            ("foresee_messages_unreadable_total", "Messages that could not be read.", &vitals.num_unreadable),
             ("foresee_stage_failures_total", "Ticks in which a stage failed.", &vitals.num_failures),
             ("foresee_commands_clamped_total", "Commands moved into the range.", &vitals.num_clamped),
             ("foresee_commands_rate_limited_total", "Commands slowed to the rate.", &vitals.num_rate_limited),
@@ -384,6 +385,7 @@ mod tests {
         for _ in 0..3 {
             vitals.record(&TickReport { stage_nanos: [150_000, 4_000_000, 0, 0], ..TickReport::default() }, 5);
         }
+        vitals.num_unreadable.store(7, Ordering::Relaxed);
         vitals.set_state(VitalState::Normal);
         server.set_temperatures(vec![ZoneTemperature { zone: "cpu".to_owned(), celsius: 51.5, limit_celsius: None }]);
         let models =
@@ -395,6 +397,7 @@ mod tests {
             "foresee_info{robot=\"a\\\"rm\\n\",profile=\"\",git_revision=\"\"} 1",
             "foresee_ticks_total 3",
             "foresee_frames_dropped_total 5",
+            "foresee_messages_unreadable_total 7",
             "foresee_state{state=\"normal\"} 1",
             "foresee_tick_seconds_bucket{le=\"0.005\"} 3",
             "foresee_tick_seconds_bucket{le=\"0.002\"} 0",

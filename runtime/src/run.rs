@@ -30,6 +30,8 @@ pub enum LoopEvent<'a> {
         failure: Option<&'a RuntimeError>,
         /// Frames lost before the loop so far.
         num_dropped: u64,
+        /// Messages that could not be read so far.
+        num_unreadable: u64,
         /// The cameras, with their accounts so far.
         cameras: &'a CameraRig,
         /// What ran the encoder.
@@ -43,6 +45,8 @@ pub enum LoopEvent<'a> {
     Waiting {
         /// Why the safe action is taken meanwhile; `None` while the last frame is not too old, and in lockstep, where time stands still.
         held: Option<Hold>,
+        /// Messages that could not be read so far.
+        num_unreadable: u64,
     },
 }
 
@@ -128,9 +132,18 @@ fn step(
             let started = Instant::now();
             send(ends.actuator, observation.frame.sequence, command)?;
             let report = TickReport { publish_nanos: Some(nanos_since(started)), ..report };
-            let num_dropped = ends.source.num_dropped();
+            let (num_dropped, num_unreadable) = (ends.source.num_dropped(), ends.source.num_unreadable());
             let (cameras, provider) = (control_loop.cameras(), control_loop.encoder().report().provider);
-            listener(LoopEvent::Ticked { observation, command, report, failure, num_dropped, cameras, provider })?;
+            listener(LoopEvent::Ticked {
+                observation,
+                command,
+                report,
+                failure,
+                num_dropped,
+                num_unreadable,
+                cameras,
+                provider,
+            })?;
             return Ok(Stepped::Ticked);
         }
         SourceEvent::EpisodeStarted(episode) => {
@@ -147,7 +160,7 @@ fn step(
                 send(ends.actuator, observation.frame.sequence, control_loop.command())?;
                 held = control_loop.command().verdict().held;
             }
-            listener(LoopEvent::Waiting { held })?;
+            listener(LoopEvent::Waiting { held, num_unreadable: ends.source.num_unreadable() })?;
         }
     }
     Ok(Stepped::Heard)

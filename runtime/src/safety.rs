@@ -112,6 +112,7 @@ pub struct SafetyFilter {
     period: Duration,
     state: SafetyState,
     is_degraded: bool,
+    is_throttled: bool,
     /// When the last command was made; `None`: none was yet, and positions begin where the joints are.
     last_time: Option<Stamp>,
     /// Whether commands had begun, before the robot fell silent.
@@ -154,6 +155,7 @@ impl SafetyFilter {
             period,
             state: SafetyState::Starting,
             is_degraded: false,
+            is_throttled: false,
             last_time: None,
             begins_again: false,
             stopped_at: None,
@@ -210,6 +212,11 @@ impl SafetyFilter {
     /// Says that something is not as declared, or that it is again; shown in the state of the commands that follow.
     pub fn degrade(&mut self, is_degraded: bool) {
         self.is_degraded = is_degraded;
+    }
+
+    /// Says that the machine throttles, or that it does no more; shown as what is degraded.
+    pub(crate) fn throttle(&mut self, is_throttled: bool) {
+        self.is_throttled = is_throttled;
     }
 
     /// The command for an action; the safe action when there is none (`None`: a stage failed) or it is not sound.
@@ -290,7 +297,7 @@ impl SafetyFilter {
         let elapsed = self.elapse(moment).unwrap_or_default();
         let seconds = (elapsed, self.period.as_secs_f64());
         self.last.verdict = self.governor.follow(&action.values, self.seen.joints(moment.time), seconds);
-        self.state = match (self.is_degraded, self.state) {
+        self.state = match (self.is_degraded || self.is_throttled, self.state) {
             (false, _) => SafetyState::Normal,
             (true, SafetyState::Degraded { since }) => SafetyState::Degraded { since },
             (true, _) => SafetyState::Degraded { since: moment.stamp },

@@ -86,6 +86,8 @@ pub struct Vitals {
     pub num_ticks: AtomicU64,
     /// Frames lost before the loop.
     pub num_dropped: AtomicU64,
+    /// Messages that could not be read.
+    pub num_unreadable: AtomicU64,
     /// Ticks in which a stage failed.
     pub num_failures: AtomicU64,
     /// Commands in which a joint was moved into its range.
@@ -126,6 +128,7 @@ impl Default for Vitals {
             is_hot: AtomicU8::default(),
             num_ticks: AtomicU64::default(),
             num_dropped: AtomicU64::default(),
+            num_unreadable: AtomicU64::default(),
             num_failures: AtomicU64::default(),
             num_clamped: AtomicU64::default(),
             num_rate_limited: AtomicU64::default(),

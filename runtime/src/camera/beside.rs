@@ -48,6 +48,10 @@ impl FrameSource for CamerasBeside {
     fn num_dropped(&self) -> u64 {
         self.first.num_dropped() + self.cameras.iter().map(|beside| beside.camera.num_dropped()).sum::<u64>()
     }
+
+    fn num_unreadable(&self) -> u64 {
+        self.first.num_unreadable()
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ impl SharedFilter {
         2 * self.longest_stop() + Duration::from_secs(1)
     }
 
+    /// Says that the machine throttles, or that it does no more: until then what the joints do is [`SafetyState::Degraded`].
+    pub fn throttle(&self, is_throttled: bool) {
+        self.lock().throttle(is_throttled);
+    }
+
     /// Ends a latched fault; a stop stays one.
     pub fn clear_fault(&self) {
         self.lock().clear();

@@ -65,6 +65,13 @@ fn each_limit_is_kept_and_told() {
     filter.degrade(true);
     assert_eq!(filter.filter(millis(540), Some(&action(0.1))).values(), [0.1]);
     assert_eq!(filter.state(), SafetyState::Degraded { since: millis(540) });
+    filter.degrade(false);
+    filter.throttle(true);
+    assert_eq!(filter.filter(millis(545), Some(&action(0.1))).values(), [0.1]);
+    assert_eq!(filter.state(), SafetyState::Degraded { since: millis(540) }, "a hot machine is degraded as well");
+    filter.throttle(false);
+    assert_eq!(filter.filter(millis(550), Some(&action(0.1))).values(), [0.1]);
+    assert_eq!(filter.state(), SafetyState::Normal);
     assert_eq!(filter.stop(millis(560)).values(), [0.0]);
     assert_eq!(filter.filter(millis(570), Some(&action(1.0))).verdict().held, Some(Hold::Stopped));
     filter.clear();

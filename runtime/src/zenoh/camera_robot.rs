@@ -50,4 +50,8 @@ impl FrameSource for CameraRobot {
     fn num_dropped(&self) -> u64 {
         self.camera.num_dropped()
     }
+
+    fn num_unreadable(&self) -> u64 {
+        self.joints.num_unreadable()
+    }
 }

@@ -117,11 +117,6 @@ impl ZenohSource {
         self
     }
 
-    /// Messages that could not be read so far.
-    pub fn num_unreadable(&self) -> u64 {
-        self.unreadable.num
-    }
-
     /// Hears what has arrived without waiting, for a loop whose frames come from its own camera; that camera's images are passed over.
     #[cfg(feature = "camera")]
     pub(super) fn hear(&mut self) -> Result<Option<SourceEvent>, RuntimeError> {
@@ -337,6 +332,10 @@ impl FrameSource for ZenohSource {
 
     fn num_dropped(&self) -> u64 {
         self.num_dropped + self.mailbox.num_dropped()
+    }
+
+    fn num_unreadable(&self) -> u64 {
+        self.unreadable.num
     }
 }
 
