@@ -16,7 +16,7 @@ use foresee_runtime::{
 };
 
 use crate::systemd::Systemd;
-use crate::words::say;
+use crate::words::{say, say_later};
 use crate::{machine, places};
 
 /// It looks at least this often whether the loop has begun or ended.
@@ -216,7 +216,7 @@ impl Round {
                 .filter_map(|zone| Some(format!("{} {:.1} of {:.1} C", zone.zone, zone.celsius, zone.limit_celsius?)))
                 .collect();
             let what = if thermal.is_hot() { "the machine throttles: degraded" } else { "the machine has cooled" };
-            say(&format!("{what} ({})", at_limit.join(", ")));
+            say_later(&format!("{what} ({})", at_limit.join(", ")));
         }
         if let Some(page) = &self.page {
             page.set_temperatures(zones);

@@ -11,13 +11,15 @@ use foresee_runtime::{
     WatchdogSummary, Watched, ZenohActuator, ZenohLink, lock_memory, show_joints,
 };
 
-use crate::words::say;
+use crate::words::{say, say_later, settle};
 
 /// A loop that was asked to stop and hangs is left after this, and once its joints are at rest.
 const HANG_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 /// The process's exit code after a signal or the operator's stop.
 pub(crate) const STOPPED: u8 = 130;
+/// The same when something went wrong on the way: joints that do not rest, a result that cannot be written.
+pub(crate) const STOPPED_BADLY: u8 = 131;
 
 /// Guards a run; ended with [`Guard::finish`].
 pub(crate) struct Guard {
@@ -78,8 +80,8 @@ impl Guard {
 fn hear_stop(link: &ZenohLink, stop: &Arc<AtomicBool>) -> anyhow::Result<Hearing> {
     let stop = Arc::clone(stop);
     let heard = move || {
-        say("stop: the operator said so");
         stop.store(true, Ordering::Release);
+        say_later("stop: the operator said so");
     };
     link.hear("stop", heard).map_err(Into::into)
 }
@@ -87,8 +89,8 @@ fn hear_stop(link: &ZenohLink, stop: &Arc<AtomicBool>) -> anyhow::Result<Hearing
 fn hear_clear(link: &ZenohLink, control_loop: &ControlLoop) -> anyhow::Result<Hearing> {
     let filter = control_loop.filter();
     let heard = move || {
-        say("clear_fault: the operator said so");
         filter.clear_fault();
+        say_later("clear_fault: the operator said so");
     };
     link.hear("clear_fault", heard).map_err(Into::into)
 }
@@ -128,7 +130,8 @@ fn leave_when_hung(stop: Arc<AtomicBool>, has_ended: Arc<AtomicBool>, filter: Sh
                 none if none.is_empty() => "the joints were stopped by the watchdog".to_owned(),
                 moving => format!("{moving} did not come to rest; look at the robot"),
             };
-            say(&format!("the loop hangs: left without a result; {joints}"));
+            say_later(&format!("the loop hangs: left without a result; {joints}"));
+            settle();
             std::process::exit(i32::from(STOPPED));
         }
     };

@@ -15,7 +15,7 @@ use foresee_runtime::{
 
 use crate::fitness::Machine;
 use crate::places;
-use crate::words::say;
+use crate::words::{say, say_later};
 
 /// The engine to run models with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -232,10 +232,12 @@ pub(crate) fn open_watched(
     let (sender, receiver) = channel();
     let tell = move |news: SwapNews| {
         match &news {
-            SwapNews::Switched(models) => say(&format!("models: switched to encoder {}", models.encoder.model_sha256)),
-            SwapNews::Kept => say("models: the new ones are kept"),
-            SwapNews::Back { reason, .. } => say(&format!("models: back to the old ones: {reason}")),
-            SwapNews::Refused(problem) => say(&format!("models: the new ones are refused: {problem}")),
+            SwapNews::Switched(models) => {
+                say_later(&format!("models: switched to encoder {}", models.encoder.model_sha256))
+            }
+            SwapNews::Kept => say_later("models: the new ones are kept"),
+            SwapNews::Back { reason, .. } => say_later(&format!("models: back to the old ones: {reason}")),
+            SwapNews::Refused(problem) => say_later(&format!("models: the new ones are refused: {problem}")),
         }
         // Whoever listened may be gone.
         let _ = sender.send(news);

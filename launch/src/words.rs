@@ -4,11 +4,15 @@
 use std::io::Write;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 /// What may wait to be said. A terminal that was stopped, or a pipe that nobody reads, costs lines and no more.
 const NUM_WAITING: usize = 256;
+
+/// How long the end of what is said is waited for, and how often room for it is looked for.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 type Saying = Box<dyn FnOnce() + Send>;
 
@@ -53,12 +57,21 @@ pub(crate) fn later(saying: impl FnOnce() + Send + 'static) {
 
 /// Waits until everything is said, but not for long.
 pub(crate) fn settle() {
+    let Some(speaker) = SPEAKER.as_ref() else { return };
     let (said, all) = sync_channel(1);
-    later(move || {
+    let mut last: Saying = Box::new(move || {
         let _ = said.try_send(());
     });
     // Whoever does not read for that long will not.
-    let _ = all.recv_timeout(Duration::from_secs(1));
+    let until = Instant::now() + PATIENCE;
+    while let Err(TrySendError::Full(left)) = speaker.try_send(last) {
+        if Instant::now() >= until {
+            return;
+        }
+        last = left;
+        std::thread::sleep(LOOK);
+    }
+    let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
 fn leave(speaker: Option<&SyncSender<Saying>>, num_unsaid: &AtomicU64, saying: Saying) {

@@ -211,6 +211,7 @@ impl Shrink {
         (small.width, small.height) = (self.planes.width as u32, self.planes.height as u32);
         small.encoding = PixelEncoding::Rgb8;
         small.data.clear();
+        small.data.reserve_exact(3 * self.planes.width * self.planes.height);
         self.run(frame, &mut small.data)
     }
 

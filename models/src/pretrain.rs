@@ -357,7 +357,11 @@ fn resume(options: &PretrainOptions, source: &dyn ClipSource, folder: &RunFolder
     let mut recipe = checkpoint.recipe.clone();
     recipe.optimiser.steps = options.recipe.optimiser.steps;
     if recipe != options.recipe {
-        return fail(format!("is of another recipe ({}); resume with that one or take a new folder", recipe.name));
+        let problem = match recipe.name == options.recipe.name {
+            true => format!("is of recipe {} as it was before it changed; give that one as a file", recipe.name),
+            false => format!("is of another recipe ({}); resume with that one", recipe.name),
+        };
+        return fail(format!("{problem} or take a new folder"));
     }
     let seed = checkpoint.place.seed;
     if let Some(other) = options.seed.filter(|other| *other != seed) {

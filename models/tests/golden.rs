@@ -89,7 +89,7 @@ fn what_the_metadata_says_is_done_or_refused_by_name() {
         assert!(problems.iter().any(|problem| problem.contains(wanted)), "{facts:?}: {problems:?}");
     };
     refused(mae, &[("ln_eps", "1e-05")], "ln_eps = 1e-05");
-    refused(mae, &[("mlp_ratio", "0.3")], "mlp_ratio = 0.3");
+    refused(mae, &[("mlp_ratio", "-1")], "mlp_ratio = -1");
     refused(mae, &[("betas", "0.9")], "betas = 0.9");
     refused(mae, &[("norm_pix_loss", "maybe")], "norm_pix_loss = maybe");
     refused(mae, &[("dropout", "0.1 (official 0.1)")], "dropout = 0.1");

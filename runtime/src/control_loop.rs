@@ -188,6 +188,7 @@ impl ControlLoop {
                 self.failure = Some(error);
                 held = Some(Hold::StageFailed);
             } else if self.admission.is_too_old(stamp, &self.clock) || self.rig.has_old(&self.clock) {
+                self.look_anew();
                 held = Some(Hold::StaleFrame);
             } else {
                 let budget = self.look_at_budget(&report);

@@ -35,8 +35,8 @@ const LONGEST_STOP_SECONDS: f64 = 3600.0;
 const LONGEST_DAMPING: Duration = Duration::from_secs(2);
 /// What counts as still, in radians (or metres) per second.
 const STILL_PER_SECOND: f64 = 0.01;
-/// Steps that a command may have been ahead of its joint when the robot fell silent.
-const NUM_STEPS_AHEAD: f64 = 2.0;
+/// A joint this near its command, in radians, is where it was commanded to be: what a load or a servo leaves.
+const NEAR_RADIANS: f64 = 0.05;
 
 /// A command that passed the safety filter: finite, and within every limit. Cannot be made elsewhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,9 @@ pub struct SafetyFilter {
     is_throttled: bool,
     /// When the last command was made; `None`: none was yet, and positions begin where the joints are.
     last_time: Option<Stamp>,
-    /// Whether commands had begun, before the robot fell silent.
+    /// Since when the robot is silent while its joints rest, on the clock that limits count by.
+    silent_since: Option<Stamp>,
+    /// Whether positions begin anew with the next measurement: the robot fell silent.
     begins_again: bool,
     /// When a stop for good began, on the clock that limits count by.
     stopped_at: Option<Stamp>,
@@ -157,6 +159,7 @@ impl SafetyFilter {
             is_degraded: false,
             is_throttled: false,
             last_time: None,
+            silent_since: None,
             begins_again: false,
             stopped_at: None,
             seen: Seen::nothing(joints.len(), max_joint_age),
@@ -169,7 +172,7 @@ impl SafetyFilter {
     /// A new episode begins in lockstep: every joint was put elsewhere, nothing is known of it, and no fault is latched.
     pub fn reset(&mut self) {
         self.governor.rest();
-        (self.last_time, self.begins_again, self.stopped_at) = (None, false, None);
+        (self.last_time, self.silent_since, self.begins_again, self.stopped_at) = (None, None, false, None);
         self.seen.forget();
         self.is_degraded = false;
         self.state = SafetyState::Starting;
@@ -320,11 +323,18 @@ impl SafetyFilter {
         self.made(moment)
     }
 
-    /// A robot that fell silent while its joints rested may have been switched off: where they are is to be measured again.
+    /// A robot that stays silent while its joints rest may have been switched off: where they are is to be measured again. Until
+    /// then nothing is sent if every joint takes positions; velocities and torques at rest are said again and again.
     fn forget_if_silent(&mut self, time: Stamp) {
-        let is_silent = self.seen.max_age().is_some() && self.seen.joints(time).is_none();
-        if is_silent && self.last_time.is_some() && self.governor.has_positions() && self.is_at_rest() {
-            (self.last_time, self.begins_again) = (None, true);
+        let max_age = self.seen.max_age().filter(|_| self.seen.joints(time).is_none() && self.governor.has_positions());
+        let Some(max_age) = max_age.filter(|_| self.last_time.is_some() && self.is_at_rest()) else {
+            self.silent_since = None;
+            return;
+        };
+        // What a lossy link swallowed was said again meanwhile.
+        if time.since(*self.silent_since.get_or_insert(time)) > max_age {
+            self.begins_again = true;
+            self.last_time = self.last_time.filter(|_| !self.governor.are_positions());
         }
     }
 
@@ -339,13 +349,17 @@ impl SafetyFilter {
 
     /// Seconds that the limits may count: nothing when time stands still or turns back. `None`: it is not known where to begin.
     fn elapse(&mut self, moment: Moment) -> Option<f64> {
+        let joints = self.seen.joints(moment.time);
         // Where a joint is about where it was commanded to be, the command stays: a load must not sink a bit at each silence.
-        let ahead = if self.begins_again { NUM_STEPS_AHEAD * self.period.as_secs_f64() } else { 0.0 };
+        let near = if self.begins_again { NEAR_RADIANS } else { 0.0 };
         let elapsed = match self.last_time {
-            Some(last) => moment.time.since(last).min(self.period.saturating_mul(2)),
-            None if self.governor.begin(self.seen.joints(moment.time), ahead) => self.period,
-            None => return None,
+            Some(last) if !self.begins_again || joints.is_none() => {
+                moment.time.since(last).min(self.period.saturating_mul(2))
+            }
+            _ if self.governor.begin(joints, near) => self.period,
+            _ => return None,
         };
+        self.begins_again &= joints.is_none();
         self.last_time = Some(moment.time);
         Some(elapsed.as_secs_f64())
     }

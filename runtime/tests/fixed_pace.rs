@@ -232,6 +232,40 @@ fn after_a_gap_the_encoder_looks_anew() {
     assert_eq!(counts, [1, 1, 1, 2, 2, 2, 2, 3]);
 }
 
+/// An inference that took long: the features are as old as its frame, and the next frame is looked at whatever the rates.
+#[test]
+fn after_a_slow_inference_the_encoder_looks_anew() {
+    struct Slow(Counted, Clock);
+    impl Encoder for Slow {
+        fn card(&self) -> &ModelCard {
+            self.0.card()
+        }
+
+        fn report(&self) -> &EngineReport {
+            self.0.report()
+        }
+
+        fn encode(&mut self, input: &EncoderInput, features: &mut Features) -> Result<(), RuntimeError> {
+            if self.0.1.load(Ordering::Relaxed) == 0 {
+                self.1.advance(Stamp { nanos: self.1.now().nanos + 2_000_000_000 });
+            }
+            self.0.encode(input, features)
+        }
+    }
+    let (clock, num_encodes) = (Clock::driven(), Arc::<AtomicU64>::default());
+    let encoder = Slow(Counted(RawPixels::new(8, 8), Arc::clone(&num_encodes)), clock.clone());
+    let policy = Box::new(Reflex { num_acts: 0, misbehave: |_, _| Ok(()) });
+    let mut control = ControlLoop::new(Box::new(encoder), policy, &slow_encoder()).unwrap().with_clock(clock.clone());
+    let mut observation = Observation::blank(128, 128, 2);
+    let mut tick = |number: u64| {
+        observe(&mut observation, number);
+        clock.advance(observation.frame.stamp);
+        (control.tick(&observation).verdict.held, num_encodes.load(Ordering::Relaxed))
+    };
+    assert_eq!(tick(50), (Some(Hold::StaleFrame), 1));
+    assert_eq!([tick(200), tick(201), tick(202)], [(None, 2), (None, 2), (None, 2)]);
+}
+
 /// Models that fail between two encodes: the old ones are back in the next tick, and the robot moves on.
 #[test]
 fn models_that_fail_between_encodes_are_not_waited_for() {

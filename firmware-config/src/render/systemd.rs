@@ -17,6 +17,8 @@ const BUILDING_SECONDS: u64 = 1800;
 const WRITING: Duration = Duration::from_secs(30);
 /// What `foresee run` exits with after a signal or the operator's word.
 const STOPPED: &str = "130";
+/// The same, when something went wrong on the way.
+const STOPPED_BADLY: &str = "131";
 
 /// What the unit needs to know beside the profile.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
     line("RestartSec", "1");
     // Who stopped the robot does not want it to move again a second later, and it is no failure.
     line("SuccessExitStatus", STOPPED);
-    line("RestartPreventExitStatus", STOPPED);
+    line("RestartPreventExitStatus", &format!("{STOPPED} {STOPPED_BADLY}"));
     // SIGTERM makes the loop take its safe action first. The time also counts from the operator's word, of which the loop tells systemd.
     line("KillSignal", "SIGTERM");
     line("TimeoutStopSec", &(options.stop_patience + WRITING).as_secs_f64().ceil().to_string());
@@ -143,7 +145,7 @@ mod tests {
             "TimeoutStartSec=1800",
             "Restart=on-failure",
             "SuccessExitStatus=130",
-            "RestartPreventExitStatus=130",
+            "RestartPreventExitStatus=130 131",
             "TimeoutStopSec=52",
             "ExecStart=/usr/local/bin/foresee run --profile \"/etc/foresee/my robot.toml\" --name 100%% --engine-cache /var/cache/foresee/engines",
         ] {

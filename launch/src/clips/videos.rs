@@ -21,9 +21,12 @@ pub(crate) struct Videos {
 
 /// All frames of a video, small.
 struct KeptVideo {
+    path: PathBuf,
     frames: Vec<Frame>,
     /// As many as the container says.
     claimed: usize,
+    /// What the frame after the last one came to, if that was no end.
+    problem: Option<String>,
 }
 
 impl Videos {
@@ -107,7 +110,13 @@ impl ClipReader for VideoReader<'_> {
                     frame.copy_from(kept);
                     None
                 }
-                None => Some(video.frames.len()),
+                None => match &video.problem {
+                    Some(problem) => {
+                        let path = video.path.clone();
+                        return Err(ModelsError::Data { path, problem: problem.clone() });
+                    }
+                    None => Some(video.frames.len()),
+                },
             },
             Clip::File(video) => self.small.read(video, (frame_idx, self.videos.short_side), frame)?,
         };
@@ -147,15 +156,19 @@ impl SmallFrames {
     fn read_all(&mut self, file: &Path, short_side: usize) -> Result<KeptVideo, ModelsError> {
         let mut video = VideoFile::open(file).map_err(of_file)?;
         let claimed = video.num_frames();
-        let mut frames = Vec::new();
+        let (mut frames, mut problem) = (Vec::new(), None);
         for frame_idx in 0..claimed {
             let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
-            if self.read(&mut video, (frame_idx, short_side), &mut frame)?.is_some() {
-                break;
+            match self.read(&mut video, (frame_idx, short_side), &mut frame) {
+                Ok(None) => frames.push(frame),
+                Ok(Some(_)) => break,
+                Err(error) => {
+                    problem = Some(problem_of(error));
+                    break;
+                }
             }
-            frames.push(frame);
         }
-        Ok(KeptVideo { frames, claimed })
+        Ok(KeptVideo { path: file.to_path_buf(), frames, claimed, problem })
     }
 }
 

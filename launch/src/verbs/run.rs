@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Args;
@@ -85,8 +86,19 @@ pub(crate) struct Arguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let started = Instant::now();
     let stop = stop::flag()?;
+    match act_until(arguments, &stop) {
+        // Whoever stopped a robot does not want it started again because something else went wrong on the way.
+        Err(error) if stop.load(Ordering::Relaxed) => {
+            say(&format!("foresee: {}", joined(&error)));
+            Ok(ExitCode::from(guard::STOPPED_BADLY))
+        }
+        done => done,
+    }
+}
+
+fn act_until(arguments: &Arguments, stop: &Arc<AtomicBool>) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
     places::check_run_name(&arguments.name)?;
     let mut profile = foresee_firmware_config::load(&arguments.profile)?;
     if let Some(endpoint) = &arguments.endpoint {
@@ -102,7 +114,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         anyhow::bail!(misfit);
     }
     let (ModelPair { encoder, policy }, swap, news) = if arguments.watch_models {
-        let Watched { pair, handle, news } = models::open_watched(&arguments.models, &profile, &stop)?;
+        let Watched { pair, handle, news } = models::open_watched(&arguments.models, &profile, stop)?;
         (pair, Some(handle), Some(news))
     } else {
         let (encoder, policy) = arguments.models.open(&profile)?;
@@ -113,7 +125,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let self_test = prove_budget(&mut control_loop, &profile)?;
     let attended = Attended { models: engines.clone(), filter: control_loop.filter(), news, health: arguments.health };
     let attendant = Attendant::start(&profile, attended)?;
-    let mut simulator = start_simulator(arguments, &stop)?;
+    let mut simulator = start_simulator(arguments, stop)?;
     let link = ZenohLink::open(&profile.robot, &profile.zenoh)?;
     let mut source = open_source(&link, &profile)?;
     let folder = leave_out("what the run would leave", places::run_folder(&arguments.runs, &arguments.name));
@@ -123,7 +135,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     recorder.iter().for_each(|recorder| attendant.record_into(recorder.fact_tap()));
     let log_is_left_out = recorder.is_none() && !arguments.no_log;
     let tap = recorder.as_mut().and_then(Recorder::take_command_tap);
-    let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, (&stop, tap))?;
+    let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, (stop, tap))?;
 
     say(&format!("robot {}, profile {}", profile.robot, profile.name));
     say(&format!("encoder on {}", models::describe(&engines.encoder)));
@@ -142,7 +154,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
     // Last: what was started before runs elsewhere than the loop.
     let scheduled = guard::scheduled(&profile);
-    let ended = foresee_runtime::run(ends, &mut control_loop, &stop, &mut |event| {
+    let ended = foresee_runtime::run(ends, &mut control_loop, stop, &mut |event| {
         attendant.observe(&event);
         observed.take(event)
     });
@@ -153,7 +165,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         guard.finish().map_or_else(|error| (WatchdogSummary::default(), Some(error)), |done| (done, None));
     let (account, recorder) = observed.into_parts();
     let log_entries_dropped = if log_is_left_out { account.num_frames } else { finish_log(recorder) };
-    let is_interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
+    let is_interrupted = stop.load(Ordering::Relaxed);
     let (ended, failure) = match ended {
         Ok(ended) => (ended, None),
         // The robot may leave first when Ctrl-C reaches both processes.
@@ -187,7 +199,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         cameras,
         watchdog,
     };
-    let code = outcome::leave(arguments, &profile, outcome, &stop)?;
+    let code = outcome::leave(arguments, &profile, outcome, stop)?;
     failure.map_or(Ok(code), Err)
 }
 

@@ -57,6 +57,11 @@ impl Governor {
         self.joints.len()
     }
 
+    /// Whether every joint takes positions.
+    pub(super) fn are_positions(&self) -> bool {
+        self.are_positions
+    }
+
     pub(super) fn has_positions(&self) -> bool {
         self.joints.iter().any(|joint| is_position(joint.kind))
     }
@@ -74,13 +79,12 @@ impl Governor {
         self.joints.iter_mut().for_each(|joint| joint.motion = Motion::at_rest(joint.home));
     }
 
-    /// A position begins where the joint is, as far as its range goes, unless it may go from there to its command in `ahead` seconds;
-    /// gives whether that is known.
-    pub(super) fn begin(&mut self, joints: Option<&JointState>, ahead: f64) -> bool {
+    /// A position begins where the joint is, as far as its range goes, unless its command is `near` radians from there or less; gives
+    /// whether that is known.
+    pub(super) fn begin(&mut self, joints: Option<&JointState>, near: f64) -> bool {
         let Some(joints) = joints else { return !self.has_positions() };
         for (joint, position) in self.joints.iter_mut().zip(&joints.positions) {
-            let is_far = (position - joint.motion.value).abs() >= joint.limits.rate * ahead;
-            if is_position(joint.kind) && is_far {
+            if is_position(joint.kind) && (position - joint.motion.value).abs() > near {
                 joint.motion = Motion::at_rest(bound(*position, joint.limits.minimum, joint.limits.maximum));
             }
         }

@@ -236,10 +236,7 @@ struct Served {
 
 impl Served {
     fn open(model: &Path, engine: &EngineOptions) -> anyhow::Result<Self> {
-        Self::new(open_encoder(model, engine)?)
-    }
-
-    fn new(encoder: Box<dyn Encoder>) -> anyhow::Result<Self> {
+        let encoder = open_encoder(model, engine)?;
         let preprocessing = encoder.card().preprocessing.clone().context("the encoder's card has no preprocessing")?;
         let input = EncoderInput::zeros(preprocessing.height, preprocessing.width);
         let preprocessor = Preprocessor::new(&preprocessing)?;
@@ -331,11 +328,12 @@ fn conclude(measured: &Measured, json: bool, stop: &AtomicBool) -> anyhow::Resul
         }
         if let Some(held) = held_loop {
             print(&format!(
-                "loop: p50 {:.2} ms, p99 {:.2} ms, {} of {} deadlines missed, {:+.3} MiB a minute",
+                "loop: p50 {:.2} ms, p99 {:.2} ms, {} of {} deadlines missed, {} ticks held, {:+.3} MiB a minute",
                 held.p50_millis,
                 held.p99_millis,
                 held.missed_deadlines,
                 held.ticks,
+                held.held,
                 held.rss_slope_mebibytes_per_minute
             ));
         }

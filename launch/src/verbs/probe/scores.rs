@@ -34,7 +34,7 @@ impl Score {
         let [lower, upper] = self.ci95;
         match self.values.len() {
             0 => "-".to_owned(),
-            1 if lower == upper => format!("{:.decimals$}", self.mean),
+            _ if lower == upper => format!("{:.decimals$}", self.mean),
             _ => format!("{:.decimals$} ({lower:.decimals$} to {upper:.decimals$})", self.mean),
         }
     }

@@ -58,11 +58,11 @@ impl Compared {
 
     /// Compares an episode: commands of equal stamps, in order. What only one side has (what the watchdog commanded, the last stop, a
     /// lost end) is not compared. At a fixed pace limits count by the time at which a command was made, and holds by the age that a
-    /// frame then had: what one of them shaped, or lies right behind such a command, is excused.
+    /// frame then had: what one of them shaped, then or now, is excused.
     fn add_episode(&mut self, profile: &DeviceProfile, recorded: &[RecordedCommand], replayed: &[Answer]) {
         let is_fixed = matches!(profile.pace, Pace::Fixed { .. });
         let mut rest = replayed;
-        let (mut follows_on, mut is_excused) = (true, false);
+        let mut follows_on = true;
         for (then_idx, then) in recorded.iter().enumerate() {
             let Some(found) = rest.iter().take(WINDOW).position(|now| now.stamp == then.stamp) else {
                 follows_on = false;
@@ -74,13 +74,9 @@ impl Compared {
             let before = recorded.get(..then_idx).unwrap_or_default();
             let is_equal = bits(&then.values) == bits(&now.values);
             let is_way_of = |action| is_way(&profile.joints, action, (before, &then.values, &now.values));
-            is_excused = is_fixed
+            let is_excused = is_fixed
                 && !is_equal
-                && (is_excused
-                    || !follows_on
-                    || now.is_shaped
-                    || is_way_of(None)
-                    || is_way_of(Some(profile.safety.action)));
+                && (!follows_on || now.is_shaped || is_way_of(None) || is_way_of(Some(profile.safety.action)));
             follows_on = true;
             self.num_compared += 1;
             self.num_equal += u64::from(is_equal);
@@ -206,6 +202,10 @@ mod tests {
         let mut shaped = now();
         shaped[2].is_shaped = true;
         check(FIXED, &[(1, 0.1), (2, 0.2), (3, 0.9), (4, 0.6), (5, 0.6)], &shaped, [5, 4, 1]);
+        // What a limit shaped excuses nothing behind it that is not on its way.
+        let mut shaped = now();
+        shaped[1].is_shaped = true;
+        check(FIXED, &[(1, 0.1), (2, 0.9), (3, 1.0), (4, 0.5), (5, 0.4)], &shaped, [5, 1, 1]);
         let mut lost = now();
         lost[2].is_behind_gap = true;
         check(FIXED, &[(1, 0.1), (2, 0.2), (3, 0.9), (4, 0.6), (5, 0.6)], &lost, [5, 4, 1]);

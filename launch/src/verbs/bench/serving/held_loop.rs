@@ -1,15 +1,21 @@
-//! A loop of 30 Hz for minutes, under load when asked for: how it keeps its time and its memory.
+//! The control loop at 30 Hz for minutes, its watchdog beside it, under load when asked for: how it keeps its time and its memory.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use foresee_runtime::{Encoder, Frame};
+use foresee_firmware_config::DeviceProfile;
+use foresee_runtime::{
+    Action, Actuator, Clock, ControlLoop, Encoder, Ends, Features, Frame, FrameSource, JointState, LoopEvent,
+    Observation, Policy, RuntimeError, SafeCommand, SourceEvent, Watchdog, Watched,
+};
 use serde::Serialize;
-
-use super::Served;
 
 const PERIOD: Duration = Duration::from_nanos(33_333_333);
 const BYTES_PER_PAGE: f64 = 4096.0;
+/// The demo's robot at a fixed pace, as slow to call a frame old as a profile may be by default.
+const PACE: &str =
+    "inherit = \"desktop-sim\"\n[pace]\nkind = \"fixed\"\nrate_hertz = 30.0\nmax_frame_age_millis = 100\n";
 
 /// How long, and beside what.
 pub(super) struct Load {
@@ -23,13 +29,16 @@ pub(super) struct HeldLoop {
     minutes: f64,
     load_threads: usize,
     pub(super) ticks: usize,
-    /// From the moment that a tick is due to its features.
+    /// From the moment that a frame is due to the command that was sent.
     pub(super) p50_millis: f64,
     pub(super) p99_millis: f64,
     p99_over_p50: f64,
     max_millis: f64,
-    /// Features that came after the next tick was due.
+    /// Commands that were sent after the next frame was due.
     pub(super) missed_deadlines: usize,
+    /// Ticks that were answered by the safe action, and times that the watchdog took it.
+    pub(super) held: usize,
+    watchdog_trips: u64,
     /// By least squares over one sample a second, the first tenth left out.
     pub(super) rss_slope_mebibytes_per_minute: f64,
     rss_mebibytes: f64,
@@ -42,12 +51,12 @@ impl HeldLoop {
         load: &Load,
         stop: &AtomicBool,
     ) -> anyhow::Result<Self> {
-        let mut served = Served::new(encoder)?;
-        served.micros(frame)?;
+        let Frame { width, height, .. } = frame;
+        let camera = format!("[camera]\nname = \"camera\"\nwidth = {width}\nheight = {height}\nencoding = \"bgr8\"\n");
+        let profile = foresee_firmware_config::parse("loop.toml", &format!("{PACE}{camera}"))?;
         let done = AtomicBool::new(false);
-        let mut millis = Vec::new();
-        let mut memory = Vec::new();
-        std::thread::scope(|scope| {
+        let mut ticks = Ticks::default();
+        let watchdog_trips = std::thread::scope(|scope| {
             for _ in 0..load.threads {
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
@@ -55,10 +64,11 @@ impl HeldLoop {
                     }
                 });
             }
-            let ticked = ticks(&mut served, frame, (load, stop), (&mut millis, &mut memory));
+            let ran = ticks.run((encoder, frame), &profile, (load.minutes, stop));
             done.store(true, Ordering::Relaxed);
-            ticked
+            ran
         })?;
+        let Ticks { mut millis, memory, held } = ticks;
         let period_millis = PERIOD.as_secs_f64() * 1e3;
         let missed_deadlines = millis.iter().filter(|millis| **millis > period_millis).count();
         let ticks = millis.len();
@@ -76,33 +86,106 @@ impl HeldLoop {
             p99_over_p50: at(0.99) / at(0.5),
             max_millis: at(1.0),
             missed_deadlines,
+            held,
+            watchdog_trips,
             rss_slope_mebibytes_per_minute: slope_per_minute(memory.get(memory.len() / 10..).unwrap_or_default()),
             rss_mebibytes: resident_mebibytes(),
         })
     }
 }
 
-fn ticks(
-    served: &mut Served,
-    frame: &Frame,
-    (load, stop): (&Load, &AtomicBool),
-    (millis, memory): (&mut Vec<f64>, &mut Vec<(f64, f64)>),
-) -> anyhow::Result<()> {
-    let started = Instant::now();
-    let mut due = started;
-    while started.elapsed().as_secs_f64() < 60.0 * load.minutes && !stop.load(Ordering::Relaxed) {
-        if let Some(left) = due.checked_duration_since(Instant::now()) {
+/// What is counted tick by tick.
+#[derive(Default)]
+struct Ticks {
+    millis: Vec<f64>,
+    /// Minutes and MiB.
+    memory: Vec<(f64, f64)>,
+    held: usize,
+}
+
+impl Ticks {
+    /// Gives how many times the watchdog took the safe action.
+    fn run(
+        &mut self,
+        (encoder, frame): (Box<dyn Encoder>, &Frame),
+        profile: &DeviceProfile,
+        (minutes, stop): (f64, &AtomicBool),
+    ) -> anyhow::Result<u64> {
+        let mut control = ControlLoop::new(encoder, Box::new(Rest(profile.joints.len())), profile)?;
+        let watched =
+            Watched { actuator: Box::new(Sink), filter: control.filter(), clock: Clock::Wall, stop: Arc::default() };
+        let (watchdog, mut actuator) = Watchdog::start(watched, profile)?;
+        let started = Instant::now();
+        let until = started + Duration::from_secs_f64(60.0 * minutes);
+        let mut source = Beat { frame: frame.clone(), due: started, until };
+        let ends = Ends { source: &mut source, actuator: &mut actuator };
+        foresee_runtime::run(ends, &mut control, stop, &mut |event| {
+            if let LoopEvent::Ticked { observation, report, .. } = event {
+                let nanos = Clock::Wall.now().since(observation.frame.stamp).as_nanos();
+                self.millis.push(nanos as f64 * 1e-6);
+                self.held += usize::from(report.verdict.held.is_some());
+                if self.millis.len() % 30 == 1 {
+                    self.memory.push((started.elapsed().as_secs_f64() / 60.0, resident_mebibytes()));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(watchdog.finish()?.num_trips)
+    }
+}
+
+/// A camera that has a new picture every period, at the moment that it is due.
+struct Beat {
+    frame: Frame,
+    due: Instant,
+    until: Instant,
+}
+
+impl FrameSource for Beat {
+    fn next(&mut self, observation: &mut Observation, _timeout: Duration) -> Result<SourceEvent, RuntimeError> {
+        // A picture that stands still is held.
+        self.frame.data.iter_mut().step_by(97).for_each(|byte| *byte = byte.wrapping_add(1));
+        self.frame.sequence += 1;
+        observation.frame.copy_from(&self.frame);
+        if let Some(left) = self.due.checked_duration_since(Instant::now()) {
             std::thread::sleep(left);
         }
-        served.micros(frame)?;
-        millis.push(due.elapsed().as_secs_f64() * 1e3);
-        if millis.len() % 30 == 1 {
-            memory.push((started.elapsed().as_secs_f64() / 60.0, resident_mebibytes()));
+        let now = Instant::now();
+        if now >= self.until {
+            return Ok(SourceEvent::Finished);
         }
-        // Ticks that are already over are not caught up with.
-        due = (due + PERIOD).max(Instant::now().checked_sub(PERIOD).unwrap_or(due));
+        let stamp = Clock::Wall.now().nanos.saturating_sub((now - self.due).as_nanos() as u64);
+        (observation.frame.stamp.nanos, observation.joints.stamp.nanos) = (stamp, stamp);
+        // Pictures that are already over are not caught up with.
+        self.due = (self.due + PERIOD).max(now.checked_sub(PERIOD).unwrap_or(now));
+        Ok(SourceEvent::Observed)
     }
-    Ok(())
+
+    fn num_dropped(&self) -> u64 {
+        0
+    }
+}
+
+/// Wants every joint to rest: what the loop costs beside its encoder is in question, and no policy's skill.
+struct Rest(usize);
+
+impl Policy for Rest {
+    fn reset(&mut self) {}
+
+    fn act(&mut self, _: &Features, _: &JointState, action: &mut Action) -> Result<(), RuntimeError> {
+        action.values.clear();
+        action.values.resize(self.0, 0.0);
+        Ok(())
+    }
+}
+
+/// Nothing listens.
+struct Sink;
+
+impl Actuator for Sink {
+    fn send(&mut self, _sequence: u64, _command: &SafeCommand) -> Result<(), RuntimeError> {
+        Ok(())
+    }
 }
 
 /// Least squares of `(minutes, MiB)`.
