@@ -358,7 +358,10 @@ fn resume(options: &PretrainOptions, source: &dyn ClipSource, folder: &RunFolder
     recipe.optimiser.steps = options.recipe.optimiser.steps;
     if recipe != options.recipe {
         let problem = match recipe.name == options.recipe.name {
-            true => format!("is of recipe {} as it was before it changed; give that one as a file", recipe.name),
+            true => format!(
+                "is of another recipe of the name {}, from before it changed; give that one as a file",
+                recipe.name
+            ),
             false => format!("is of another recipe ({}); resume with that one", recipe.name),
         };
         return fail(format!("{problem} or take a new folder"));

@@ -205,7 +205,7 @@ mod tests {
         // What a limit shaped excuses nothing behind it that is not on its way.
         let mut shaped = now();
         shaped[1].is_shaped = true;
-        check(FIXED, &[(1, 0.1), (2, 0.9), (3, 1.0), (4, 0.5), (5, 0.4)], &shaped, [5, 1, 1]);
+        check(FIXED, &[(1, 0.1), (2, 0.9), (3, 1.0), (4, 1.1), (5, 1.2)], &shaped, [5, 1, 1]);
         let mut lost = now();
         lost[2].is_behind_gap = true;
         check(FIXED, &[(1, 0.1), (2, 0.2), (3, 0.9), (4, 0.6), (5, 0.6)], &lost, [5, 4, 1]);
