@@ -259,6 +259,13 @@ fn pace(raw: &RawPace, camera: &CameraProfile) -> Checked<Pace> {
             let max_frame_age_millis = raw.max_frame_age_millis.ok_or_else(|| need("pace.max_frame_age_millis"))?;
             within("pace.rate_hertz", rate_hertz, 0.1..=10_000.0)?;
             within("pace.max_frame_age_millis", max_frame_age_millis, 1..=60_000)?;
+            if max_frame_age_millis as f64 * rate_hertz <= 1000.0 {
+                let rule = format!(
+                    "a command is in force for a period of {:.1} ms (pace.rate_hertz = {rate_hertz}): give more than that and the camera's latency",
+                    1000.0 / rate_hertz
+                );
+                return Err(wrong("pace.max_frame_age_millis", max_frame_age_millis, &rule));
+            }
             if let Some(rate) = camera.rate_hertz.filter(|rate| max_frame_age_millis as f64 * rate < 1000.0) {
                 let rule = format!(
                     "the camera gives a frame every {:.1} ms (camera.rate_hertz = {rate}): every other would be late",

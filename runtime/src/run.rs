@@ -177,13 +177,34 @@ impl Metronome {
         Self { period, deadline: Instant::now() }
     }
 
-    /// Waits until the next period begins. A loop that is late does not hurry to catch up.
+    /// Waits until the next period begins. A loop that is late goes on at once, does not catch up with periods that are over, and
+    /// stays on the beat: frames that come on it too do not wait from then on.
     fn wait(&mut self) {
+        let left = self.next(Instant::now());
+        std::thread::sleep(left);
+    }
+
+    fn next(&mut self, now: Instant) -> Duration {
         self.deadline += self.period;
-        let now = Instant::now();
-        match self.deadline.checked_duration_since(now) {
-            Some(left) => std::thread::sleep(left),
-            None => self.deadline = now,
+        if let Some(late) = now.checked_duration_since(self.deadline) {
+            let num_over = late.as_nanos() / self.period.as_nanos().max(1);
+            self.deadline += self.period.saturating_mul(u32::try_from(num_over).unwrap_or(u32::MAX));
+        }
+        self.deadline.saturating_duration_since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_loop_stays_on_the_beat() {
+        let (began, millis) = (Instant::now(), Duration::from_millis);
+        let mut metronome = Metronome { period: millis(20), deadline: began };
+        // Now, and how long is waited: on time, late by 5 ms, on time again, late by two periods and 7 ms, on time.
+        for (now, left) in [(4, 16), (45, 0), (52, 8), (127, 0), (133, 7), (141, 19)] {
+            assert_eq!(metronome.next(began + millis(now)), millis(left), "at {now}");
         }
     }
 }

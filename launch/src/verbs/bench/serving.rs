@@ -328,11 +328,12 @@ fn conclude(measured: &Measured, json: bool, stop: &AtomicBool) -> anyhow::Resul
         }
         if let Some(held) = held_loop {
             print(&format!(
-                "loop: p50 {:.2} ms, p99 {:.2} ms, {} of {} deadlines missed, {} ticks held, {:+.3} MiB a minute",
+                "loop: p50 {:.2} ms, p99 {:.2} ms, {} of {} deadlines missed, {} frames dropped, {} ticks held, {:+.3} MiB a minute",
                 held.p50_millis,
                 held.p99_millis,
                 held.missed_deadlines,
                 held.ticks,
+                held.frames_dropped,
                 held.held,
                 held.rss_slope_mebibytes_per_minute
             ));

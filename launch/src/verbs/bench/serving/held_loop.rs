@@ -36,6 +36,8 @@ pub(super) struct HeldLoop {
     max_millis: f64,
     /// Commands that were sent after the next frame was due.
     pub(super) missed_deadlines: usize,
+    /// Frames that another one overtook.
+    pub(super) frames_dropped: u64,
     /// Ticks that were answered by the safe action, and times that the watchdog took it.
     pub(super) held: usize,
     watchdog_trips: u64,
@@ -68,7 +70,7 @@ impl HeldLoop {
             done.store(true, Ordering::Relaxed);
             ran
         })?;
-        let Ticks { mut millis, memory, held } = ticks;
+        let Ticks { mut millis, memory, held, frames_dropped } = ticks;
         let period_millis = PERIOD.as_secs_f64() * 1e3;
         let missed_deadlines = millis.iter().filter(|millis| **millis > period_millis).count();
         let ticks = millis.len();
@@ -86,6 +88,7 @@ impl HeldLoop {
             p99_over_p50: at(0.99) / at(0.5),
             max_millis: at(1.0),
             missed_deadlines,
+            frames_dropped,
             held,
             watchdog_trips,
             rss_slope_mebibytes_per_minute: slope_per_minute(memory.get(memory.len() / 10..).unwrap_or_default()),
@@ -101,6 +104,7 @@ struct Ticks {
     /// Minutes and MiB.
     memory: Vec<(f64, f64)>,
     held: usize,
+    frames_dropped: u64,
 }
 
 impl Ticks {
@@ -117,7 +121,7 @@ impl Ticks {
         let (watchdog, mut actuator) = Watchdog::start(watched, profile)?;
         let started = Instant::now();
         let until = started + Duration::from_secs_f64(60.0 * minutes);
-        let mut source = Beat { frame: frame.clone(), due: started, until };
+        let mut source = Beat { frame: frame.clone(), due: started, until, num_dropped: 0 };
         let ends = Ends { source: &mut source, actuator: &mut actuator };
         foresee_runtime::run(ends, &mut control, stop, &mut |event| {
             if let LoopEvent::Ticked { observation, report, .. } = event {
@@ -130,15 +134,17 @@ impl Ticks {
             }
             Ok(())
         })?;
+        self.frames_dropped = source.num_dropped;
         Ok(watchdog.finish()?.num_trips)
     }
 }
 
-/// A camera that has a new picture every period, at the moment that it is due.
+/// A camera that has a new picture every period, at the moment that it is due, and gives the latest.
 struct Beat {
     frame: Frame,
     due: Instant,
     until: Instant,
+    num_dropped: u64,
 }
 
 impl FrameSource for Beat {
@@ -154,15 +160,18 @@ impl FrameSource for Beat {
         if now >= self.until {
             return Ok(SourceEvent::Finished);
         }
+        while self.due + PERIOD <= now {
+            self.due += PERIOD;
+            self.num_dropped += 1;
+        }
         let stamp = Clock::Wall.now().nanos.saturating_sub((now - self.due).as_nanos() as u64);
         (observation.frame.stamp.nanos, observation.joints.stamp.nanos) = (stamp, stamp);
-        // Pictures that are already over are not caught up with.
-        self.due = (self.due + PERIOD).max(now.checked_sub(PERIOD).unwrap_or(now));
+        self.due += PERIOD;
         Ok(SourceEvent::Observed)
     }
 
     fn num_dropped(&self) -> u64 {
-        0
+        self.num_dropped
     }
 }
 
