@@ -16,7 +16,8 @@ struct Listed {
     camera: String,
     cameras: Vec<String>,
     control_timestep_seconds: f64,
-    max_steps: u32,
+    /// `None`: nothing but the task itself, if that, ends an episode.
+    max_steps: Option<u32>,
     success: Option<&'static str>,
     has_expert: bool,
     licence: &'static str,
@@ -73,7 +74,8 @@ pub(super) fn act(json: bool) -> anyhow::Result<ExitCode> {
 fn line(task: &Listed) -> String {
     let num_values: usize = task.observation.iter().map(|part| part.shape.iter().product::<usize>()).sum();
     let (actions, cameras) = (task.actions.len(), task.cameras.join(", "));
-    let (seconds, steps) = (task.control_timestep_seconds, task.max_steps);
+    let seconds = task.control_timestep_seconds;
+    let steps = task.max_steps.map_or_else(|| "-".to_owned(), |steps| steps.to_string());
     let expert = if task.has_expert { "yes" } else { "-" };
     let name = &task.task;
     format!(
@@ -105,7 +107,7 @@ fn listed(entry: &TaskEntry) -> Result<Listed, SimError> {
         camera: spec.camera.clone(),
         cameras: spec.cameras.clone(),
         control_timestep_seconds: spec.control_timestep_seconds,
-        max_steps: spec.max_steps,
+        max_steps: (!spec.is_endless()).then_some(spec.max_steps),
         success: spec.success_criterion,
         has_expert: foresee_policies::expert_for(&environment).is_ok(),
         licence: entry.licence(),
