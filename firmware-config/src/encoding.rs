@@ -23,19 +23,14 @@ pub(crate) fn encoding(camera: &CameraProfile) -> Checked<()> {
         ));
     }
     let Some(device) = camera.device.as_deref() else { return Ok(()) };
-    if let Some(why) = decodes(device, camera.encoding) {
+    if let Some(why) = raw_refusal(device, camera.encoding) {
         return Err(wrong("camera.encoding", format!("\"{name}\""), &format!("{why} (device = {device:?}): {PLAIN}")));
     }
     // The bytes come as the driver has them, so that its format is the encoding.
-    let format: &[u8; 4] = match camera.encoding {
-        PixelEncoding::Yuyv => b"YUYV",
-        PixelEncoding::Nv12 => b"NV12",
-        PixelEncoding::Jpeg | PixelEncoding::Rgb8 | PixelEncoding::Bgr8 => b"MJPG",
-    };
-    match camera.format.filter(|given| given != format) {
+    match camera.encoding.driver_format().zip(camera.format).filter(|(format, given)| given != format) {
         None => Ok(()),
-        Some(given) => {
-            let [given, format] = [&given, format].map(|letters| String::from_utf8_lossy(letters).into_owned());
+        Some((format, given)) => {
+            let [given, format] = [&given, &format].map(|letters| String::from_utf8_lossy(letters).into_owned());
             let rule =
                 format!("encoding = \"{name}\" is the driver's format \"{format}\": leave format out, or {PLAIN}");
             Err(wrong("camera.format", format!("\"{given}\""), &rule))
@@ -43,8 +38,11 @@ pub(crate) fn encoding(camera: &CameraProfile) -> Checked<()> {
     }
 }
 
-/// Why what a device gives is decoded before the loop sees it, if it is.
-fn decodes(device: &str, encoding: PixelEncoding) -> Option<&'static str> {
+/// Why a device, as `camera.device` names it, cannot give its images in this encoding, if it cannot.
+pub fn raw_refusal(device: &str, encoding: PixelEncoding) -> Option<&'static str> {
+    if encoding.is_interleaved_rgb() {
+        return None;
+    }
     let device = device.trim();
     let is_driver = device.starts_with("/dev/") || device.parse::<u32>().is_ok() || device.starts_with("gstreamer:");
     match device.starts_with("csi:") {

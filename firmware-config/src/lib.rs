@@ -24,6 +24,7 @@ pub use control::{
     BudgetProfile, RatesProfile, SafeAction, SafetyProfile, Scheduling, ThreadProfile, ThreadsProfile, WatchdogProfile,
     WorkspaceProfile,
 };
+pub use encoding::raw_refusal;
 pub use error::{Place, ProfileError};
 pub use inspect::{Difference, difference, notes, schema, show};
 pub use joint::{JointLink, PositionLimits};
@@ -33,5 +34,7 @@ pub use profile::{
     CameraProfile, CommandKind, DeviceProfile, HardwareProfile, InferenceProfile, JointProfile, MountProfile, Pace,
     PixelEncoding, PowerProfile, Precision, Provider, ThermalProfile, ZenohMode, ZenohProfile,
 };
-pub use render::{RenderError, UnitOptions, power_script, systemd_unit, zenoh_config, zenoh_pico_header};
+pub use render::{
+    RenderError, STOPPED, STOPPED_BADLY, UnitOptions, power_script, systemd_unit, zenoh_config, zenoh_pico_header,
+};
 pub use rig::{CameraOrder, ExtraCameraProfile};

@@ -138,6 +138,16 @@ pub enum PixelEncoding {
 }
 
 impl PixelEncoding {
+    /// The format that a driver must give for an encoding that is taken as it comes: V4L2's four letters.
+    pub fn driver_format(self) -> Option<[u8; 4]> {
+        match self {
+            Self::Rgb8 | Self::Bgr8 => None,
+            Self::Yuyv => Some(*b"YUYV"),
+            Self::Nv12 => Some(*b"NV12"),
+            Self::Jpeg => Some(*b"MJPG"),
+        }
+    }
+
     /// Whether a pixel is three bytes side by side.
     pub fn is_interleaved_rgb(self) -> bool {
         matches!(self, Self::Rgb8 | Self::Bgr8)

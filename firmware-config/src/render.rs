@@ -7,7 +7,7 @@ mod zenoh;
 
 pub use header::zenoh_pico_header;
 pub use power::power_script;
-pub use systemd::{UnitOptions, systemd_unit};
+pub use systemd::{STOPPED, STOPPED_BADLY, UnitOptions, systemd_unit};
 pub use zenoh::zenoh_config;
 
 /// A profile that does not say what a file needs.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use foresee_firmware_config::{DeviceProfile, Pace};
+use foresee_firmware_config::{DeviceProfile, Pace, STOPPED};
 use foresee_runtime::{
     Actuator, Clock, CommandTap, ControlLoop, Hearing, RecordedActuator, Scheduled, SharedFilter, Watchdog,
     WatchdogSummary, Watched, ZenohActuator, ZenohLink, lock_memory, show_joints,
@@ -16,10 +16,6 @@ use crate::words::{say, say_later, settle};
 /// A loop that was asked to stop and hangs is left after this, and once its joints are at rest.
 const HANG_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
-/// The process's exit code after a signal or the operator's stop.
-pub(crate) const STOPPED: u8 = 130;
-/// The same when something went wrong on the way: joints that do not rest, a result that cannot be written.
-pub(crate) const STOPPED_BADLY: u8 = 131;
 
 /// Guards a run; ended with [`Guard::finish`].
 pub(crate) struct Guard {

@@ -156,7 +156,7 @@ fn stopped_by_operator(bench: &mut Bench) -> anyhow::Result<Times> {
 /// A loop that was asked to stop does so, and says by its exit code that it was asked.
 fn leaves(bench: &mut Bench, began: Instant) -> anyhow::Result<Times> {
     let status = bench.control.wait()?;
-    if status.code() != Some(i32::from(crate::guard::STOPPED)) {
+    if status.code() != Some(i32::from(foresee_firmware_config::STOPPED)) {
         bail!("asked to stop, the loop ended with {status}");
     }
     Ok(Times::of(began, None))

@@ -16,9 +16,9 @@ const BUILDING_SECONDS: u64 = 1800;
 /// Once the joints rest, log and result are written; a slow card takes that long for what may wait.
 const WRITING: Duration = Duration::from_secs(30);
 /// What `foresee run` exits with after a signal or the operator's word.
-const STOPPED: &str = "130";
-/// The same, when something went wrong on the way.
-const STOPPED_BADLY: &str = "131";
+pub const STOPPED: u8 = 130;
+/// The same, when something went wrong on the way: joints that do not rest, a result that cannot be written.
+pub const STOPPED_BADLY: u8 = 131;
 
 /// What the unit needs to know beside the profile.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
     line("Restart", "on-failure");
     line("RestartSec", "1");
     // Who stopped the robot does not want it to move again a second later, and it is no failure.
-    line("SuccessExitStatus", STOPPED);
+    line("SuccessExitStatus", &STOPPED.to_string());
     line("RestartPreventExitStatus", &format!("{STOPPED} {STOPPED_BADLY}"));
     // SIGTERM makes the loop take its safe action first. The time also counts from the operator's word, of which the loop tells systemd.
     line("KillSignal", "SIGTERM");

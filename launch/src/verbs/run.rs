@@ -91,7 +91,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // Whoever stopped a robot does not want it started again because something else went wrong on the way.
         Err(error) if stop.load(Ordering::Relaxed) => {
             say(&format!("foresee: {}", joined(&error)));
-            Ok(ExitCode::from(guard::STOPPED_BADLY))
+            Ok(ExitCode::from(foresee_firmware_config::STOPPED_BADLY))
         }
         done => done,
     }

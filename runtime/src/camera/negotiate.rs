@@ -11,7 +11,6 @@ use opencv::videoio::{
 
 use super::device::CameraDevice;
 use super::machine::obstacle;
-use super::raw::driver_format;
 use super::words;
 
 const OPEN_TIMEOUT_MILLIS: i32 = 5000;
@@ -85,7 +84,7 @@ fn open_v4l2(path: &std::path::Path, camera: &CameraProfile) -> Result<VideoCapt
         return Err(problem);
     }
     let mut wanted = Vec::new();
-    let raw = driver_format(camera.encoding);
+    let raw = camera.encoding.driver_format();
     // The format comes first: sizes and rates are those of a format.
     if let Some(letters) = raw.or(camera.format) {
         let [a, b, c, d] = letters.map(char::from);

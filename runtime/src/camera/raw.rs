@@ -1,6 +1,6 @@
 //! What OpenCV hands out, as the bytes of a frame: pixels in blue, green, red, or as the camera gives them.
 
-use foresee_firmware_config::{CameraProfile, PixelEncoding};
+use foresee_firmware_config::{CameraProfile, PixelEncoding, raw_refusal};
 use opencv::core::{CV_8UC1, CV_8UC2, CV_8UC3, Mat, MatTraitConst, MatTraitConstManual};
 
 use super::device::CameraDevice;
@@ -9,26 +9,8 @@ use crate::frame::Frame;
 
 /// Why a device cannot give this encoding, if it cannot; as `config check` has it.
 pub(super) fn refusal(device: &CameraDevice, encoding: PixelEncoding) -> Option<String> {
-    let name = encoding.name();
-    let what = match (device, encoding) {
-        (_, PixelEncoding::Rgb8 | PixelEncoding::Bgr8) => return None,
-        (CameraDevice::Csi(_), PixelEncoding::Jpeg) => "a CSI camera gives pixels, not JPEG files",
-        (CameraDevice::V4l2(_) | CameraDevice::Gstreamer(_) | CameraDevice::Csi(_), _) => return None,
-        (CameraDevice::File(_) | CameraDevice::Folder(_) | CameraDevice::Stream(_), _) => {
-            "files, folders and streams are decoded to pixels of three bytes"
-        }
-    };
-    Some(format!("camera.encoding = \"{name}\": {what}; give \"bgr8\" or \"rgb8\""))
-}
-
-/// The format that a driver must give for an encoding that is taken as it comes: V4L2's four letters.
-pub(super) fn driver_format(encoding: PixelEncoding) -> Option<[u8; 4]> {
-    match encoding {
-        PixelEncoding::Rgb8 | PixelEncoding::Bgr8 => None,
-        PixelEncoding::Yuyv => Some(*b"YUYV"),
-        PixelEncoding::Nv12 => Some(*b"NV12"),
-        PixelEncoding::Jpeg => Some(*b"MJPG"),
-    }
+    let why = raw_refusal(&device.to_string(), encoding)?;
+    Some(format!("camera.encoding = \"{}\": {why}; give \"bgr8\" or \"rgb8\"", encoding.name()))
 }
 
 /// Copies an image into a frame, in the profile's encoding and (but for `any_size`) size.

@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{DeviceProfile, STOPPED};
 use foresee_runtime::{ChunkSummary, Episode, LoopStatistics, PairReport, WatchdogSummary, write_atomically};
 
 use super::{Arguments, straightened};
-use crate::guard::STOPPED;
 use crate::listener::Account;
 use crate::result::{AccountMillis, CameraResult, Millis, Returns, RunResult, StageMillis};
 use crate::words::{print, say};
