@@ -247,7 +247,7 @@ fn pace(raw: &RawPace, camera: &CameraProfile) -> Checked<Pace> {
                     "a camera has its own time: with camera.device the kind is \"fixed\"",
                 ));
             }
-            within("pace.period_millis", period_millis, 1..=60_000)?;
+            within("pace.period_millis", period_millis, 0.1..=60_000.0)?;
             within("pace.answer_timeout_millis", answer_timeout_millis, 1..=3_600_000)?;
             Ok(Pace::Lockstep { period_millis, answer_timeout_millis })
         }

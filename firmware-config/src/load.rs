@@ -199,6 +199,22 @@ mod tests {
         assert!(load("demo-robot").unwrap_err().to_string().contains("pace"), "a robot is no device");
     }
 
+    /// A period need not be whole milliseconds: Meta-World's is 12.5 ms.
+    #[test]
+    fn a_period_may_be_a_fraction() {
+        let file = std::env::temp_dir().join(format!("fraction-{}.toml", std::process::id()));
+        let camera = "[[extra_cameras]]\nname = \"eye\"\nsource = \"head/left eye\"\nwidth = 64\nheight = 48\nencoding = \"rgb8\"\n";
+        let text = "inherit = \"desktop-sim\"\n[pace]\nkind = \"lockstep\"\nperiod_millis = 12.5\nanswer_timeout_millis = 100\n";
+        std::fs::write(&file, format!("{text}{camera}")).unwrap();
+        let profile = load(file.to_str().unwrap());
+        std::fs::remove_file(&file).unwrap();
+        let profile = profile.unwrap();
+        assert_eq!(profile.pace.period(), std::time::Duration::from_micros(12_500));
+        let extra = &profile.extra_cameras[0];
+        assert_eq!((extra.camera.name.as_str(), extra.source.as_deref()), ("eye", Some("head/left eye")));
+        assert_eq!(load("desktop-sim").unwrap().pace.period(), std::time::Duration::from_millis(20));
+    }
+
     /// What a device is: each says it, or inherits it, and nothing is left to what a key means when it is not there.
     #[test]
     fn every_built_in_profile_is_whole() {
@@ -301,7 +317,9 @@ mod tests {
         };
         check(&extra("fixed", ""), &["line 3", "extra_cameras[0].name = \"fixed\"", "another camera"]);
         check(&format!("{}{}", extra("a", ""), extra("a", "")), &["line 8", "extra_cameras[1].name", "another camera"]);
-        check(&extra("a/b", ""), &["line 3", "extra_cameras[0].name", "letters"]);
+        check(&extra("a/b", ""), &["line 3", "extra_cameras[0].name", "letters", "source = \"a/b\""]);
+        let fraction = "[pace]\nkind = \"lockstep\"\nperiod_millis = 0.01\nanswer_timeout_millis = 100";
+        check(fraction, &["line 4", "pace.period_millis = 0.01", "from 0.1 to 60000"]);
         check(&extra("a", "rate_hertz = 0.0"), &["line 7", "extra_cameras[0].rate_hertz = 0", "0.1"]);
         check(&extra("a", "max_frame_age_millis = 50"), &["line 7", "max_frame_age_millis = 50", "lockstep"]);
         check(&extra("a", "budget_millis = 0.0"), &["line 7", "extra_cameras[0].budget_millis", "0.001"]);

@@ -192,11 +192,12 @@ pub struct JointProfile {
     pub link: Option<JointLink>,
 }
 
-/// What a joint command means; the SI unit is in the name.
+/// What a joint command means; the SI unit is in the name. Of a slide joint or a tendon, metres stand for radians and newtons for
+/// newton metres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandKind {
-    /// Fraction of the actuator's full torque, -1 to 1.
+    /// Fraction of the actuator's full torque, or of the range of a control without a unit, -1 to 1.
     TorqueNormalised,
     /// Newton metres.
     TorqueNewtonMetres,
@@ -204,6 +205,18 @@ pub enum CommandKind {
     VelocityRadiansPerSecond,
     /// Radians.
     PositionRadians,
+}
+
+impl CommandKind {
+    /// The name used in profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TorqueNormalised => "torque_normalised",
+            Self::TorqueNewtonMetres => "torque_newton_metres",
+            Self::VelocityRadiansPerSecond => "velocity_radians_per_second",
+            Self::PositionRadians => "position_radians",
+        }
+    }
 }
 
 /// Engines, in the order in which `auto` tries them.
@@ -275,7 +288,7 @@ pub enum Pace {
     /// Every frame is answered before the next is taken; time is the frame's stamp (simulation).
     Lockstep {
         /// The simulated time from one frame to the next.
-        period_millis: u64,
+        period_millis: f64,
         /// How long the simulation waits for the answer to a frame.
         answer_timeout_millis: u64,
     },
@@ -292,7 +305,7 @@ impl Pace {
     /// The nominal time from one tick to the next.
     pub fn period(self) -> Duration {
         match self {
-            Self::Lockstep { period_millis, .. } => Duration::from_millis(period_millis),
+            Self::Lockstep { period_millis, .. } => Duration::from_nanos((period_millis * 1e6).round() as u64),
             Self::Fixed { rate_hertz, .. } => Duration::from_secs_f64(1.0 / rate_hertz),
         }
     }

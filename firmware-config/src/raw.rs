@@ -171,8 +171,8 @@ pub(crate) struct RawInference {
 pub(crate) struct RawPace {
     /// `lockstep`: simulated time, every frame answered. `fixed`: a monotonic clock, the latest frame wins.
     pub(crate) kind: PaceKind,
-    /// Lockstep: simulated time from frame to frame.
-    pub(crate) period_millis: Option<u64>,
+    /// Lockstep: simulated time from frame to frame; a fraction such as 12.5 is fine.
+    pub(crate) period_millis: Option<f64>,
     /// Lockstep: how long the simulation waits for an answer.
     pub(crate) answer_timeout_millis: Option<u64>,
     /// Fixed: ticks a second.

@@ -16,6 +16,8 @@ const MAX_CAMERAS: usize = 8;
 pub struct ExtraCameraProfile {
     /// The camera.
     pub camera: CameraProfile,
+    /// Its name in a simulated model, where that is another one than in the zenoh key.
+    pub source: Option<String>,
     /// Its calibration.
     pub intrinsics: Option<IntrinsicsProfile>,
     /// Older frames are not answered; `None` in lockstep, where frames do not age.
@@ -38,8 +40,10 @@ pub enum CameraOrder {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawExtraCamera {
-    /// Camera name in the model or driver, and in the key `camera/<name>/image`: letters, digits, `-` and `_`.
+    /// Camera name in the key `camera/<name>/image`, and in the model or driver without `source`: letters, digits, `-` and `_`.
     name: String,
+    /// Camera name in a simulated model, where it is another one, such as `head/left eye`.
+    source: Option<String>,
     /// As `camera.device`; without it frames come over zenoh.
     device: Option<String>,
     /// Pixels, 1 to 16384.
@@ -77,7 +81,7 @@ pub(crate) fn extra_cameras(
     let mut checked: Vec<ExtraCameraProfile> = Vec::with_capacity(raw.len());
     for (idx, raw) in raw.into_iter().enumerate() {
         let key = |field: &str| format!("extra_cameras[{idx}].{field}");
-        key_part(&key("name"), &raw.name)?;
+        camera_key(&key("name"), &raw.name)?;
         if raw.name == first.name || checked.iter().any(|other| other.camera.name == raw.name) {
             return Err(wrong(
                 &key("name"),
@@ -100,12 +104,23 @@ pub(crate) fn extra_cameras(
             within(&key("budget_millis"), millis, 0.001..=60_000.0)?;
         }
         let here = |problem: Problem| Problem { key: key(problem.key.trim_start_matches("camera.")), ..problem };
-        let (lens, budget_millis) = (raw.intrinsics.clone(), raw.budget_millis);
+        let (lens, budget_millis, source) = (raw.intrinsics.clone(), raw.budget_millis, raw.source.clone());
         let camera = camera(raw.into_camera()).map_err(here)?;
         let intrinsics = lens.map(|lens| intrinsics(&lens, &camera)).transpose().map_err(here)?;
-        checked.push(ExtraCameraProfile { camera, intrinsics, max_frame_age_millis, budget_millis });
+        checked.push(ExtraCameraProfile { camera, source, intrinsics, max_frame_age_millis, budget_millis });
     }
     Ok(checked)
+}
+
+/// As any part of a key; a model's name that is none goes into `source`.
+fn camera_key(key: &str, name: &str) -> Checked<()> {
+    key_part(key, name).map_err(|problem| Problem {
+        rule: format!(
+            "{}; a model's name that is none goes into source = {name:?} beside a name of your own",
+            problem.rule
+        ),
+        ..problem
+    })
 }
 
 impl RawExtraCamera {
