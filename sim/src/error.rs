@@ -47,6 +47,36 @@ pub enum SimError {
         /// What was asked for.
         name: String,
     },
+    /// A profile of another robot.
+    #[error(
+        "profile {profile}: joint `{joint}` is no actuator of {task}, which has {known}; give a --profile of this robot (`foresee config new` writes one)"
+    )]
+    UnknownJoint {
+        /// The profile.
+        profile: String,
+        /// Its joint.
+        joint: String,
+        /// The task.
+        task: String,
+        /// The task's actuators.
+        known: String,
+    },
+    /// A joint whose command has another kind or range than the actuator's.
+    #[error("profile {profile}: joint `{joint}` has {given}, but the actuator of {task} {actuator}; {advice}")]
+    JointDoesNotFit {
+        /// The profile.
+        profile: String,
+        /// Its joint.
+        joint: String,
+        /// The task.
+        task: String,
+        /// Command kind and range in the profile.
+        given: String,
+        /// Unit and range of the actuator.
+        actuator: String,
+        /// What to write.
+        advice: String,
+    },
     /// A seed that numpy's `RandomState` does not take.
     #[error("seed {seed} is out of range; take one from 0 to 4294967295")]
     Seed {
@@ -102,6 +132,18 @@ pub enum SimError {
         name: String,
         /// The cameras there are.
         known: String,
+    },
+    /// A camera that a key of the randomisation cannot change.
+    #[error(
+        "camera {name:?} does not follow {key} of the randomisation: {reason}; leave the key out, or take another camera"
+    )]
+    CameraNotRandomised {
+        /// The camera.
+        name: String,
+        /// Section and key.
+        key: String,
+        /// Why.
+        reason: &'static str,
     },
     /// Headless rendering does not work here.
     #[error("headless rendering: {problem}; install libegl1, libegl-mesa0 and libgl1-mesa-dri, or run without images")]

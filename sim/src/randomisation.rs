@@ -144,6 +144,18 @@ impl Randomisation {
         self.draw(knob, random).map(|value| value as usize)
     }
 
+    /// Whether an episode moves or turns cameras, and the key that a camera of the mode would not follow: a free camera follows
+    /// none, one that is aimed at a body cannot be turned.
+    pub(crate) fn camera_key(&self, is_free: bool, is_aimed: bool) -> Option<String> {
+        let keys: &[Knob] = match (is_free, is_aimed) {
+            (true, _) => &[Knob::CameraShift, Knob::CameraTurn, Knob::CameraFovy],
+            (false, true) => &[Knob::CameraTurn],
+            (false, false) => &[],
+        };
+        let key = KEYS.iter().find(|key| keys.contains(&key.knob) && self.names(&[key.knob]))?;
+        Some(format!("{}.{}", key.section, key.name))
+    }
+
     fn names(&self, knobs: &[Knob]) -> bool {
         let named = |key: &&Key| self.ranges.get(key.section).is_some_and(|keys| keys.contains_key(key.name));
         KEYS.iter().filter(named).any(|key| knobs.contains(&key.knob))

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use mujoco_rs::wrappers::mj_model::MjtGain;
+use mujoco_rs::prelude::MjModel;
+use mujoco_rs::wrappers::mj_model::{MjtGain, MjtProjection};
 use nalgebra::{Quaternion, UnitQuaternion, Vector3};
 
 use super::{Knob, Randomisation, stream};
 use crate::physics::Physics;
 use crate::random::RandomState;
+
+mod notes;
+
+pub(super) use notes::has_scalable_gain;
 
 const PURPOSE: u32 = 0x6d6f_6465;
 
@@ -15,6 +20,9 @@ const PURPOSE: u32 = 0x6d6f_6465;
 const HEAVY: &[Knob] = &[Knob::Mass];
 /// Draws that change what textures look like.
 const TEXTURES: &[Knob] = &[Knob::TextureBrightness, Knob::TextureTint];
+
+/// No angle of view is widened beyond this: half a turn has no picture.
+const WIDEST_DEGREES: f64 = 170.0;
 
 /// The colour of geoms that name none.
 const DEFAULT_RGBA: [f32; 4] = [0.5, 0.5, 0.5, 1.0];
@@ -24,6 +32,8 @@ struct Untouched {
     light_diffuse: Vec<[f32; 3]>,
     light_specular: Vec<[f32; 3]>,
     light_pos: Vec<[f64; 3]>,
+    light_pos0: Vec<[f64; 3]>,
+    light_poscom0: Vec<[f64; 3]>,
     headlight: [[f32; 3]; 2],
     tex_data: Vec<u8>,
     mat_rgba: Vec<[f32; 4]>,
@@ -31,9 +41,14 @@ struct Untouched {
     body_mass: Vec<f64>,
     body_inertia: Vec<[f64; 3]>,
     geom_friction: Vec<[f64; 3]>,
+    pair_friction: Vec<[f64; 5]>,
     cam_pos: Vec<[f64; 3]>,
     cam_quat: Vec<[f64; 4]>,
+    cam_pos0: Vec<[f64; 3]>,
+    cam_poscom0: Vec<[f64; 3]>,
+    cam_mat0: Vec<[f64; 9]>,
     cam_fovy: Vec<f64>,
+    cam_intrinsic: Vec<[f32; 4]>,
     gains: Vec<[f64; 10]>,
     biases: Vec<[f64; 10]>,
 }
@@ -54,6 +69,11 @@ impl ModelRandomiser {
     /// What is drawn from.
     pub(crate) fn ranges(&self) -> &Arc<Randomisation> {
         &self.ranges
+    }
+
+    /// Which targets of the model the named keys cannot change, one sentence a key and target.
+    pub(crate) fn notes(&self, physics: &Physics) -> Vec<String> {
+        notes::notes(&self.ranges, physics)
     }
 
     /// Actions between a command and its effect in the present episode.
@@ -100,6 +120,8 @@ impl Untouched {
             light_diffuse: model.light_diffuse().to_vec(),
             light_specular: model.light_specular().to_vec(),
             light_pos: model.light_pos().to_vec(),
+            light_pos0: model.light_pos0().to_vec(),
+            light_poscom0: model.light_poscom0().to_vec(),
             headlight: [headlight.ambient, headlight.diffuse],
             tex_data: if has_textures { model.tex_data().to_vec() } else { Vec::new() },
             mat_rgba: model.mat_rgba().to_vec(),
@@ -107,9 +129,14 @@ impl Untouched {
             body_mass: model.body_mass().to_vec(),
             body_inertia: model.body_inertia().to_vec(),
             geom_friction: model.geom_friction().to_vec(),
+            pair_friction: model.pair_friction().to_vec(),
             cam_pos: model.cam_pos().to_vec(),
             cam_quat: model.cam_quat().to_vec(),
+            cam_pos0: model.cam_pos0().to_vec(),
+            cam_poscom0: model.cam_poscom0().to_vec(),
+            cam_mat0: model.cam_mat0().to_vec(),
             cam_fovy: model.cam_fovy().to_vec(),
+            cam_intrinsic: model.cam_intrinsic().to_vec(),
             gains: model.actuator_gainprm().to_vec(),
             biases: model.actuator_biasprm().to_vec(),
         }
@@ -120,6 +147,8 @@ impl Untouched {
         model.light_diffuse_mut().copy_from_slice(&self.light_diffuse);
         model.light_specular_mut().copy_from_slice(&self.light_specular);
         model.light_pos_mut().copy_from_slice(&self.light_pos);
+        model.light_pos0_mut().copy_from_slice(&self.light_pos0);
+        model.light_poscom0_mut().copy_from_slice(&self.light_poscom0);
         let headlight = &mut model.vis_mut().headlight;
         [headlight.ambient, headlight.diffuse] = self.headlight;
         if has_textures {
@@ -130,9 +159,14 @@ impl Untouched {
         model.body_mass_mut().copy_from_slice(&self.body_mass);
         model.body_inertia_mut().copy_from_slice(&self.body_inertia);
         model.geom_friction_mut().copy_from_slice(&self.geom_friction);
+        model.pair_friction_mut().copy_from_slice(&self.pair_friction);
         model.cam_pos_mut().copy_from_slice(&self.cam_pos);
         model.cam_quat_mut().copy_from_slice(&self.cam_quat);
+        model.cam_pos0_mut().copy_from_slice(&self.cam_pos0);
+        model.cam_poscom0_mut().copy_from_slice(&self.cam_poscom0);
+        model.cam_mat0_mut().copy_from_slice(&self.cam_mat0);
         model.cam_fovy_mut().copy_from_slice(&self.cam_fovy);
+        model.cam_intrinsic_mut().copy_from_slice(&self.cam_intrinsic);
         physics.set_gains(&self.gains, &self.biases);
     }
 }
@@ -160,6 +194,10 @@ impl Draws<'_> {
             model.light_diffuse_mut()[light].iter_mut().for_each(|value| *value *= brightness);
             model.light_specular_mut()[light].iter_mut().for_each(|value| *value *= brightness);
             add(&mut model.light_pos_mut()[light], shift);
+            let shift = world_from_body(physics, physics.model().light_bodyid()[light]) * Vector3::from(shift);
+            let model = physics.model_mut();
+            add(&mut model.light_pos0_mut()[light], shift.into());
+            add(&mut model.light_poscom0_mut()[light], shift.into());
         }
         let ambient = self.factor(Knob::LightAmbient) as f32;
         let headlight = &mut physics.model_mut().vis_mut().headlight;
@@ -213,6 +251,11 @@ impl Draws<'_> {
             let factor = self.factor(Knob::Friction);
             physics.model_mut().geom_friction_mut()[geom].iter_mut().for_each(|value| *value *= factor);
         }
+        // Explicit pairs of geoms have a friction of their own.
+        for pair in 0..physics.model().pair_friction().len() {
+            let factor = self.factor(Knob::Friction);
+            physics.model_mut().pair_friction_mut()[pair].iter_mut().for_each(|value| *value *= factor);
+        }
     }
 
     fn cameras(&mut self, physics: &mut Physics) {
@@ -225,7 +268,9 @@ impl Draws<'_> {
             let turned = UnitQuaternion::from_quaternion(Quaternion::new(w, x, y, z))
                 * UnitQuaternion::from_scaled_axis(Vector3::from(turn));
             model.cam_quat_mut()[camera] = [turned.w, turned.i, turned.j, turned.k];
-            model.cam_fovy_mut()[camera] *= fovy;
+            let fovy = scale_angle_of_view(model, camera, fovy);
+            model.cam_fovy_mut()[camera] = fovy;
+            follow_pose(physics, camera, shift, turned);
         }
     }
 
@@ -236,6 +281,10 @@ impl Draws<'_> {
         let kinds = model.actuator_gaintype().to_vec();
         for ((gain, bias), kind) in gains.iter_mut().zip(&mut biases).zip(kinds) {
             let factor = self.factor(Knob::ActuatorGain);
+            // What the others' parameters mean is their own; `notes` names them.
+            if !has_scalable_gain(kind) {
+                continue;
+            }
             // A muscle's gain and bias hold its peak force, or else a scale for it, after its range of lengths.
             let scaled = if kind == MjtGain::mjGAIN_MUSCLE { 2..4 } else { 0..3 };
             let values = gain[scaled.clone()].iter_mut().chain(&mut bias[scaled]);
@@ -243,6 +292,42 @@ impl Draws<'_> {
         }
         physics.set_gains(&gains, &biases);
     }
+}
+
+/// Rotation of a body in the default pose, which is the state that draws are made in.
+fn world_from_body(physics: &Physics, body: i32) -> UnitQuaternion<f64> {
+    let [w, x, y, z] = physics.data().xquat().get(body as usize).copied().unwrap_or([1.0, 0.0, 0.0, 0.0]);
+    UnitQuaternion::from_quaternion(Quaternion::new(w, x, y, z))
+}
+
+/// Cameras that follow their body keep their pose relative to it in the world's directions: MuJoCo reads it from here.
+fn follow_pose(physics: &mut Physics, camera: usize, shift: [f64; 3], body_from_camera: UnitQuaternion<f64>) {
+    let world_from_body = world_from_body(physics, physics.model().cam_bodyid()[camera]);
+    let shift = world_from_body * Vector3::from(shift);
+    let rotation = (world_from_body * body_from_camera).to_rotation_matrix();
+    let model = physics.model_mut();
+    add(&mut model.cam_pos0_mut()[camera], shift.into());
+    add(&mut model.cam_poscom0_mut()[camera], shift.into());
+    // Row major, where nalgebra goes by columns.
+    model.cam_mat0_mut()[camera].copy_from_slice(rotation.matrix().transpose().as_slice());
+}
+
+/// Scales a camera's angle of view, and gives the new `fovy`. A camera with a sensor has it in its focal lengths.
+fn scale_angle_of_view(model: &mut MjModel, camera: usize, factor: f64) -> f64 {
+    let fovy = model.cam_fovy()[camera];
+    if model.cam_projection()[camera] == MjtProjection::mjPROJ_ORTHOGRAPHIC {
+        return fovy * factor;
+    }
+    let scaled = |degrees: f64| (degrees * factor).min(WIDEST_DEGREES.max(degrees));
+    let height = f64::from(model.cam_sensorsize()[camera][1]);
+    if height > 0.0 {
+        let [x, y, ..] = &mut model.cam_intrinsic_mut()[camera];
+        let angle = 2.0 * (height / 2.0 / f64::from(*y)).atan();
+        let new_y = height / 2.0 / (scaled(angle.to_degrees()).to_radians() / 2.0).tan();
+        let ratio = (new_y / f64::from(*y)) as f32;
+        (*x, *y) = (*x * ratio, *y * ratio);
+    }
+    scaled(fovy)
 }
 
 fn add(values: &mut [f64; 3], shift: [f64; 3]) {
