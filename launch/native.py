@@ -22,7 +22,11 @@ PACKAGES = [
     (
         "mujoco",
         "mujoco",
-        [("mujoco/libmujoco.so", "lib/libmujoco.so"), ("mujoco-3.17.0.dist-info/licenses/", "licenses/")],
+        [
+            ("mujoco/libmujoco.so", "lib/libmujoco.so"),
+            ("mujoco/plugin/", "plugin/"),
+            ("mujoco-3.17.0.dist-info/licenses/", "licenses/"),
+        ],
         {"lib/libmujoco.so": "libmujoco.so.3.17.0"},
     ),
     (

@@ -2,6 +2,7 @@
 
 mod access;
 mod load;
+mod plugins;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -14,7 +15,9 @@ use mujoco_rs::wrappers::mj_model::{MjtDisableBit, MjtEq, MjtIntegrator};
 pub use access::{ActuatorId, BodyId, CameraId, GeomId, JointId, SensorId, SiteId};
 pub(crate) use load::read_text;
 pub use load::{Assets, MUJOCO_VERSION, ModelSource, Textures};
+pub use plugins::load_plugins;
 
+use crate::actuators::{controls, holding_activation, holding_control};
 use crate::error::SimError;
 
 /// What MuJoCo warns of when a state is not to be trusted; in the order of its `mjtWarning`.
@@ -95,6 +98,13 @@ impl Physics {
     /// As [`Self::load`].
     pub fn load_file(name: &str, path: &Path) -> Result<Self, SimError> {
         let mut physics = Self { data: MjData::new(Box::new(load::compile_file(name, path)?)), textures: 0 };
+        physics.forward_without_actuation();
+        Ok(physics)
+    }
+
+    /// As [`Self::load_file`], with a text in place of the file's own.
+    pub(crate) fn load_text(name: &str, path: &Path, text: &str) -> Result<Self, SimError> {
+        let mut physics = Self { data: MjData::new(Box::new(load::compile_text(name, path, text)?)), textures: 0 };
         physics.forward_without_actuation();
         Ok(physics)
     }
@@ -188,12 +198,37 @@ impl Physics {
         let _ = self.data.reset_keyframe(0);
     }
 
+    /// Lets position servos hold where they are until they are commanded: unless the state's controls and activations say
+    /// otherwise, which those of a keyframe without `ctrl` and `act` do not.
+    pub(crate) fn hold_positions(&mut self) {
+        self.forward_without_actuation();
+        let is_blank = |values: &[f64]| values.iter().all(|value| *value == 0.0);
+        let [has_controls, has_activations] = [!is_blank(self.data.ctrl()), !is_blank(self.data.act())];
+        for (index, control) in controls(self.model()).into_iter().enumerate() {
+            let held = holding_control(self, control).filter(|_| !has_controls);
+            let activation = holding_activation(self, control).filter(|_| !has_activations);
+            if let Some((slot, held)) = self.data.ctrl_mut().get_mut(index).zip(held) {
+                *slot = held;
+            }
+            if let Some((address, held)) = activation
+                && let Some(slot) = self.data.act_mut().get_mut(address)
+            {
+                *slot = held;
+            }
+        }
+    }
+
     /// Forward dynamics while controls mean nothing yet, as dm_control does around a reset.
     pub(crate) fn forward_without_actuation(&mut self) {
         let flags = self.data.model_opt().disableflags;
         self.data.model_opt_mut().disableflags = flags | MjtDisableBit::mjDSBL_ACTUATION as i32;
         self.data.forward();
         self.data.model_opt_mut().disableflags = flags;
+    }
+
+    /// Computes how fast the actuators' lengths change, which a forward pass without actuation leaves out.
+    pub(crate) fn update_actuator_velocities(&mut self) {
+        self.data.fwd_velocity();
     }
 
     /// `num_steps` physics steps that end with everything up to date with positions and velocities (dm_control's

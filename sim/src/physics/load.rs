@@ -7,6 +7,7 @@ use std::sync::Once;
 use mujoco_rs::prelude::{MjLogMessage, MjModel, MjtLogLevel, set_log_handler};
 use mujoco_rs::wrappers::mj_auxiliary::MjVfs;
 
+use super::plugins::with_advice;
 use crate::error::SimError;
 
 /// The libmujoco that this crate is made for; others change struct layouts or results.
@@ -58,8 +59,20 @@ pub(super) fn compile_file(name: &str, path: &Path) -> Result<MjModel, SimError>
     prepare()?;
     // MuJoCo would say no more than that it cannot open the file.
     std::fs::metadata(path).map_err(|source| SimError::Asset { path: path.to_path_buf(), source })?;
-    let problem = |problem: String| SimError::Model { name: name.to_string(), problem: one_line(&problem) };
+    let problem =
+        |problem: String| SimError::Model { name: name.to_string(), problem: with_advice(one_line(&problem)) };
     MjModel::from_xml(path).map_err(|error| problem(error.to_string()))
+}
+
+/// Compiles a text in place of a file's; what it names lies beside the file.
+pub(super) fn compile_text(name: &str, path: &Path, text: &str) -> Result<MjModel, SimError> {
+    prepare()?;
+    let problem =
+        |problem: String| SimError::Model { name: name.to_string(), problem: with_advice(one_line(&problem)) };
+    let path = path.to_string_lossy();
+    let mut files = MjVfs::new();
+    files.add_from_buffer(&*path, text.as_bytes()).map_err(|error| problem(error.to_string()))?;
+    MjModel::from_xml_vfs(&*path, &files).map_err(|error| problem(error.to_string()))
 }
 
 /// Compiles a model from memory, so that a changed text needs no file.
