@@ -8,20 +8,6 @@ use foresee_sim::SimError;
 /// Every failure of this crate. The text is one line that names the thing and the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum PoliciesError {
-    /// A profile of another robot than the task's.
-    #[error(
-        "profile {profile}: joint `{joint}` is no actuator of {task}, which has {known}; give a profile, and a policy, of this robot"
-    )]
-    Joint {
-        /// The profile.
-        profile: String,
-        /// Its joint.
-        joint: String,
-        /// The task.
-        task: String,
-        /// The task's actuators.
-        known: String,
-    },
     /// The simulator refused.
     #[error(transparent)]
     Sim(#[from] SimError),

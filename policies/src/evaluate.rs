@@ -10,8 +10,8 @@ use foresee_runtime::{
     open_policy, run,
 };
 use foresee_sim::{
-    Assets, Camera, CameraOptions, Environment, EnvironmentOptions, EpisodePlan, EpisodePlayer, Quality, Randomisation,
-    Textures, in_process_ends,
+    Assets, Camera, CameraOptions, CommandMap, Environment, EnvironmentOptions, EpisodePlan, EpisodePlayer, Quality,
+    Randomisation, Textures, UserModel, in_process_ends,
 };
 
 use crate::actor::StateActor;
@@ -62,6 +62,8 @@ pub fn evaluate_state(
 pub struct VisualEvaluation<'a> {
     /// Task name, such as `dmc/reacher-easy`.
     pub task: &'a str,
+    /// A model of the user's own in place of the task.
+    pub model: Option<&'a UserModel>,
     /// The folder of native parts, which holds the tasks' assets.
     pub native: &'a Path,
     /// Camera, joints and their limits.
@@ -210,23 +212,16 @@ impl VisualEvaluation<'_> {
         let mut control_loop = ControlLoop::new(encoder, policy, self.profile)?;
         let options = EnvironmentOptions { randomisation: self.randomisation.cloned(), ..Default::default() };
         let assets = Assets { native: self.native, textures: Textures::Full };
-        let mut environment = Environment::with_options(self.task, assets, options)?;
+        let mut environment = Environment::of_task_or_model(self.task, self.model, assets, options)?;
         check_ends(&environment)?;
-        let known = environment.actuator_names();
-        if let Some(joint) = names.iter().find(|name| !known.contains(name)) {
-            let (profile, known) = (&self.profile.name, known.join(", "));
-            return Err(PoliciesError::Joint {
-                profile: profile.clone(),
-                joint: joint.clone(),
-                task: self.task.to_owned(),
-                known,
-            });
-        }
+        let joints = CommandMap::new(&environment, self.profile)?;
         environment.reset(plan.first_seed)?;
         let camera = |view: &CameraProfile| Camera::new(&environment, &CameraOptions::of(view, self.quality));
         let first = camera(&self.profile.camera)?;
-        let others = self.profile.extra_cameras.iter().map(|extra| camera(&extra.camera)).collect::<Result<_, _>>()?;
-        let player = EpisodePlayer::new(environment, first, plan).with_cameras(others);
+        let others = self.profile.extra_cameras.iter();
+        let others = others.map(|extra| Camera::new(&environment, &CameraOptions::of_extra(extra, self.quality)));
+        let others = others.collect::<Result<_, _>>()?;
+        let player = EpisodePlayer::new(environment, first, plan).with_cameras(others).with_joints(joints);
         let (mut source, mut actuator) = in_process_ends(player);
         let ends = Ends { source: &mut source, actuator: &mut actuator };
         let tell = |played| {

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::write_atomically;
-use foresee_sim::{CameraOptions, Quality};
+use foresee_sim::{CameraOptions, Quality, UserModel};
 use serde::{Deserialize, Serialize};
 
 use self::stage::Stage;
@@ -27,6 +28,8 @@ const MAX_TRIES_PER_EPISODE: u64 = 10;
 pub struct RecordOptions {
     /// Task name, such as `dmc/reacher-easy`.
     pub task: String,
+    /// A model of the user's own in place of the task, which is then its name.
+    pub model: Option<UserModel>,
     /// The folder of native parts, which holds the tasks' assets.
     pub native: PathBuf,
     /// Where the episodes go, as `episode-<seed>.mcap`; made if missing. One folder holds one kind of recording.
@@ -35,6 +38,8 @@ pub struct RecordOptions {
     pub robot: String,
     /// The device profile's name.
     pub profile: String,
+    /// The device profile whose joints are written, in its order and units; `None`: every actuator, in its own.
+    pub device: Option<DeviceProfile>,
     /// The camera.
     pub camera: CameraOptions,
     /// Cameras beside it.

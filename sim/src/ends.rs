@@ -7,11 +7,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::{Actuator, Episode, Frame, FrameSource, Observation, RuntimeError, SafeCommand, SourceEvent};
+use foresee_runtime::{
+    Actuator, Episode, Frame, FrameSource, JointState, Observation, RuntimeError, SafeCommand, SourceEvent,
+};
 
 use crate::camera::Camera;
 use crate::environment::{Environment, Transition};
 use crate::error::SimError;
+use crate::fit::CommandMap;
 use crate::physics::PhysicsWarning;
 use crate::randomisation::SensorFaults;
 
@@ -56,8 +59,11 @@ pub struct EpisodePlayer {
     num_dropped: u64,
     /// Of which episode, and what.
     warnings: Vec<(u32, PhysicsWarning)>,
-    /// What the actuators were last told.
-    command: Vec<f64>,
+    /// The last action.
+    action: Vec<f64>,
+    /// The profile's joints; `None`: commands are actions.
+    joints: Option<CommandMap>,
+    all_joints: JointState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +93,9 @@ impl EpisodePlayer {
             faults,
             num_dropped: 0,
             warnings: Vec::new(),
-            command: Vec::new(),
+            action: Vec::new(),
+            joints: None,
+            all_joints: JointState::default(),
         }
     }
 
@@ -95,6 +103,12 @@ impl EpisodePlayer {
     #[must_use]
     pub fn with_cameras(self, extra: Vec<Camera>) -> Self {
         Self { extra, ..self }
+    }
+
+    /// Takes commands and gives joint states in a profile's order and units, rather than the actuators'.
+    #[must_use]
+    pub fn with_joints(self, joints: CommandMap) -> Self {
+        Self { joints: Some(joints), ..self }
     }
 
     /// The environment that is played.
@@ -122,6 +136,7 @@ impl EpisodePlayer {
             Phase::Between(index) => {
                 let seed = self.plan.first_seed.saturating_add(u64::from(index));
                 self.environment.reset(seed)?;
+                self.environment.write_idle_action(&mut self.action);
                 if let Some(faults) = &mut self.faults {
                     faults.begin(seed);
                 }
@@ -146,17 +161,22 @@ impl EpisodePlayer {
         }
     }
 
-    /// Applies the action that answers the last observation; `None` when no answer is awaited (it is dropped).
+    /// Applies the command that answers the last observation; `None` when no answer is awaited (it is dropped).
     ///
     /// # Errors
     /// [`SimError::ActionLength`], [`SimError::ActionNotFinite`].
-    pub fn act(&mut self, action: &[f64]) -> Result<Option<Transition>, SimError> {
+    pub fn act(&mut self, command: &[f64]) -> Result<Option<Transition>, SimError> {
         if self.phase != Phase::ToAct {
             return Ok(None);
         }
-        self.command.clear();
-        self.command.extend_from_slice(action);
-        self.advance(action).map(Some)
+        match &self.joints {
+            Some(joints) => joints.write_action(&self.episode.task, command, &mut self.action)?,
+            None => {
+                self.action.clear();
+                self.action.extend_from_slice(command);
+            }
+        }
+        self.advance().map(Some)
     }
 
     /// Lets the world go on under the last command for as long as frames are dropped; true when that ended the episode. An
@@ -165,18 +185,15 @@ impl EpisodePlayer {
         while self.episode.num_steps > 0 && self.faults.as_mut().is_some_and(SensorFaults::drops_next) {
             self.sequence += 1;
             self.num_dropped += 1;
-            let command = std::mem::take(&mut self.command);
-            let advanced = self.advance(&command);
-            self.command = command;
-            if advanced?.is_last() {
+            if self.advance()?.is_last() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn advance(&mut self, action: &[f64]) -> Result<Transition, SimError> {
-        let transition = self.environment.step(action)?;
+    fn advance(&mut self) -> Result<Transition, SimError> {
+        let transition = self.environment.step(&self.action)?;
         self.episode.episode_return += transition.reward;
         self.episode.num_steps += 1;
         self.episode.success = transition.success;
@@ -195,7 +212,13 @@ impl EpisodePlayer {
         if let Some(faults) = &mut self.faults {
             faults.spoil(frame);
         }
-        self.environment.write_joint_state(&mut observation.joints);
+        match &self.joints {
+            Some(joints) => {
+                self.environment.write_joint_state(&mut self.all_joints);
+                joints.select_joints(&self.all_joints, &mut observation.joints);
+            }
+            None => self.environment.write_joint_state(&mut observation.joints),
+        }
         Ok(())
     }
 }

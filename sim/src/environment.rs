@@ -12,6 +12,7 @@ use mujoco_rs::wrappers::mj_model::MjtObjBase;
 
 pub use options::{Autoreset, EnvironmentOptions};
 
+use crate::actuators::action_specs;
 use crate::error::SimError;
 use crate::physics::{Assets, Physics, PhysicsWarning, Textures};
 use crate::random::RandomState;
@@ -19,7 +20,7 @@ use crate::randomisation::{ModelRandomiser, Randomisation};
 use crate::recorded::RecordedStates;
 use crate::task::{ObservationWriter, Task, TaskParts, TaskSpec};
 use crate::tasks;
-use crate::units::{self, action_specs};
+use crate::units;
 use joints::{DrivenJoint, driven_joints};
 
 /// What one step gives, besides the observation.
@@ -125,7 +126,7 @@ impl Environment {
             control_timestep_seconds: control_timestep_seconds * f64::from(action_repeat),
             num_substeps: num_substeps * action_repeat,
             max_steps: (step_limit / f64::from(action_repeat)).ceil() as u32,
-            camera: cameras.first().cloned().unwrap_or_else(|| crate::camera::FREE_CAMERA.to_string()),
+            camera: crate::camera::default_camera(name, &cameras),
             cameras,
             success_criterion,
         };
@@ -200,6 +201,9 @@ impl Environment {
         let before = self.physics.warning_counts();
         self.task.initialise_episode(&mut self.physics, &mut self.random)?;
         self.physics.forward_without_actuation();
+        if self.joints.iter().any(|joint| matches!(joint, DrivenJoint::Length { .. })) {
+            self.physics.update_actuator_velocities();
+        }
         if let Some(warning) = self.physics.new_warning(&before) {
             return Err(SimError::Diverged { warning });
         }
@@ -221,6 +225,11 @@ impl Environment {
         delayed.copy_from_slice(action);
         self.delayed.push_back(delayed);
         Ok(transition)
+    }
+
+    /// Sentences for the user: what the randomisation names that nothing of this model can show.
+    pub fn notes(&self) -> Vec<String> {
+        self.randomiser.as_ref().map_or_else(Vec::new, |randomiser| randomiser.notes(&self.physics))
     }
 
     /// What each episode draws from.
@@ -250,9 +259,18 @@ impl Environment {
         if latency_actions == 0 {
             return;
         }
-        let is_control = self.task.actions(&self.physics).is_none();
-        let idle = if is_control { self.physics.control().to_vec() } else { vec![0.0; self.spec.actions.len()] };
+        let mut idle = Vec::new();
+        self.write_idle_action(&mut idle);
         self.delayed.extend(std::iter::repeat_n(idle, latency_actions));
+    }
+
+    /// The action that changes nothing after a reset: the controls that it gave, or zeros where actions are not controls.
+    pub fn write_idle_action(&self, action: &mut Vec<f64>) {
+        action.clear();
+        match self.task.actions(&self.physics) {
+            None => action.extend_from_slice(self.physics.control()),
+            Some(actions) => action.resize(actions.len(), 0.0),
+        }
     }
 
     /// The present observation: the parts of the spec one after the other.
@@ -367,7 +385,7 @@ fn cut_off(warning: PhysicsWarning) -> Transition {
 }
 
 /// Physics steps in a control step, as `dm_control.rl.control.compute_n_steps`.
-fn num_substeps(control_timestep: f64, timestep: f64) -> Result<u32, String> {
+pub(crate) fn num_substeps(control_timestep: f64, timestep: f64) -> Result<u32, String> {
     let ratio = control_timestep / timestep;
     let is_whole = ratio >= 1.0 && ratio <= f64::from(u32::MAX) && (ratio - ratio.round()).abs() <= 1e-8;
     if !is_whole {

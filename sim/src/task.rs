@@ -129,7 +129,7 @@ pub struct TaskSpec {
     pub num_substeps: u32,
     /// Actions after which an episode is cut off; the largest number for a task without a time limit.
     pub max_steps: u32,
-    /// The first camera of the model, `free` where it has none.
+    /// The camera where none is named: the first of the model, `free` where it has none; of the Kitchen its benchmark's own.
     pub camera: String,
     /// Every camera of the model, in order.
     pub cameras: Vec<String>,
@@ -179,8 +179,38 @@ pub struct ActionSpec {
     pub maximum: f64,
     /// What it sets, SI: a force, a torque, a position, a velocity, or `1` for a number without a unit.
     pub unit: &'static str,
-    /// How much of the unit a control of 1 sets.
+    /// How much of the unit a control of 1 sets, beyond the offset.
     pub scale: f64,
+    /// How much of the unit a control of 0 sets.
+    pub offset: f64,
+    /// What kind of thing it sets.
+    pub quantity: Quantity,
+    /// The lowest and highest that the actuator can set, in its unit: by its control range and force range, and by its
+    /// joint's limits. Infinite where nothing limits it.
+    pub reach: [f64; 2],
+}
+
+impl ActionSpec {
+    /// A number without a unit, from the lowest to the highest.
+    pub(crate) fn share(name: String, [minimum, maximum]: [f64; 2]) -> Self {
+        let (quantity, reach) = (Quantity::Share, [minimum, maximum]);
+        Self { name, minimum, maximum, unit: "1", scale: 1.0, offset: 0.0, quantity, reach }
+    }
+}
+
+/// What a control sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// A position or length to hold: rad or m.
+    Position,
+    /// A velocity to hold: rad/s or m/s.
+    Velocity,
+    /// A force or torque: N or N m.
+    Force,
+    /// A number without a command unit: an activation, a share of a range, a step.
+    Share,
+    /// What a plugin or user code makes of it; its unit is not known.
+    Unknown,
 }
 
 /// Takes the parts of an observation one after the other.

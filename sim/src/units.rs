@@ -1,10 +1,4 @@
-//! Units of observations and actions. SI throughout; `1` for cosines, quaternions and other plain numbers.
-
-use mujoco_rs::wrappers::mj_model::{MjtBias, MjtDyn, MjtGain, MjtJoint, MjtObjBase, MjtTrn};
-
-use crate::environment::names;
-use crate::physics::Physics;
-use crate::task::ActionSpec;
+//! Units of observations. SI throughout; `1` for cosines, quaternions and other plain numbers.
 
 /// The unit of an observation's part; several in the order of its values where it mixes them. Velocities are per second.
 pub(crate) fn of_observation(task: &str, part: &str) -> Option<&'static str> {
@@ -61,63 +55,4 @@ fn of_dmc(domain: &str, part: &str) -> Option<&'static str> {
         (_, "touch") => "ln(1 + N)",
         _ => return None,
     })
-}
-
-/// The actuators as actions.
-pub(crate) fn action_specs(physics: &Physics) -> Vec<ActionSpec> {
-    let model = physics.model();
-    let ranges = model.actuator_ctrlrange();
-    let specs = names(physics, MjtObjBase::mjOBJ_ACTUATOR, ranges.len()).into_iter().zip(ranges);
-    let unlimited = [f64::NEG_INFINITY, f64::INFINITY];
-    let with_limits = specs.zip(model.actuator_ctrllimited()).enumerate().map(|(index, ((name, range), limited))| {
-        let [minimum, maximum] = if *limited { *range } else { unlimited };
-        let (unit, scale) = of_control(physics, index);
-        ActionSpec { name, minimum, maximum, unit, scale }
-    });
-    with_limits.collect()
-}
-
-/// What a control of 1 sets: a position or velocity to hold, or a force.
-fn of_control(physics: &Physics, index: usize) -> (&'static str, f64) {
-    let model = physics.model();
-    let [position, velocity, force] = match (model.actuator_trntype()[index], model.actuator_trnid()[index][0]) {
-        (MjtTrn::mjTRN_JOINT | MjtTrn::mjTRN_JOINTINPARENT, joint)
-            if model.jnt_type()[joint as usize] != MjtJoint::mjJNT_SLIDE =>
-        {
-            ["rad", "rad/s", "N m"]
-        }
-        _ => ["m", "m/s", "N"],
-    };
-    let (gain, bias) = (model.actuator_gainprm()[index][0], model.actuator_biasprm()[index]);
-    let gear = model.actuator_gear()[index][0];
-    if model.actuator_gaintype()[index] != MjtGain::mjGAIN_FIXED {
-        return ("1", 1.0);
-    }
-    let is_affine = model.actuator_biastype()[index] == MjtBias::mjBIAS_AFFINE;
-    match bias {
-        [_, stiffness, ..]
-            if is_affine && stiffness != 0.0 && model.actuator_dyntype()[index] == MjtDyn::mjDYN_INTEGRATOR =>
-        {
-            (velocity, gain / -stiffness / gear)
-        }
-        [_, stiffness, ..] if is_affine && stiffness != 0.0 => (position, gain / -stiffness / gear),
-        [_, _, damping, ..] if is_affine && damping != 0.0 => (velocity, gain / -damping / gear),
-        _ => (force, gain * gear),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::table;
-
-    #[test]
-    fn servos_are_set_in_radians_and_metres() {
-        let physics = table::load("table", "", "").unwrap();
-        let actions = action_specs(&physics);
-        let of =
-            |name: &str| actions.iter().find(|action| action.name == name).map(|action| (action.unit, action.scale));
-        assert_eq!(of("base_yaw"), Some(("rad", 1.0)));
-        assert_eq!(of("gripper"), Some(("m", 1.0)));
-    }
 }

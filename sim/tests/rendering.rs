@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these helpers run in tests alone")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use foresee_sim::{
     Camera, CameraOptions, Environment, EnvironmentOptions, FREE_CAMERA, ObservationWriter, Physics, Quality,
-    RandomState, Segment, SimError, Task, TaskParts,
+    RandomState, Segment, SimError, Task, TaskParts, UserGoal, UserModel,
 };
 use safetensors::SafeTensors;
 
@@ -169,4 +170,51 @@ fn what_a_camera_cannot_give_is_named() {
     other.reset(0).unwrap();
     let error = fixed.render_depth(&mut other, &mut [0.0; NUM_PIXELS]).unwrap_err().to_string();
     assert!(error.contains("another model"), "{error}");
+}
+
+/// Calibrated cameras: a ball's picture is where `project` puts it, whatever the principal point, the way it is written, and
+/// the aspect of the image.
+#[test]
+fn a_calibrated_camera_projects_where_it_renders() {
+    let sensors = [
+        r#"sensorsize="0.0048 0.0036" focal="0.0045 0.0052""#,
+        r#"sensorsize="0.0048 0.0036" focal="0.0045 0.0052" principal="0.0006 0""#,
+        r#"sensorsize="0.0048 0.0036" focal="0.0045 0.0045" principal="0 0.0005""#,
+        r#"sensorsize="0.0048 0.0036" resolution="640 480" focalpixel="600 620" principalpixel="-40 60""#,
+    ];
+    for sensor in sensors {
+        let mjcf = format!(
+            r#"<mujoco><visual><map znear=".01"/></visual><worldbody>
+            <camera name="it" pos="0 -2 .5" xyaxes="1 .1 0 -.02 .2 1" {sensor}/>
+            <body pos=".25 0 .6"><freejoint/><geom name="ball" type="sphere" size=".08"/></body></worldbody></mujoco>"#
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it.xml");
+        std::fs::write(&path, mjcf).unwrap();
+        let (control_timestep_seconds, time_limit_seconds) = (0.02, 1.0);
+        let model = UserModel {
+            path,
+            packages: BTreeMap::new(),
+            goal: UserGoal::Still,
+            control_timestep_seconds,
+            time_limit_seconds,
+        };
+        let mut environment = Environment::of_user_model(&model, EnvironmentOptions::default()).unwrap();
+        environment.reset(0).unwrap();
+        let centre = environment.physics().geom_position("ball").unwrap();
+        for (width, height) in [(160, 120), (120, 120), (200, 90)] {
+            let options = CameraOptions { name: "it".to_owned(), width, height, quality: Quality::Fast };
+            let mut camera = Camera::new(&environment, &options).unwrap();
+            let mut segments = vec![Segment::BACKGROUND; camera.num_pixels()];
+            camera.render_segments(&mut environment, &mut segments).unwrap();
+            let shown = segments.iter().enumerate().filter(|(_, segment)| segment.is_geom()).map(|(index, _)| index);
+            let pixels: Vec<[f64; 2]> =
+                shown.map(|index| [index % width as usize, index / width as usize].map(|at| at as f64)).collect();
+            let mean = |axis: usize| pixels.iter().map(|pixel| pixel[axis]).sum::<f64>() / pixels.len() as f64;
+            let ([x, y], _) = camera.view(&environment).unwrap().project(centre).unwrap();
+            let off = [mean(0) - x, mean(1) - y];
+            let problem = format!("{sensor} at {width}x{height}: {off:?} of {} pixels", pixels.len());
+            assert!(pixels.len() > 40 && off.iter().all(|off| off.abs() < 0.6), "{problem}");
+        }
+    }
 }

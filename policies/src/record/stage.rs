@@ -4,7 +4,9 @@ use std::path::Path;
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_runtime::{CommandTopic, Episode, EpisodePhase, Frame, JointState, LogHeader, LogWriter, Stamp};
-use foresee_sim::{Camera, Environment, MUJOCO_VERSION, render_extra};
+use foresee_sim::{
+    Assets, Camera, CommandMap, Environment, EnvironmentOptions, MUJOCO_VERSION, Textures, render_extra,
+};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -26,6 +28,11 @@ pub(super) struct Stage<'a> {
     frame: Frame,
     extra_frames: Vec<Frame>,
     joints: JointState,
+    /// Of every actuator.
+    all_joints: JointState,
+    /// The profile's joints; `None`: commands are actions.
+    map: Option<CommandMap>,
+    commands: Vec<f64>,
     wanted: Vec<f64>,
     executed: Vec<f64>,
 }
@@ -40,7 +47,9 @@ struct Disturbed {
 
 impl<'a> Stage<'a> {
     pub(super) fn new(options: &'a RecordOptions) -> Result<Self, PoliciesError> {
-        let mut environment = Environment::new(&options.task, &options.native)?;
+        let assets = Assets { native: &options.native, textures: Textures::Full };
+        let played = EnvironmentOptions::default();
+        let mut environment = Environment::of_task_or_model(&options.task, options.model.as_ref(), assets, played)?;
         if options.max_steps.is_none() && environment.spec().is_endless() {
             return Err(PoliciesError::Option {
                 option: "max_steps",
@@ -57,15 +66,20 @@ impl<'a> Stage<'a> {
             Behaviour::UniformRandom => Box::new(UniformRandom::new()),
             Behaviour::SmoothRandom => Box::new(SmoothRandom::new()),
         };
-        let names = environment.actuator_names();
+        let map = options.device.as_ref().map(|device| CommandMap::new(&environment, device)).transpose()?;
+        let actuators = environment.actuator_names();
+        let names = map.as_ref().map_or_else(|| actuators.clone(), |map| map.names().to_vec());
         Ok(Self {
             options,
             actor,
             frame: Frame::black(options.camera.width, options.camera.height, PixelEncoding::Rgb8),
             extra_frames: Vec::new(),
             joints: JointState::zeros(names.len()),
-            wanted: vec![0.0; names.len()],
-            executed: vec![0.0; names.len()],
+            all_joints: JointState::zeros(actuators.len()),
+            wanted: vec![0.0; actuators.len()],
+            executed: vec![0.0; actuators.len()],
+            commands: Vec::new(),
+            map,
             names,
             environment,
             camera,
@@ -127,7 +141,11 @@ impl<'a> Stage<'a> {
     fn write_step(&mut self, log: &mut LogWriter, step: u32) -> Result<(), PoliciesError> {
         self.camera.render_frame(&mut self.environment, &mut self.frame)?;
         self.frame.sequence = u64::from(step);
-        self.environment.write_joint_state(&mut self.joints);
+        self.environment.write_joint_state(&mut self.all_joints);
+        match &self.map {
+            Some(map) => map.select_joints(&self.all_joints, &mut self.joints),
+            None => self.joints.clone_from(&self.all_joints),
+        }
         let stamp = self.frame.stamp;
         let shown = (self.frame.sequence, &mut self.extra_frames);
         render_extra(&mut self.extra_cameras, &mut self.environment, shown)?;
@@ -136,11 +154,21 @@ impl<'a> Stage<'a> {
         }
         log.write_frame(&self.frame)?;
         log.write_joints(&self.names, &self.joints)?;
-        log.write_command(CommandTopic::JointCommand, &self.names, (stamp, &self.executed))?;
+        self.write_command(log, CommandTopic::JointCommand, stamp)?;
         if self.options.behaviour == Behaviour::Expert {
-            log.write_command(CommandTopic::ExpertCommand, &self.names, (stamp, &self.wanted))?;
+            self.write_command(log, CommandTopic::ExpertCommand, stamp)?;
         }
         Ok(())
+    }
+
+    /// Writes an action as the profile's commands.
+    fn write_command(&mut self, log: &mut LogWriter, topic: CommandTopic, stamp: Stamp) -> Result<(), PoliciesError> {
+        let action = if topic == CommandTopic::ExpertCommand { &self.wanted } else { &self.executed };
+        match &self.map {
+            Some(map) => map.write_commands(action, &mut self.commands),
+            None => self.commands.clone_from(action),
+        }
+        Ok(log.write_command(topic, &self.names, (stamp, &self.commands))?)
     }
 
     fn stamp(&self) -> Stamp {
@@ -154,7 +182,10 @@ impl<'a> Stage<'a> {
             robot: self.options.robot.clone(),
             profile: self.options.profile.clone(),
             joints: self.names.clone(),
-            cameras: self.options.extra_cameras.iter().map(|camera| camera.name.clone()).collect(),
+            cameras: match &self.options.device {
+                Some(device) => device.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect(),
+                None => self.options.extra_cameras.iter().map(|camera| camera.name.clone()).collect(),
+            },
             git_revision: self.options.git_revision.clone(),
             facts: facts.map(|(key, value)| (key.to_owned(), value)).into(),
             ..LogHeader::default()

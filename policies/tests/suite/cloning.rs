@@ -114,6 +114,7 @@ fn evaluate_on(
     let native = native();
     let evaluation = VisualEvaluation {
         task: "dmc/reacher-easy",
+        model: None,
         native: &native,
         profile,
         randomisation: None,

@@ -94,10 +94,12 @@ fn evaluation_stops_when_asked_and_keeps_whole_episodes() {
 fn recording(folder: &Path) -> RecordOptions {
     RecordOptions {
         task: "dmc/reacher-easy".to_owned(),
+        model: None,
         native: native(),
         folder: folder.to_path_buf(),
         robot: "reacher".to_owned(),
         profile: "desktop-sim".to_owned(),
+        device: None,
         camera: CameraOptions { name: "fixed".to_owned(), width: 32, height: 32, quality: Quality::Fast },
         extra_cameras: Vec::new(),
         behaviour: Behaviour::Expert,

@@ -3,14 +3,22 @@
 use mujoco_rs::prelude::{MjData, MjModel};
 use mujoco_rs::wrappers::mj_model::MjtTrn;
 
+use crate::actuators::{Control, controls, gear, is_scalar_joint};
 use crate::physics::Physics;
 
-/// What an actuator moves: a joint, or else its own length (a tendon's, for instance).
+/// What a control moves: a hinge or slide, or else the length of its transmission.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DrivenJoint {
-    Joint { qpos_address: usize, dof_address: usize },
+    Joint {
+        qpos_address: usize,
+        dof_address: usize,
+    },
     Tendon(usize),
-    Length(usize),
+    /// An actuator's length over its gear: of a ball or free joint the angle or path along the gear's axis.
+    Length {
+        output: usize,
+        gear: f64,
+    },
 }
 
 impl DrivenJoint {
@@ -19,22 +27,32 @@ impl DrivenJoint {
         match self {
             Self::Joint { qpos_address, dof_address } => (data.qpos()[qpos_address], data.qvel()[dof_address]),
             Self::Tendon(index) => (data.ten_length()[index], data.ten_velocity()[index]),
-            Self::Length(index) => (data.actuator_length()[index], data.actuator_velocity()[index]),
+            Self::Length { output, gear } => {
+                (data.actuator_length()[output] / gear, data.actuator_velocity()[output] / gear)
+            }
         }
     }
 }
 
-/// What each actuator moves, in order.
+/// What each control moves, in order.
 pub(super) fn driven_joints(physics: &Physics) -> Vec<DrivenJoint> {
     let model = physics.model();
-    let driven = model.actuator_trntype().iter().zip(model.actuator_trnid()).enumerate();
-    let to_joint = |(index, (kind, [id, _])): (usize, (&MjtTrn, &[i32; 2]))| match kind {
-        MjtTrn::mjTRN_JOINT | MjtTrn::mjTRN_JOINTINPARENT => DrivenJoint::Joint {
-            qpos_address: model.jnt_qposadr()[*id as usize] as usize,
-            dof_address: model.jnt_dofadr()[*id as usize] as usize,
-        },
-        MjtTrn::mjTRN_TENDON => DrivenJoint::Tendon(*id as usize),
-        _ => DrivenJoint::Length(index),
-    };
-    driven.map(to_joint).collect()
+    controls(model).into_iter().map(|control| driven_joint(model, control)).collect()
+}
+
+fn driven_joint(model: &MjModel, control: Control) -> DrivenJoint {
+    let [id, _] = model.actuator_trnid()[control.actuator];
+    match model.actuator_trntype()[control.actuator] {
+        MjtTrn::mjTRN_JOINT | MjtTrn::mjTRN_JOINTINPARENT if is_scalar_joint(model, control.actuator) => {
+            DrivenJoint::Joint {
+                qpos_address: model.jnt_qposadr()[id as usize] as usize,
+                dof_address: model.jnt_dofadr()[id as usize] as usize,
+            }
+        }
+        MjtTrn::mjTRN_TENDON => DrivenJoint::Tendon(id as usize),
+        _ => {
+            let gear = gear(model, control);
+            DrivenJoint::Length { output: control.output, gear: if gear == 0.0 { 1.0 } else { gear } }
+        }
+    }
 }

@@ -63,10 +63,10 @@ impl<R: Rules> Task for StatePutTask<R> {
     }
 
     fn actions(&self, physics: &Physics) -> Option<Vec<ActionSpec>> {
-        let mut actions = crate::units::action_specs(physics);
+        let mut actions = crate::actuators::action_specs(physics);
         // They are shares of each actuator's range.
         for action in &mut actions {
-            (action.minimum, action.maximum, action.unit, action.scale) = (-1.0, 1.0, "1", 1.0);
+            *action = ActionSpec::share(std::mem::take(&mut action.name), [-1.0, 1.0]);
         }
         Some(actions)
     }

@@ -219,11 +219,9 @@ impl<T: Manipulation> Task for SawyerTask<T> {
 
     fn actions(&self, _physics: &Physics) -> Option<Vec<ActionSpec>> {
         let action = |(name, unit, scale): (&str, &'static str, f64)| ActionSpec {
-            name: name.to_string(),
-            minimum: -1.0,
-            maximum: 1.0,
             unit,
             scale,
+            ..ActionSpec::share(name.to_string(), [-1.0, 1.0])
         };
         let moved = |axis| (axis, "m", ACTION_SCALE);
         Some([moved("x"), moved("y"), moved("z"), ("gripper", "1", 1.0)].map(action).into())
