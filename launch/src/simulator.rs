@@ -1,5 +1,6 @@
 //! The simulated robot as a child process of `foresee run --simulate`.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,8 @@ pub(crate) const READY: &str = "sim: ready";
 
 /// What the child is asked to simulate.
 pub(crate) struct Simulation<'a> {
-    pub(crate) task: &'a str,
+    /// A task, or the arguments of a model of the user's own.
+    pub(crate) what: Vec<OsString>,
     pub(crate) profile: &'a str,
     pub(crate) endpoint: Option<&'a str>,
     pub(crate) episodes: u32,
@@ -41,7 +43,7 @@ impl Simulator {
     pub(crate) fn start(simulation: &Simulation<'_>) -> anyhow::Result<Self> {
         let exe = std::env::current_exe().context("the running binary's path")?;
         let mut command = Command::new(exe);
-        command.args(["sim", simulation.task, "--profile", simulation.profile]);
+        command.arg("sim").args(&simulation.what).args(["--profile", simulation.profile]);
         command.args(["--episodes", &simulation.episodes.to_string(), "--seed", &simulation.seed.to_string()]);
         if let Some(endpoint) = simulation.endpoint {
             command.args(["--endpoint", endpoint]);

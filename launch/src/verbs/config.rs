@@ -1,5 +1,8 @@
 //! `foresee config`: profiles checked, shown, compared, and written out for the programs beside the loop.
 
+#[cfg(feature = "sim")]
+mod new;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,6 +28,9 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    /// Write a profile for the robot of a task or of a model of your own: joints, command kinds, ranges, period, cameras.
+    #[cfg(feature = "sim")]
+    New(new::NewArguments),
     /// Check profiles: every key, value and unit, and what must agree.
     Check(CheckArguments),
     /// Print a profile with everything that it inherits, and where each table comes from.
@@ -128,6 +134,8 @@ enum Target {
 /// One line with file, line, key, value and what is allowed.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.what {
+        #[cfg(feature = "sim")]
+        What::New(arguments) => new::act(arguments),
         What::Check(arguments) => check(arguments),
         What::Show(arguments) => {
             let text = show(arguments.profile.name())?;

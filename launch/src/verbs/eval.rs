@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 use clap::Args;
-use foresee_policies::{Progress, VisualEvaluation, VisualOutcome, Watch, evaluate_visual};
+use foresee_firmware_config::DeviceProfile;
+use foresee_policies::{EpisodeResult, Progress, VisualEvaluation, VisualOutcome, Watch, evaluate_visual};
 use foresee_runtime::{CardSignature, EngineReport, ModelCard};
-use foresee_sim::{EnvironmentOptions, EpisodePlan, Quality, Randomisation};
+use foresee_sim::{CommandMap, EnvironmentOptions, EpisodePlan, Quality, Randomisation};
 use serde::Serialize;
 
 use crate::counts::check_counts;
 use crate::models::ModelArguments;
-use crate::progress::bar;
+use crate::progress::Steps;
 use crate::result::{Millis, Returns};
-use crate::simulated::RandomiseArguments;
+use crate::simulated::SimulatedArguments;
 use crate::words::{print, say};
 use crate::{baselines, machine, places, stop, trail};
 
@@ -24,11 +25,12 @@ use crate::{baselines, machine, places, stop, trail};
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Task, such as dmc/reacher-easy; see foresee sim --list
-    task: String,
+    #[arg(required_unless_present = "mjcf")]
+    task: Option<String>,
     #[command(flatten)]
     models: ModelArguments,
     #[command(flatten)]
-    randomise: RandomiseArguments,
+    simulated: SimulatedArguments,
     /// Robot: its camera and joints.
     #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
     profile: String,
@@ -87,9 +89,12 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (encoder, policy) = arguments.models.open(&profile)?;
     let reports = [("encoder", Some(encoder.report().clone())), ("policy", policy.report().cloned())];
     let plan = EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes };
-    let randomisation = arguments.randomise.load()?;
+    let randomisation = arguments.simulated.randomise.load()?;
+    let model = arguments.simulated.model.of(arguments.task.as_deref(), &profile)?;
+    let task = arguments.name_of_task(&profile)?;
     let visual = VisualEvaluation {
-        task: &arguments.task,
+        task: &task,
+        model: model.as_ref(),
         native: &places::native(),
         profile: &profile,
         quality: Quality::Fast,
@@ -100,27 +105,28 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         plan,
         num_workers: usize::from(arguments.workers),
     };
-    let progress_bar = bar(u64::from(plan.num_episodes));
-    let mut observe = |progress| {
-        if let Progress::Played { num_played, episode, .. } = progress {
-            progress_bar.set_position(num_played as u64);
-            progress_bar.set_message(format!("seed {}, return {:.1}", episode.seed, episode.episode_return));
-        }
-    };
-    let outcome = evaluate_visual(&visual, &mut Watch { observe: &mut observe, stop: &stop })?;
-    progress_bar.finish_and_clear();
+    let outcome = play("eval: policy", &visual, &stop)?;
     let VisualOutcome { episodes, statistics, .. } = outcome;
     if episodes.is_empty() {
         return Ok(ExitCode::from(130));
     }
     let seeds: Vec<u64> = episodes.iter().map(|episode| episode.seed).collect();
-    let mut nothing = |_| {};
-    let mut watch = Watch { observe: &mut nothing, stop: &stop };
+    // Expert and random actions, where the task has both.
+    let mut steps = Steps::new("eval: expert and random actions", 2 * seeds.len() as u64);
+    let mut num_played = 0;
+    let mut observe = |progress| {
+        if let Progress::Played { episode, .. } = progress {
+            num_played += 1;
+            steps.set(num_played, &said(&episode));
+        }
+    };
+    let mut watch = Watch { observe: &mut observe, stop: &stop };
     let options = EnvironmentOptions { randomisation: randomisation.clone(), ..EnvironmentOptions::default() };
-    let [expert, random] = baselines::play(&arguments.task, options, &seeds, &mut watch)?;
+    let [expert, random] = baselines::play(&task, options, &seeds, &mut watch)?;
+    steps.finish();
     let policy = baselines::returns(&episodes);
     let evaluation = Evaluation {
-        task: arguments.task.clone(),
+        task,
         episodes: episodes.len(),
         seeds: [arguments.seed, arguments.seed + episodes.len() as u64 - 1],
         policy_over_expert: expert.as_ref().map(|expert| policy.mean_return / expert.mean_return),
@@ -144,6 +150,32 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         (false, _) => {}
     }
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+impl Arguments {
+    /// The task, or the name that a model of the user's own has; says what of the profile and the ranges the model cannot follow.
+    fn name_of_task(&self, profile: &DeviceProfile) -> anyhow::Result<String> {
+        let environment = self.simulated.open(self.task.as_deref(), profile)?;
+        let joints = CommandMap::new(&environment, profile)?;
+        joints.notes().iter().chain(&environment.notes()).for_each(|note| say(&format!("eval: {note}")));
+        Ok(environment.spec().name.clone())
+    }
+}
+
+fn play(what: &str, visual: &VisualEvaluation<'_>, stop: &AtomicBool) -> anyhow::Result<VisualOutcome> {
+    let mut steps = Steps::new(what, u64::from(visual.plan.num_episodes));
+    let mut observe = |progress| {
+        if let Progress::Played { num_played, episode, .. } = progress {
+            steps.set(num_played as u64, &said(&episode));
+        }
+    };
+    let outcome = evaluate_visual(visual, &mut Watch { observe: &mut observe, stop })?;
+    steps.finish();
+    Ok(outcome)
+}
+
+fn said(episode: &EpisodeResult) -> String {
+    format!("seed {}, return {:.1}", episode.seed, episode.episode_return)
 }
 
 fn report(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {

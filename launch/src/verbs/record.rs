@@ -4,13 +4,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use foresee_firmware_config::DeviceProfile;
 use foresee_policies::{Behaviour, Disturbance, Keep, Progress, RecordOptions, Watch, record};
-use foresee_sim::{CameraOptions, Environment, Quality};
+use foresee_sim::{Assets, CameraOptions, CommandMap, Environment, EnvironmentOptions, Quality, Textures, UserModel};
 
 use crate::counts::check_counts;
-use crate::progress::bar;
+use crate::progress::Steps;
+use crate::simulated::UserModelArguments;
 use crate::words::{print, say};
 use crate::{machine, places, stop, trail};
+
+/// The profile of a recording that names none: it gives the image's size.
+const DEFAULT_PROFILE: &str = "desktop-sim";
 
 /// Who acts.
 #[derive(Clone, Copy, ValueEnum)]
@@ -27,7 +32,10 @@ enum Actor {
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Task, such as dmc/reacher-easy; see foresee sim --list
-    task: String,
+    #[arg(required_unless_present = "mjcf")]
+    task: Option<String>,
+    #[command(flatten)]
+    model: UserModelArguments,
     /// Folder for the episodes; what it holds already is counted, so that a stopped recording goes on.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -40,10 +48,10 @@ pub(crate) struct Arguments {
     /// Seed of the first episode; the next ones count up.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// Robot: its camera's size and its name.
-    #[arg(long, default_value = "desktop-sim", value_name = "NAME|FILE")]
-    profile: String,
-    /// Camera of the model [default: the task's first]
+    /// Robot: its cameras, joints and name [default: desktop-sim, with the task's first camera and all its actuators]
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
+    /// Camera of the model [default: the profile's; without --profile the task's first]
     #[arg(long, value_name = "NAME")]
     camera: Option<String>,
     /// Cut episodes off after this many control steps.
@@ -72,26 +80,21 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let counts = [("--episodes", arguments.episodes), ("--max-steps", steps), ("--stride", arguments.stride)];
     check_counts(&counts.map(|(flag, count)| (flag, count as usize, usize::MAX)))?;
     let stop = stop::flag()?;
-    let profile = foresee_firmware_config::load(&arguments.profile)?;
-    let native = places::native();
-    let camera = match &arguments.camera {
-        Some(name) => name.clone(),
-        // Cameras side by side are the profile's.
-        None if !profile.extra_cameras.is_empty() => profile.camera.name.clone(),
-        None => Environment::new(&arguments.task, &native)?.spec().camera.clone(),
-    };
-    let size = (profile.camera.width, profile.camera.height);
+    let profile = foresee_firmware_config::load(arguments.profile.as_deref().unwrap_or(DEFAULT_PROFILE))?;
+    let Recorded { model, task, camera, device } = arguments.recorded(&profile)?;
     let options = RecordOptions {
-        task: arguments.task.clone(),
-        native,
+        task,
+        model,
+        native: places::native(),
         folder: arguments.out.clone(),
         robot: profile.robot,
         profile: profile.name,
-        camera: CameraOptions { name: camera, width: size.0, height: size.1, quality: Quality::Fast },
+        device,
+        camera,
         extra_cameras: profile
             .extra_cameras
             .iter()
-            .map(|extra| CameraOptions::of(&extra.camera, Quality::Fast))
+            .map(|extra| CameraOptions::of_extra(extra, Quality::Fast))
             .collect(),
         behaviour: match arguments.actor {
             Actor::Expert => Behaviour::Expert,
@@ -106,15 +109,14 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         keep: if arguments.successful { Keep::Successful } else { Keep::All },
         git_revision: machine::GIT_REVISION.to_owned(),
     };
-    let progress_bar = bar(u64::from(arguments.episodes));
+    let mut steps = Steps::new("record", u64::from(arguments.episodes));
     let mut observe = |progress| {
         if let Progress::Recorded { num_held, episode, .. } = progress {
-            progress_bar.set_position(num_held as u64);
-            progress_bar.set_message(format!("seed {}, return {:.1}", episode.seed, episode.episode_return));
+            steps.set(num_held as u64, &format!("seed {}, return {:.1}", episode.seed, episode.episode_return));
         }
     };
     let report = record(&options, &mut Watch { observe: &mut observe, stop: &stop })?;
-    progress_bar.finish_and_clear();
+    steps.finish();
     trail::leave(&arguments.out, [])?;
     if arguments.json {
         print(&serde_json::to_string_pretty(&report)?);
@@ -130,4 +132,41 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         say("record: stopped; the same command goes on");
     }
     Ok(if report.stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+/// What the arguments and the profile come to.
+struct Recorded {
+    model: Option<UserModel>,
+    task: String,
+    camera: CameraOptions,
+    /// The profile, where its joints are the task's actuators.
+    device: Option<DeviceProfile>,
+}
+
+impl Arguments {
+    /// A profile that is named must be of this robot: its camera is recorded, and its joints in its units. The default one gives
+    /// the image's size, and the rest where it is of this robot.
+    fn recorded(&self, profile: &DeviceProfile) -> anyhow::Result<Recorded> {
+        let model = self.model.of(self.task.as_deref(), profile)?;
+        let native = places::native();
+        let assets = Assets { native: &native, textures: Textures::Small };
+        let task = self.task.as_deref().unwrap_or_default();
+        let environment = Environment::of_task_or_model(task, model.as_ref(), assets, EnvironmentOptions::default())?;
+        let joints = CommandMap::new(&environment, profile);
+        let device = match (joints, &self.profile) {
+            (Ok(joints), _) => {
+                joints.notes().iter().for_each(|note| say(&format!("record: {note}")));
+                Some(profile.clone())
+            }
+            (Err(error), Some(_)) => return Err(error.into()),
+            (Err(_), None) => None,
+        };
+        let mut camera = CameraOptions::of(&profile.camera, Quality::Fast);
+        match (&self.camera, &self.profile) {
+            (Some(name), _) => camera.name.clone_from(name),
+            (None, Some(_)) => {}
+            (None, None) => camera.name.clone_from(&environment.spec().camera),
+        }
+        Ok(Recorded { model, task: environment.spec().name.clone(), camera, device })
+    }
 }

@@ -43,10 +43,13 @@ pub(crate) struct Arguments {
     /// Where the robot is, such as tcp/127.0.0.1:7447 [default: the profile's]
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
-    /// Start `foresee sim TASK` beside this process and end it afterwards.
+    /// Start `foresee sim TASK` beside this process and end it afterwards; without TASK: of the model of --mjcf.
     #[cfg(feature = "sim")]
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, value_name = "TASK", num_args = 0..=1, default_missing_value = "")]
     simulate: Option<String>,
+    #[cfg(feature = "sim")]
+    #[command(flatten)]
+    user_model: crate::simulated::UserModelArguments,
     /// Episodes to simulate.
     #[cfg(feature = "sim")]
     #[arg(long, default_value = "20", value_name = "N", requires = "simulate", value_parser = clap::value_parser!(u32).range(1..))]
@@ -249,10 +252,18 @@ fn say_budget(profile: &DeviceProfile, self_test: Option<&LoopStatistics>) {
 
 #[cfg(feature = "sim")]
 fn start_simulator(arguments: &Arguments, stop: &AtomicBool) -> anyhow::Result<Option<Simulator>> {
-    let Some(task) = &arguments.simulate else { return Ok(None) };
+    let model = &arguments.user_model;
+    let Some(task) = &arguments.simulate else {
+        anyhow::ensure!(!model.is_given(), "--mjcf: a model is simulated; give --simulate with it");
+        return Ok(None);
+    };
+    anyhow::ensure!(
+        task.is_empty() == model.is_given(),
+        "--simulate: name a task, such as dmc/reacher-easy (see foresee sim --list), or give --mjcf FILE, not both"
+    );
     foresee_sim::EpisodePlan { first_seed: arguments.seed, num_episodes: arguments.episodes }.check()?;
     let simulation = Simulation {
-        task,
+        what: if task.is_empty() { model.to_arguments() } else { vec![task.into()] },
         profile: &arguments.profile,
         endpoint: arguments.endpoint.as_deref(),
         episodes: arguments.episodes,

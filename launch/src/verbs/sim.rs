@@ -17,7 +17,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use foresee_firmware_config::{CameraProfile, DeviceProfile, Pace, ZenohMode, ZenohProfile};
 use foresee_runtime::{CommandWait, Episode, EpisodePhase, Observation, SourceEvent, ZenohLink, ZenohRobot};
-use foresee_sim::{Camera, CameraOptions, EpisodePlan, EpisodePlayer, Quality, Randomisation};
+use foresee_sim::{Camera, CameraOptions, CommandMap, EpisodePlan, EpisodePlayer, Quality, Randomisation};
 use serde::Serialize;
 
 use crate::simulated::SimulatedArguments;
@@ -143,20 +143,15 @@ struct Robot {
 impl Robot {
     fn new(arguments: &Arguments, profile: &DeviceProfile) -> anyhow::Result<Self> {
         let environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
-        let joint_names = environment.actuator_names();
-        if let Some(joint) = profile.joints.iter().find(|joint| !joint_names.contains(&joint.name)) {
-            let (profile, known) = (&profile.name, joint_names.join(", "));
-            let known = if known.is_empty() { "none" } else { &known };
-            bail!(
-                "profile {profile}: joint `{}` is no actuator of {}, which has {known}; give a --profile of this robot",
-                joint.name,
-                environment.spec().name
-            );
-        }
+        let joints = CommandMap::new(&environment, profile)?;
+        let joint_names = joints.names().to_vec();
+        joints.notes().iter().chain(&environment.notes()).for_each(|note| say(&format!("sim: {note}")));
         let quality = if arguments.reference_quality { Quality::Reference } else { Quality::Fast };
         let camera = |view: &CameraProfile| Camera::new(&environment, &CameraOptions::of(view, quality));
         let first = camera(&profile.camera)?;
-        let others = profile.extra_cameras.iter().map(|extra| camera(&extra.camera)).collect::<Result<_, _>>()?;
+        let others = profile.extra_cameras.iter();
+        let others = others.map(|extra| Camera::new(&environment, &CameraOptions::of_extra(extra, quality)));
+        let others = others.collect::<Result<_, _>>()?;
         let endpoints =
             arguments.endpoint.clone().map_or_else(|| profile.zenoh.connect.clone(), |endpoint| vec![endpoint]);
         // The loop connects there; a client meets it at the router.
@@ -179,7 +174,7 @@ impl Robot {
                 profile.name
             ),
         };
-        let player = EpisodePlayer::new(environment, first, plan).with_cameras(others);
+        let player = EpisodePlayer::new(environment, first, plan).with_cameras(others).with_joints(joints);
         Ok(Self { link, wire, player, observation, command, answer_timeout, num_repeated: 0, played: Vec::new() })
     }
 

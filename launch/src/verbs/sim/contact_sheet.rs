@@ -10,7 +10,7 @@ use image::{Rgb, RgbImage, imageops};
 
 use super::label;
 use crate::places;
-use crate::progress::bar;
+use crate::progress::Steps;
 use crate::words::print;
 
 const TILE: u32 = 144;
@@ -33,16 +33,15 @@ pub(super) fn act(path: &Path, arguments: &super::Arguments) -> anyhow::Result<E
     let [across, down] = [TILE + GAP, TILE + GAP + label::HEIGHT + 2];
     let num_rows = (TASKS.len() as u32).div_ceil(NUM_COLUMNS);
     let mut sheet = RgbImage::from_pixel(across * NUM_COLUMNS, down * num_rows, Rgb([255; 3]));
-    let progress_bar = bar(TASKS.len() as u64);
+    let mut steps = Steps::new("contact sheet", TASKS.len() as u64);
     for (index, entry) in (0..).zip(TASKS) {
-        progress_bar.set_message(entry.name);
         let tile = tile(entry.name, arguments.seed, quality).with_context(|| entry.name)?;
         let [left, top] = [index % NUM_COLUMNS * across, index / NUM_COLUMNS * down];
         label::write(&mut sheet, entry.name, (left, top));
         imageops::replace(&mut sheet, &tile, i64::from(left), i64::from(top + label::HEIGHT + 1));
-        progress_bar.inc(1);
+        steps.set(u64::from(index) + 1, entry.name);
     }
-    progress_bar.finish_and_clear();
+    steps.finish();
     sheet.save(path).with_context(|| format!("{}: cannot be written; name a .png file", path.display()))?;
     if arguments.json {
         let sheet = serde_json::json!({ "file": path, "tasks": TASKS.len(), "seed": arguments.seed });
