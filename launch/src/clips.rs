@@ -23,11 +23,15 @@ pub(crate) const DATA_HELP: &str = "Where the frames come from: a folder or file
     than once), a folder of videos (.mp4, .avi, .webm, .mkv, .mov), a folder of images (.jpg, .png, .gif: stills), frames:DIR (the \
     images of each folder are one clip), or sim:TASK[,TASK..] (rendered on the fly)";
 
-/// The source that `--data` names; `keep_gib` is what the decoded frames of videos may take.
+/// The source that `--data` names; `keep_gib` is what the decoded frames of videos may take, `topics` are those of logs.
 ///
 /// # Errors
 /// One line that names what is wrong and the fix.
-pub(crate) fn open((data, keep_gib): (&[String], f64), recipe: &Recipe) -> anyhow::Result<Box<dyn ClipSource>> {
+pub(crate) fn open(
+    (data, keep_gib): (&[String], f64),
+    topics: &[String],
+    recipe: &Recipe,
+) -> anyhow::Result<Box<dyn ClipSource>> {
     let [first, others @ ..] = data else { bail!("--data: name what to train on; see foresee pretrain --help") };
     if let Some(tasks) = first.strip_prefix("sim:") {
         alone(first, others)?;
@@ -48,7 +52,7 @@ pub(crate) fn open((data, keep_gib): (&[String], f64), recipe: &Recipe) -> anyho
     match found.chosen() {
         Some("logs") => {
             let paths: Vec<PathBuf> = data.iter().map(PathBuf::from).collect();
-            Ok(Box::new(FrameStore::from_logs(&paths, recipe.data.stored_size)?))
+            Ok(Box::new(FrameStore::from_topics(&paths, topics, recipe.data.stored_size)?))
         }
         Some("videos") => {
             alone(first, others)?;
@@ -168,7 +172,7 @@ mod tests {
         assert!(mixed.unwrap().starts_with("holds 1 logs, 2 videos; the logs are taken"));
         // The log below is the one that is read: what is wrong with it is told.
         let data = [folder.path().display().to_string()];
-        let error = open((&data, 1.0), &Recipe::load("mae-64").unwrap()).err().unwrap().to_string();
+        let error = open((&data, 1.0), &[], &Recipe::load("mae-64").unwrap()).err().unwrap().to_string();
         assert!(error.contains("run.mcap"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::{EncoderInput, Frame, LogEntry, LogReader, PreprocessingCard, Preprocessor, Resize};
+use foresee_runtime::{EncoderInput, Frame, LogEntry, LogReader, LogTopics, PreprocessingCard, Preprocessor, Resize};
 
 use crate::clips::{ClipReader, ClipSource, Reading, SamplePlace};
 use crate::error::ModelsError;
@@ -26,14 +26,23 @@ impl FrameStore {
     }
 
     /// All frames of MCAP logs; a folder means every `.mcap` at or below it, in the order of their paths. A new clip begins with each log and each
-    /// episode. A log that breaks off gives what it has, and [`FrameStore::problems`] says so.
+    /// episode. A log that breaks off gives what it has, and [`FrameStore::problems`] reports it. The images are those of the topic
+    /// `camera/image`.
     ///
     /// # Errors
     /// [`ModelsError::Data`] when nothing is there or no frame could be read at all.
     pub fn from_logs(paths: &[PathBuf], size: usize) -> Result<Self, ModelsError> {
+        Self::from_topics(paths, &[], size)
+    }
+
+    /// As [`FrameStore::from_logs`], of these topics: at most one a log.
+    ///
+    /// # Errors
+    /// As [`FrameStore::from_logs`].
+    pub fn from_topics(paths: &[PathBuf], topics: &[String], size: usize) -> Result<Self, ModelsError> {
         let mut store = Self::new(size);
         for log in list_logs(paths)? {
-            if let Err(error) = store.read_log(&log) {
+            if let Err(error) = store.read_log(&log, topics) {
                 store.problems.push(error.to_string());
             }
         }
@@ -98,10 +107,10 @@ impl FrameStore {
         3 * self.size * self.size
     }
 
-    fn read_log(&mut self, path: &Path) -> Result<(), ModelsError> {
+    fn read_log(&mut self, path: &Path, topics: &[String]) -> Result<(), ModelsError> {
         let mut shrink = Shrink::new(self.size)?;
         self.start_clip();
-        let mut reader = LogReader::open(path)?;
+        let mut reader = LogReader::open_with(path, &LogTopics::frames().with_named(topics))?;
         for entry in reader.by_ref() {
             match entry? {
                 LogEntry::Frame(frame) => self.push(&frame, &mut shrink)?,
@@ -109,6 +118,8 @@ impl FrameStore {
                 _ => {}
             }
         }
+        let passed = reader.passed_over();
+        self.problems.extend(passed.iter().map(|why| format!("{}: {why}", path.display())));
         if let Some(why) = reader.truncation() {
             self.problems.push(format!("{}: breaks off ({why}); what came before is used", path.display()));
         }

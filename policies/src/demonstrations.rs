@@ -1,48 +1,83 @@
 //! From recorded demonstrations to samples: every frame goes once through the same preprocessing and encoder that serve it later.
+//!
+//! Logs are read twice: first without their pixels, to match and inspect what belongs to each frame ([`DataReport`]), then to encode.
+
+mod inspect;
+mod track;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    CameraRig, CommandTopic, Encoder, Features, Frame, JointState, LogEntry, LogReader, Observation, RuntimeError,
-    Stamp,
+    CameraRig, DataFiles, Encoder, Features, Frame, LogEntry, LogReader, LogTopics, Observation, RuntimeError,
+    list_data_files,
 };
 
+pub use self::inspect::{DataReport, OutOfRange};
+use self::inspect::{check_shares, inspect};
+use self::track::{Label, Parts, Track};
 use crate::error::PoliciesError;
 use crate::progress::{Progress, Watch};
-use crate::record::logs_in;
 use crate::samples::{EpisodeSamples, JointRange, Sample, Samples};
+
+/// The largest value of f16, in which features are kept.
+const MAX_FEATURE: f32 = 65504.0;
 
 /// Which demonstrations are read.
 #[derive(Clone, Debug)]
 pub struct DemonstrationOptions {
-    /// Logs, or folders of logs.
+    /// Logs, or folders with logs at or below them.
     pub sources: Vec<PathBuf>,
     /// The robot: its cameras, and its joints in the order and with the ranges of the action.
     pub profile: DeviceProfile,
     /// Most memory that the features may take; above it, reading ends with an error rather than with swapping.
     pub max_bytes: usize,
+    /// Topics to read instead of those found by name, as `TOPIC` or `CAMERA=TOPIC`.
+    pub topics: Vec<String>,
+    /// A joint state or command belongs to a frame if it is at most so far away in time; `None`: half the profile's period.
+    pub match_tolerance: Option<Duration>,
+    /// Train on logs of which more than 5 % of a joint's values lie out of its range; commands are clamped.
+    pub allow_out_of_range: bool,
 }
 
-/// Reads logs and encodes their frames, with one thread an encoder; all encoders must be of one model. The label of a frame is its
-/// `expert_command`, or else its `joint_command`. The result does not depend on the number of threads.
+impl DemonstrationOptions {
+    /// These sources, with the default of everything else: 1 GiB of features.
+    pub fn new(sources: Vec<PathBuf>, profile: DeviceProfile) -> Self {
+        let (topics, match_tolerance, allow_out_of_range) = (Vec::new(), None, false);
+        Self { sources, profile, max_bytes: 1 << 30, topics, match_tolerance, allow_out_of_range }
+    }
+
+    fn tolerance(&self) -> Duration {
+        self.match_tolerance.unwrap_or(self.profile.pace.period() / 2)
+    }
+
+    fn log_topics(&self) -> LogTopics {
+        LogTopics::of_profile(&self.profile).with_named(&self.topics)
+    }
+}
+
+/// Reads logs and encodes their frames, with one thread an encoder; all encoders must be of one model. The label of a frame is the
+/// `expert_command` nearest in time, in logs without any the `joint_command`. What is wrong with the data is reported
+/// ([`Progress::Inspected`]) before the first frame is encoded. The result does not depend on the number of threads.
 ///
 /// # Errors
-/// [`PoliciesError::Recordings`] when a source holds nothing to learn from, other joints than asked for, or more than fits; what a log or the
-/// encoder says; [`PoliciesError::Training`] when asked to stop.
+/// [`PoliciesError::NotFinite`] and [`PoliciesError::OutOfRange`] for values that cannot be trained on; [`PoliciesError::Recordings`] when a
+/// source holds nothing to learn from, other joints than asked for, or more than fits; what a log or the encoder reports;
+/// [`PoliciesError::Training`] when asked to stop.
 pub fn load_demonstrations(
     options: &DemonstrationOptions,
     encoders: Vec<Box<dyn Encoder>>,
     watch: &mut Watch<'_>,
 ) -> Result<Samples, PoliciesError> {
-    let logs = logs_of(&options.sources)?;
     let joints = JointRange::of(&options.profile);
     let mut samples = empty_samples(options, &joints, &encoders)?;
-    let mut read: Vec<Option<Vec<EpisodeSamples>>> = logs.iter().map(|_| None).collect();
+    let tracks = inspected_tracks(options, &joints, watch)?;
+    let mut read: Vec<Option<Vec<EpisodeSamples>>> = tracks.iter().map(|_| None).collect();
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let shared = Shared { logs: &logs, profile: &options.profile, joints: &joints, next: &next, stop: &stop };
+    let shared = Shared { tracks: &tracks, options, joints: &joints, next: &next, stop: &stop };
     let (sender, receiver) = mpsc::sync_channel(2 * encoders.len());
     std::thread::scope(|scope| {
         for encoder in encoders {
@@ -59,19 +94,49 @@ pub fn load_demonstrations(
     for episode in read.into_iter().flatten().flatten() {
         samples.push(episode)?;
     }
-    if samples.is_empty() {
-        let problem = "hold no frame with joint states and a command; record demonstrations with an expert".to_owned();
+    Ok(samples)
+}
+
+/// Reads what belongs to the frames of all logs, reports it and refuses what cannot be trained on.
+fn inspected_tracks(
+    options: &DemonstrationOptions,
+    joints: &[JointRange],
+    watch: &mut Watch<'_>,
+) -> Result<Vec<Track>, PoliciesError> {
+    let DataFiles { files, skipped } = logs_of(&options.sources)?;
+    let (topics, tolerance) = (options.log_topics(), options.tolerance());
+    let mut tracks = Vec::with_capacity(files.len());
+    for path in &files {
+        if watch.stopped() {
+            return Err(stopped());
+        }
+        tracks.push(Track::read(path, &topics, joints, tolerance)?);
+    }
+    let report = DataReport { skipped_files: skipped, ..inspect(&tracks, &options.profile, tolerance)? };
+    let (checked, num_used) = (check_shares(&report), report.num_used);
+    let why = report.logs.first().map_or_else(String::new, |line| format!(" ({line})"));
+    watch.tell(Progress::Inspected(Box::new(report)));
+    if num_used == 0 {
+        let problem =
+            format!("hold no frame with joint states and a command{why}; record demonstrations with an expert");
         return Err(PoliciesError::Recordings { folder: first_of(&options.sources), problem });
     }
-    Ok(samples)
+    if !options.allow_out_of_range {
+        checked?;
+    }
+    Ok(tracks)
+}
+
+fn stopped() -> PoliciesError {
+    PoliciesError::Training("stopped while the demonstrations were read; nothing is kept".to_owned())
 }
 
 type Answer = (usize, Result<Vec<EpisodeSamples>, PoliciesError>);
 
 /// What the workers share.
 struct Shared<'a> {
-    logs: &'a [PathBuf],
-    profile: &'a DeviceProfile,
+    tracks: &'a [Track],
+    options: &'a DemonstrationOptions,
     joints: &'a [JointRange],
     next: &'a AtomicUsize,
     stop: &'a AtomicBool,
@@ -83,11 +148,12 @@ impl Shared<'_> {
         let mut encoder = Some(encoder);
         while !self.stop.load(Ordering::Relaxed) {
             let log_idx = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(log) = self.logs.get(log_idx) else { return };
+            let Some(track) = self.tracks.get(log_idx) else { return };
+            let read = |eyes: &mut Eyes| encode_log(track, &self.options.log_topics(), self.joints, eyes);
             let answer = match (&mut eyes, encoder.take()) {
-                (Some(eyes), _) => read_log(log, self.joints, eyes),
+                (Some(eyes), _) => read(eyes),
                 (None, Some(encoder)) => {
-                    Eyes::new(self.profile, encoder).and_then(|new| read_log(log, self.joints, eyes.insert(new)))
+                    Eyes::new(&self.options.profile, encoder).and_then(|new| read(eyes.insert(new)))
                 }
                 (None, None) => return,
             };
@@ -124,19 +190,29 @@ fn collect(
         }
         watch.tell(Progress::Encoded { num_logs, num_logs_total, num_frames });
         if watch.stopped() {
-            return Err(PoliciesError::Training("stopped while the frames were encoded; nothing is kept".to_owned()));
+            return Err(stopped());
         }
     }
     Ok(())
 }
 
-fn logs_of(sources: &[PathBuf]) -> Result<Vec<PathBuf>, PoliciesError> {
-    let mut logs = Vec::new();
+fn logs_of(sources: &[PathBuf]) -> Result<DataFiles, PoliciesError> {
+    let mut logs = DataFiles::default();
     for source in sources {
-        if source.is_dir() { logs.extend(logs_in(source)?) } else { logs.push(source.clone()) }
+        if source.is_dir() {
+            let found = list_data_files(source, &["mcap"])?;
+            logs.files.extend(found.files);
+            logs.skipped.extend(found.skipped);
+        } else {
+            logs.files.push(source.clone());
+        }
     }
-    if logs.is_empty() {
-        let problem = "hold no .mcap log; make some with `foresee record`".to_owned();
+    if logs.files.is_empty() {
+        let skipped = match logs.skipped.len() {
+            0 => String::new(),
+            count => format!(" but {count} hidden ones, which are not data"),
+        };
+        let problem = format!("hold no .mcap log{skipped}; make some with `foresee record`");
         return Err(PoliciesError::Recordings { folder: first_of(sources), problem });
     }
     Ok(logs)
@@ -177,8 +253,6 @@ struct Eyes {
     observation: Observation,
     /// Names of the cameras beside the first.
     extra: Vec<String>,
-    /// What is read.
-    log: PathBuf,
 }
 
 impl Eyes {
@@ -189,7 +263,6 @@ impl Eyes {
             observation: Observation::of(profile),
             extra: profile.extra_cameras.iter().map(|extra| extra.camera.name.clone()).collect(),
             encoder,
-            log: PathBuf::new(),
         })
     }
 
@@ -200,94 +273,68 @@ impl Eyes {
     }
 }
 
-/// What a log said of one moment so far.
-#[derive(Default)]
-struct Moment {
-    frame: Option<Frame>,
-    joints: Option<JointState>,
-    executed: Option<(Stamp, Vec<f64>)>,
-    expert: Option<(Stamp, Vec<f64>)>,
-}
-
-fn read_log(path: &Path, joints: &[JointRange], eyes: &mut Eyes) -> Result<Vec<EpisodeSamples>, PoliciesError> {
-    let mut reader = LogReader::open(path)?;
-    eyes.log = path.to_path_buf();
+/// Encodes the frames of a log that have a label.
+fn encode_log(
+    track: &Track,
+    topics: &LogTopics,
+    joints: &[JointRange],
+    eyes: &mut Eyes,
+) -> Result<Vec<EpisodeSamples>, PoliciesError> {
+    let mut reader = LogReader::open_with(&track.path, topics)?;
+    let (mut breaks, mut frames, mut part) = (Parts::default(), track.frames.iter().enumerate(), 0);
+    let mut episodes = vec![EpisodeSamples::default()];
     eyes.rig.reset();
-    let (mut episodes, mut moment) = (vec![EpisodeSamples::default()], Moment::default());
     for entry in reader.by_ref() {
-        match entry? {
+        let entry = entry?;
+        if breaks.begins_at(&entry) {
+            part += 1;
+            episodes.push(EpisodeSamples::default());
+            eyes.rig.reset();
+        }
+        match entry {
             LogEntry::Frame(frame) => {
-                std::mem::take(&mut moment).settle(joints, eyes, &mut episodes)?;
-                moment.frame = Some(frame);
-            }
-            LogEntry::ExtraFrame { camera, frame } => {
-                // It belongs to the frame of the first camera that follows.
-                std::mem::take(&mut moment).settle(joints, eyes, &mut episodes)?;
-                eyes.keep(&camera, frame);
-            }
-            LogEntry::Joints { names, state } => {
-                check_names(path, &names, joints)?;
-                moment.joints = Some(state);
-            }
-            LogEntry::Command { topic, names, stamp, values } => {
-                check_names(path, &names, joints)?;
-                match topic {
-                    CommandTopic::JointCommand => moment.executed = Some((stamp, values)),
-                    CommandTopic::ExpertCommand => moment.expert = Some((stamp, values)),
+                let Some((frame_idx, known)) = frames.next().filter(|(_, known)| known.part == part) else {
+                    let problem = "changed while it was read; start again once nobody writes it".to_owned();
+                    return Err(PoliciesError::Recordings { folder: track.path.clone(), problem });
+                };
+                if let (Some(label), Some(episode)) = (&known.label, episodes.last_mut()) {
+                    let at = FrameAt { path: &track.path, frame_idx };
+                    encode_frame(frame, label, at, eyes)?;
+                    let Label { positions, velocities, action } = label;
+                    episode.push(&Sample { tokens: &eyes.features.tokens, positions, velocities, action }, joints);
                 }
             }
-            LogEntry::Episode { .. } => {
-                std::mem::take(&mut moment).settle(joints, eyes, &mut episodes)?;
-                episodes.push(EpisodeSamples::default());
-                eyes.rig.reset();
-            }
+            LogEntry::ExtraFrame { camera, frame } => eyes.keep(&camera, frame),
+            LogEntry::Joints { .. } | LogEntry::Command { .. } | LogEntry::Episode { .. } => {}
         }
-    }
-    moment.settle(joints, eyes, &mut episodes)?;
-    if let Some(why) = reader.truncation() {
-        let problem = format!("the log is cut ({why}); remove it or record it anew");
-        return Err(PoliciesError::Recordings { folder: path.to_path_buf(), problem });
     }
     episodes.retain(|episode| episode.len() > 0);
     episodes.iter_mut().for_each(EpisodeSamples::shrink);
     Ok(episodes)
 }
 
-impl Moment {
-    /// Makes a sample of what belongs together; what lacks a part is passed over.
-    fn settle(
-        self,
-        joints: &[JointRange],
-        eyes: &mut Eyes,
-        episodes: &mut [EpisodeSamples],
-    ) -> Result<(), PoliciesError> {
-        let (Some(frame), Some(state), Some(label)) = (self.frame, self.joints, self.expert.or(self.executed)) else {
-            return Ok(());
-        };
-        let (stamp, action) = label;
-        let widths = [state.positions.len(), state.velocities.len(), action.len()];
-        if stamp != frame.stamp || state.stamp != frame.stamp || widths != [joints.len(); 3] {
-            return Ok(());
-        }
-        eyes.observation.frame = frame;
-        let unusable = |error: RuntimeError| PoliciesError::Recordings {
-            folder: eyes.log.clone(),
-            problem: format!("{error}; give the profile that it was recorded with"),
-        };
-        eyes.rig.see(&eyes.observation, eyes.encoder.as_mut(), &mut eyes.features).map_err(unusable)?;
-        if let Some(episode) = episodes.last_mut() {
-            let JointState { positions, velocities, .. } = &state;
-            episode.push(&Sample { tokens: &eyes.features.tokens, positions, velocities, action: &action }, joints);
-        }
-        Ok(())
-    }
+/// Where a frame lies, for errors.
+#[derive(Clone, Copy)]
+struct FrameAt<'a> {
+    path: &'a Path,
+    frame_idx: usize,
 }
 
-fn check_names(path: &Path, names: &[String], joints: &[JointRange]) -> Result<(), PoliciesError> {
-    if names.iter().eq(joints.iter().map(|joint| &joint.name)) {
-        return Ok(());
+/// Leaves the frame's features in `eyes`.
+fn encode_frame(frame: Frame, label: &Label, at: FrameAt<'_>, eyes: &mut Eyes) -> Result<(), PoliciesError> {
+    eyes.observation.frame = frame;
+    eyes.observation.joints.positions.clone_from(&label.positions);
+    eyes.observation.joints.velocities.clone_from(&label.velocities);
+    let unusable = |error: RuntimeError| PoliciesError::Recordings {
+        folder: at.path.to_path_buf(),
+        problem: format!("frame {}: {error}; give the profile that it was recorded with", at.frame_idx),
+    };
+    eyes.rig.see(&eyes.observation, eyes.encoder.as_mut(), &mut eyes.features).map_err(unusable)?;
+    match eyes.features.tokens.iter().find(|value| !(value.abs() <= MAX_FEATURE)) {
+        Some(value) => {
+            let FrameAt { path, frame_idx } = at;
+            Err(PoliciesError::Feature { path: path.to_path_buf(), frame_idx, value: *value })
+        }
+        None => Ok(()),
     }
-    let wanted: Vec<&str> = joints.iter().map(|joint| joint.name.as_str()).collect();
-    let problem = format!("joints {names:?} where the profile has {wanted:?}; give recordings of that robot");
-    Err(PoliciesError::Recordings { folder: path.to_path_buf(), problem })
 }

@@ -54,6 +54,50 @@ pub enum PoliciesError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A value of a demonstration that is not finite.
+    #[error(
+        "{}: frame {frame_idx}: the {quantity} of joint `{joint}` is {value}; remove the log, or record it again with finite values",
+        path.display()
+    )]
+    NotFinite {
+        /// The log.
+        path: PathBuf,
+        /// The frame that it belongs to, counted from 0.
+        frame_idx: usize,
+        /// Command, position or velocity.
+        quantity: &'static str,
+        /// The joint.
+        joint: String,
+        /// The value.
+        value: f64,
+    },
+    /// A feature of a demonstration's frame that cannot be kept.
+    #[error(
+        "{}: frame {frame_idx}: the encoder gives {value}, which is not finite or beyond what f16 holds (65504); use another encoder, or remove the log",
+        path.display()
+    )]
+    Feature {
+        /// The log.
+        path: PathBuf,
+        /// The frame, counted from 0.
+        frame_idx: usize,
+        /// The feature.
+        value: f32,
+    },
+    /// Demonstrations of which too much lies out of range.
+    #[error(
+        "{what}{more}; at most {max_percent} % of a log may: {hint}? Convert the recordings or correct the profile, or give --allow-out-of-range, which clamps commands to the range"
+    )]
+    OutOfRange {
+        /// Log, joint, share and range of the worst.
+        what: String,
+        /// How many more there are.
+        more: String,
+        /// Largest share allowed.
+        max_percent: f64,
+        /// What may be wrong.
+        hint: &'static str,
+    },
     /// A checkpoint that is not one.
     #[error("checkpoint {}: {problem}", path.display())]
     Checkpoint {

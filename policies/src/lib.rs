@@ -42,7 +42,7 @@ pub use statistics::{EpisodeResult, INTERVAL_METHOD, Summary};
 #[cfg(feature = "train")]
 pub use checkpoint::PolicyCheckpoint;
 #[cfg(feature = "train")]
-pub use demonstrations::{DemonstrationOptions, load_demonstrations};
+pub use demonstrations::{DataReport, DemonstrationOptions, OutOfRange, load_demonstrations};
 #[cfg(feature = "train")]
 pub use export::{ExportNotes, export_policy};
 #[cfg(feature = "train")]

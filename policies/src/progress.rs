@@ -29,6 +29,9 @@ pub enum Progress {
         /// Whether it passed the filter and was written.
         kept: bool,
     },
+    /// Demonstrations were read and matched; none of their frames is encoded yet.
+    #[cfg(feature = "train")]
+    Inspected(Box<crate::demonstrations::DataReport>),
     /// Frames of one log went through the encoder.
     Encoded {
         /// Logs so far.

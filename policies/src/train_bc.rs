@@ -56,7 +56,7 @@ impl Default for BcOptions {
 }
 
 /// Fits a policy to the samples with AdamW on the mean squared error, and gives the weights of the epoch with the lowest loss on the
-/// held-out episodes. Asked to stop, it drops the epoch under way; before the first epoch is done that is an error.
+/// held-out episodes (of a single episode, its end). Asked to stop, it drops the epoch under way; before the first epoch is done that is an error.
 ///
 /// # Errors
 /// [`PoliciesError::Option`] for options out of range, [`PoliciesError::Training`] for too few episodes or a loss that is not finite.
@@ -262,8 +262,7 @@ fn split(
 ) -> Result<(Vec<SampleIdx>, Vec<SampleIdx>), PoliciesError> {
     let num_episodes = samples.num_episodes();
     if num_episodes < 2 {
-        let problem = format!("{num_episodes} episodes: at least 2 are needed, one of them to hold out; record more");
-        return Err(PoliciesError::Training(problem));
+        return split_one(samples, options.validation_share);
     }
     let mut order: Vec<usize> = (0..num_episodes).collect();
     shuffle(&mut order, generator);
@@ -276,6 +275,19 @@ fn split(
     }
     let is_held_out = |episode: usize| held_out.get(episode).copied().unwrap_or_default();
     Ok((samples.idxs_where(|episode| !is_held_out(episode)), samples.idxs_where(is_held_out)))
+}
+
+/// Of a single episode, such as one long recording, the end is held out.
+fn split_one(samples: &Samples, share: f64) -> Result<(Vec<SampleIdx>, Vec<SampleIdx>), PoliciesError> {
+    let mut training = samples.idxs_where(|_| true);
+    if training.len() < 2 {
+        let problem =
+            format!("{} samples: at least 2 are needed, one of them to hold out; record more", training.len());
+        return Err(PoliciesError::Training(problem));
+    }
+    let num_held_out = ((training.len() as f64 * share).ceil() as usize).clamp(1, training.len() - 1);
+    let held_out = training.split_off(training.len() - num_held_out);
+    Ok((training, held_out))
 }
 
 /// Fisher and Yates.
@@ -405,8 +417,11 @@ pub(crate) mod tests {
         check(BcOptions { learning_rate: f64::NAN, ..options() }, "learning_rate");
         check(BcOptions { weight_decay: -1.0, ..options() }, "weight_decay");
         check(BcOptions { validation_share: 0.0, ..options() }, "validation_share");
-        let error = fit(&samples(1), &options()).expect_err("one episode").to_string();
+        let error = fit(&samples(0), &options()).expect_err("no episode").to_string();
         assert!(error.contains("at least 2"), "{error}");
+        let one = samples(1);
+        let (training, held_out) = split(&one, &options(), &mut seeded(0)).expect("its end is held out");
+        assert_eq!((training.len(), held_out.as_slice()), (7, &one.idxs_where(|_| true)[7..]));
         let stop = AtomicBool::new(true);
         let stopped = fit_policy(&samples(4), &options(), &mut Watch { observe: &mut |_| (), stop: &stop });
         assert!(stopped.is_err());

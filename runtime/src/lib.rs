@@ -73,15 +73,15 @@ pub use engine::{
 };
 pub use error::RuntimeError;
 pub use faults::{FaultRow, Lateness, run_faults};
-pub use files::{sha256_file, write_atomically};
+pub use files::{DataFiles, list_data_files, sha256_file, write_atomically};
 pub use frame::Frame;
 pub use health::{HealthFacts, HealthServer};
 pub use interval::{mean_and_half_width, wilson_interval};
 pub use joints::JointState;
 #[cfg(feature = "log")]
 pub use log::{
-    CommandRecorder, CommandTap, CommandTopic, FactTap, LogEntry, LogHeader, LogReader, LogSource, LogWriter,
-    RecordedActuator, RecordedCommand, Recorder, RecorderOptions, RecorderSummary,
+    CommandRecorder, CommandTap, CommandTopic, FactTap, LogEntry, LogHeader, LogReader, LogSource, LogTopics,
+    LogWriter, RecordedActuator, RecordedCommand, Recorder, RecorderOptions, RecorderSummary,
 };
 pub use onnx::{
     ONNX_OPSET, OnnxAttribute, OnnxAxis, OnnxConstant, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxSummary,

@@ -3,8 +3,10 @@
 mod reader;
 mod recorder;
 mod recording;
+mod scan;
 mod sink;
 mod source;
+mod topics;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::reader::{LogEntry, LogReader};
 pub use self::recorder::{CommandTap, FactTap, RecordedActuator, Recorder, RecorderOptions, RecorderSummary};
 pub use self::source::{CommandRecorder, LogSource, RecordedCommand};
+pub use self::topics::LogTopics;
 pub use self::writer::LogWriter;
 use crate::encoder::EngineReport;
 use crate::wire::MessageKind;
@@ -61,7 +64,7 @@ pub enum CommandTopic {
 }
 
 /// The topics of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Topic {
     Image,
     JointStates,

@@ -32,6 +32,10 @@ pub(crate) fn extra_image(camera: &str) -> String {
 }
 
 impl MessageKind {
+    /// All of them.
+    #[cfg(feature = "log")]
+    pub(crate) const ALL: [Self; 4] = [Self::Image, Self::JointState, Self::JointCommand, Self::Episode];
+
     /// The ROS 2 type name.
     #[cfg(feature = "log")]
     pub(crate) fn type_name(self) -> &'static str {

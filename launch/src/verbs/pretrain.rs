@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     list: bool,
     #[arg(long, value_name = "DATA", required_unless_present = "list", help = clips::DATA_HELP)]
     data: Vec<String>,
+    /// Image topic of the logs, where several could be meant.
+    #[arg(long, value_name = "TOPIC")]
+    topic: Vec<String>,
     /// Folder of the run: checkpoint, metrics, reconstructions.
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
     out: Option<PathBuf>,
@@ -93,7 +96,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let checkpoint_every = Duration::try_from_secs_f64(arguments.checkpoint_minutes * 60.0)
         .with_context(|| format!("--checkpoint-minutes {}: give a positive number", arguments.checkpoint_minutes))?;
-    let source = clips::open((&arguments.data, arguments.keep_gib), &recipe)?;
+    let source = clips::open((&arguments.data, arguments.keep_gib), &arguments.topic, &recipe)?;
     say(&format!("{}: {}", recipe.name, source.description()));
     if arguments.resume && run_checkpoint(&folder).is_none() {
         say(&format!("--resume: {} holds no checkpoint yet; the run begins at step 0", folder.display()));

@@ -9,7 +9,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    CommandRecorder, ControlLoop, Ends, EngineReport, FrameSource, LogSource, LoopEvent, LoopStatistics, PairReport,
+    CommandRecorder, ControlLoop, Ends, EngineReport, FrameSource, LogSource, LogTopics, LoopEvent, LoopStatistics,
+    PairReport,
 };
 use serde::Serialize;
 
@@ -28,6 +29,9 @@ pub(crate) struct Arguments {
     profile: Option<String>,
     #[command(flatten)]
     models: ModelArguments,
+    /// Topic of the log to read, where several could be meant; CAMERA=TOPIC for a camera beside the first. May be given more than once.
+    #[arg(long, value_name = "[CAMERA=]TOPIC")]
+    topic: Vec<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -76,7 +80,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             format!("{log} is of profile `{named}`, which is found by no name here; give its file with --profile FILE")
         })?,
     };
-    let mut source = LogSource::open(&arguments.log, &profile)?;
+    let topics = LogTopics::of_profile(&profile).with_named(&arguments.topic);
+    let mut source = LogSource::open_with(&arguments.log, &profile, &topics)?;
     let (encoder, policy) = arguments.models.open(&profile)?;
     let now = PairReport::of(encoder.as_ref(), policy.as_ref());
     let header = source.header();
@@ -95,6 +100,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let ends = Ends { source: &mut source, actuator: &mut actuator };
     foresee_runtime::run(ends, &mut control_loop, &stop, &mut listen)?;
+    source.passed_over().iter().for_each(|line| say(&format!("replay: {line}")));
     if played.num_frames == 0 {
         match source.truncation() {
             Some(why) => bail!("{log}: holds no frame that can be read: {why}"),

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use foresee_policies::{
-    BcOptions, DemonstrationOptions, PositionEncoding, Progress, Watch, fit_policy, load_demonstrations,
+    BcOptions, DataReport, DemonstrationOptions, PositionEncoding, Progress, Watch, fit_policy, load_demonstrations,
 };
 use foresee_runtime::Encoder;
 
@@ -21,6 +22,9 @@ use crate::{stop, trail};
 const MOST_EPOCHS: usize = 100_000;
 const MOST_TOKEN_WIDTH: usize = 1024;
 const MOST_GIB: usize = 1 << 20;
+const MOST_MATCH_MILLIS: f64 = 60_000.0;
+/// Lines about the data that are shown.
+const MOST_LINES: usize = 40;
 
 /// Arguments of `foresee train`.
 #[derive(Args)]
@@ -37,7 +41,7 @@ enum Method {
 
 #[derive(Args)]
 struct BcArguments {
-    /// Demonstrations: logs, or folders of logs (see foresee record); may be given more than once.
+    /// Demonstrations: logs, or folders with logs at or below them, rosbag2 folders too (see foresee record); may be given more than once.
     #[arg(long, value_name = "DIR|FILE", required = true)]
     data: Vec<PathBuf>,
     #[command(flatten)]
@@ -69,6 +73,15 @@ struct BcArguments {
     /// Most memory for features, in GiB.
     #[arg(long, default_value_t = 8, value_name = "GIB")]
     memory_gib: usize,
+    /// A joint state or command belongs to a frame if it is at most so many milliseconds away [default: half the profile's period]
+    #[arg(long, value_name = "MILLIS")]
+    match_millis: Option<f64>,
+    /// Train on logs of which more than 5 % of a joint's commands or positions lie out of its range; commands are clamped.
+    #[arg(long)]
+    allow_out_of_range: bool,
+    /// Topic of the logs to read, where several could be meant; CAMERA=TOPIC for a camera beside the first. May be given more than once.
+    #[arg(long, value_name = "[CAMERA=]TOPIC")]
+    topic: Vec<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -85,6 +98,23 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What is reported of the demonstrations before training, at most [`MOST_LINES`] lines of it.
+fn show(report: &DataReport) {
+    let lines = report.lines();
+    lines.iter().take(MOST_LINES).for_each(|line| say(&format!("data: {line}")));
+    if lines.len() > MOST_LINES {
+        say(&format!("data: {} more lines; --json lists all", lines.len() - MOST_LINES));
+    }
+}
+
+fn match_tolerance(arguments: &BcArguments) -> anyhow::Result<Option<Duration>> {
+    let Some(millis) = arguments.match_millis else { return Ok(None) };
+    if !(0.0..=MOST_MATCH_MILLIS).contains(&millis) {
+        bail!("--match-millis {millis}: give 0 to {MOST_MATCH_MILLIS}");
+    }
+    Ok(Some(Duration::from_secs_f64(millis * 1e-3)))
+}
+
 fn act_bc(arguments: &BcArguments) -> anyhow::Result<ExitCode> {
     check_counts(&[
         ("--epochs", arguments.epochs, MOST_EPOCHS),
@@ -97,21 +127,29 @@ fn act_bc(arguments: &BcArguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
     let profile = foresee_firmware_config::load(&arguments.profile)?;
     let demonstrations = DemonstrationOptions {
-        sources: arguments.data.clone(),
-        profile: profile.clone(),
         max_bytes: arguments.memory_gib << 30,
+        topics: arguments.topic.clone(),
+        match_tolerance: match_tolerance(arguments)?,
+        allow_out_of_range: arguments.allow_out_of_range,
+        ..DemonstrationOptions::new(arguments.data.clone(), profile.clone())
     };
     let num_encoders = std::thread::available_parallelism().map_or(1, usize::from);
     let encoders = (0..num_encoders)
         .map(|_| arguments.encoder.open(&profile))
         .collect::<anyhow::Result<Vec<Box<dyn Encoder>>>>()?;
     let encode_bar = bar(0);
-    let mut observe = |progress| {
-        if let Progress::Encoded { num_logs, num_logs_total, num_frames } = progress {
+    let mut data = DataReport::default();
+    let mut observe = |progress| match progress {
+        Progress::Inspected(report) => {
+            encode_bar.suspend(|| show(&report));
+            data = *report;
+        }
+        Progress::Encoded { num_logs, num_logs_total, num_frames } => {
             encode_bar.set_length(num_logs_total as u64);
             encode_bar.set_position(num_logs as u64);
             encode_bar.set_message(format!("{num_frames} frames encoded"));
         }
+        _ => {}
     };
     let samples = load_demonstrations(&demonstrations, encoders, &mut Watch { observe: &mut observe, stop: &stop })?;
     encode_bar.finish_and_clear();
@@ -144,7 +182,7 @@ fn act_bc(arguments: &BcArguments) -> anyhow::Result<ExitCode> {
     checkpoint.save(&path)?;
     trail::leave(&arguments.out, arguments.data.iter().map(PathBuf::as_path))?;
     if arguments.json {
-        let json = serde_json::json!({ "checkpoint": path, "samples": samples.len(), "epochs": checkpoint.epochs() });
+        let json = serde_json::json!({ "checkpoint": path, "samples": samples.len(), "epochs": checkpoint.epochs(), "data": data });
         print(&serde_json::to_string_pretty(&json)?);
     } else {
         print(&path.display().to_string());

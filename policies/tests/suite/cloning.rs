@@ -87,7 +87,7 @@ fn load(recordings: &Path, encoder: &Path, num_encoders: usize) -> Result<Sample
 }
 
 fn demonstrations(recordings: &Path) -> DemonstrationOptions {
-    DemonstrationOptions { sources: vec![recordings.to_path_buf()], profile: profile(), max_bytes: 1 << 30 }
+    DemonstrationOptions::new(vec![recordings.to_path_buf()], profile())
 }
 
 fn load_with(options: &DemonstrationOptions, encoder: &Path, num_encoders: usize) -> Result<Samples, PoliciesError> {
@@ -221,15 +221,15 @@ fn what_cannot_be_learnt_from_is_refused_by_name() {
         "more than the 1000 that are allowed",
     );
     let mut other = demonstrations(&recordings);
-    other.profile.joints.reverse();
-    refused(&other, "shoulder");
+    other.profile.joints[0].name = "elbow".to_owned();
+    refused(&other, "elbow");
     let log = recordings.join("episode-0000000007.mcap");
     let bytes = std::fs::read(&log).expect("read");
     for kept in 0..16 {
         std::fs::write(&log, &bytes[..bytes.len() * kept / 16]).expect("cut");
         match load(&recordings, &encoder, 1) {
-            // Cut behind the last message: in the index, which nobody needs.
-            Ok(samples) => assert_eq!(samples.len(), 10),
+            // Its whole chunks, beside the other log's frames.
+            Ok(samples) => assert!((5..=10).contains(&samples.len()), "{}", samples.len()),
             Err(error) => assert!(error.to_string().contains("episode-0000000007.mcap"), "{error}"),
         }
     }

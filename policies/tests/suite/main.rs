@@ -4,6 +4,8 @@
 
 #[cfg(feature = "train")]
 mod cloning;
+#[cfg(feature = "train")]
+mod demonstrations;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,15 +1,16 @@
 //! Reading a log, whole or cut.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::PixelEncoding;
 use mcap::records::{Record, op};
-use mcap::sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions};
+use mcap::sans_io::{LinearReadEvent, LinearReader};
 
-use super::{CommandTopic, HEADER_RECORD, LogHeader, MAX_RECORD_BYTES, MODELS_RECORD, RECORDER_RECORD, Topic};
+use super::scan::{self, are_lengths_honest};
+use super::topics::{LogTopics, Resolved, Role};
+use super::{CommandTopic, HEADER_RECORD, LogHeader, MODELS_RECORD, RECORDER_RECORD, Topic};
 use crate::ends::Episode;
 use crate::error::RuntimeError;
 use crate::frame::Frame;
@@ -61,13 +62,15 @@ pub enum LogEntry {
 }
 
 /// Reads a log from front to back; iterates over its entries in the order in which they were written. A log that was cut (by a
-/// kill, or in copying) gives all its whole chunks, and then says so in [`LogReader::truncation`]. Topics that are not ours are
-/// passed over.
+/// kill, or in copying) gives all its whole chunks, and then reports it in [`LogReader::truncation`]. Topics that are not ours are
+/// passed over; those whose names could be ours are listed in [`LogReader::passed_over`].
 pub struct LogReader {
     path: PathBuf,
     file: File,
     mcap: LinearReader,
-    channels: HashMap<u16, Channel>,
+    channels: Resolved,
+    /// Our own logs bear a tail without checksum until they are closed.
+    is_ours: bool,
     header: LogHeader,
     recorder: BTreeMap<String, String>,
     num_swaps: u64,
@@ -78,21 +81,31 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// Opens a log and reads its header.
+    /// Opens a log with all topics of a robot, and reads its header.
     ///
     /// # Errors
-    /// [`RuntimeError::File`] when it cannot be opened, [`RuntimeError::Log`] when it is no log of ours.
+    /// As [`LogReader::open_with`].
     pub fn open(path: &Path) -> Result<Self, RuntimeError> {
+        Self::open_with(path, &LogTopics::all())
+    }
+
+    /// Opens a log, decides which of its topics are read, and reads its header.
+    ///
+    /// # Errors
+    /// [`RuntimeError::File`] when it cannot be opened, [`RuntimeError::Log`] when it is no log with topics of a robot, or when several
+    /// topics could be meant.
+    pub fn open_with(path: &Path, topics: &LogTopics) -> Result<Self, RuntimeError> {
+        let log = |problem: String| RuntimeError::Log { path: path.to_path_buf(), problem };
+        let scan = scan::scan(path)?;
+        let robot = scan.header.get("robot").map(String::as_str).unwrap_or_default();
+        let channels = topics.resolve(robot, &scan.channels).map_err(log)?;
         let file = File::open(path).map_err(|source| RuntimeError::File { path: path.to_path_buf(), source })?;
-        let options = LinearReaderOptions::default()
-            .with_skip_end_magic(true)
-            .with_prevalidate_chunk_crcs(true)
-            .with_record_length_limit(MAX_RECORD_BYTES);
         let mut reader = Self {
             path: path.to_path_buf(),
             file,
-            mcap: LinearReader::new_with_options(options),
-            channels: HashMap::new(),
+            mcap: scan::records(),
+            channels,
+            is_ours: scan.is_ours,
             header: LogHeader::default(),
             recorder: BTreeMap::new(),
             num_swaps: 0,
@@ -101,12 +114,15 @@ impl LogReader {
             done: false,
         };
         reader.first = reader.next_entry().transpose()?;
-        if reader.first.is_none() && reader.channels.is_empty() {
-            let why = reader.truncation.unwrap_or_else(|| "it names no topic of a robot".to_owned());
-            return Err(RuntimeError::Log {
-                path: path.to_path_buf(),
-                problem: format!("is no log of Foresee: {why}; give an .mcap file that `record` or `run` wrote"),
-            });
+        if reader.first.is_none() && reader.channels.roles.is_empty() {
+            let none = || match scan.channels.len() {
+                0 => "it holds no topic".to_owned(),
+                num_topics => {
+                    format!("none of its {num_topics} topics is a robot's, as camera/image or joint_states is")
+                }
+            };
+            let why = reader.truncation.take().unwrap_or_else(none);
+            return Err(log(format!("is no log of Foresee: {why}; give an .mcap file that `record` or `run` wrote")));
         }
         Ok(reader)
     }
@@ -129,6 +145,19 @@ impl LogReader {
     /// How often other models took over while the log was written, as far as it was read.
     pub fn num_swaps(&self) -> u64 {
         self.num_swaps
+    }
+
+    /// Topics that could be meant by their names, and are not read, with the reason; only those with messages. Known once every entry was
+    /// read.
+    pub fn passed_over(&self) -> Vec<String> {
+        let seen = self.channels.passed_over.values().filter(|passed| passed.num_messages > 0);
+        seen.map(|passed| {
+            format!(
+                "{} messages of topic `{}` are passed over: it {}",
+                passed.num_messages, passed.topic, passed.reason
+            )
+        })
+        .collect()
     }
 
     fn next_entry(&mut self) -> Option<Result<LogEntry, RuntimeError>> {
@@ -160,16 +189,12 @@ impl LogReader {
         };
         let (opcode, data) = match event {
             LinearReadEvent::ReadRequest(num_bytes) => {
-                // A request is as large as a record claims to be; a lie must not cost memory before the bytes are there.
-                let room = self.mcap.insert(num_bytes.min(1 << 20));
-                let num_read = self.file.read(room).map_err(|error| Stop::Cut(error.to_string()))?;
-                self.mcap.notify_read(num_read);
+                scan::feed(&mut self.mcap, &mut self.file, num_bytes).map_err(|error| Stop::Cut(error.to_string()))?;
                 return Ok(None);
             }
             LinearReadEvent::Record { opcode, data } => (opcode, data),
         };
         let is_ours = match opcode {
-            op::CHANNEL => are_lengths_honest(data, 4, 2),
             op::METADATA => are_lengths_honest(data, 0, 1),
             op::MESSAGE | op::DATA_END => true,
             _ => return Ok(None),
@@ -178,14 +203,6 @@ impl LogReader {
             return Err(Stop::Cut("a record claims a text that is longer than itself".to_owned()));
         }
         match mcap::parse_record(opcode, data).map_err(|error| Stop::Cut(error.to_string()))? {
-            Record::Channel(channel) => {
-                if channel.message_encoding == "cdr"
-                    && let Some(known) = Channel::of(&channel.topic)
-                {
-                    self.channels.insert(channel.id, known);
-                }
-                Ok(None)
-            }
             Record::Metadata(metadata) => {
                 match metadata.name.as_str() {
                     HEADER_RECORD => self.header = header_of(&metadata.metadata),
@@ -196,21 +213,24 @@ impl LogReader {
                 Ok(None)
             }
             Record::Message { header, data } => {
-                let Some(channel) = self.channels.get(&header.channel_id) else { return Ok(None) };
-                match channel {
-                    Channel::Of(topic) => {
+                if let Some(passed) = self.channels.passed_over.get_mut(&header.channel_id) {
+                    passed.num_messages += 1;
+                }
+                let Some(role) = self.channels.roles.get(&header.channel_id) else { return Ok(None) };
+                match role {
+                    Role::Of(topic) => {
                         let decoded = decode(*topic, header.sequence, &data);
                         decoded.map(Some).map_err(|problem| Stop::Bad { topic: topic.name(), problem })
                     }
-                    Channel::Extra(camera) => {
+                    Role::Extra(camera) => {
                         let decoded = decode_frame(header.sequence, &data);
                         let entry = |frame| Some(LogEntry::ExtraFrame { camera: camera.clone(), frame });
                         decoded.map(entry).map_err(|problem| Stop::Bad { topic: "camera/<name>/image", problem })
                     }
                 }
             }
-            // The tail that stands while a log is written has no checksum; a closed one has.
-            Record::DataEnd(end) if end.data_section_crc == 0 => Err(Stop::Cut(NOT_CLOSED.to_owned())),
+            // A checksum of 0 is none, as most writers leave it; of our own logs it is the tail that stands until they are closed.
+            Record::DataEnd(end) if end.data_section_crc == 0 && self.is_ours => Err(Stop::Cut(NOT_CLOSED.to_owned())),
             Record::DataEnd(_) => Err(Stop::End),
             _ => Ok(None),
         }
@@ -234,47 +254,10 @@ impl std::fmt::Debug for LogReader {
     }
 }
 
-/// Whether every text of a record (after `num_fixed` bytes: `num_texts` texts, then a map of texts) lies within it. The parser
-/// reserves what a length claims before it looks.
-fn are_lengths_honest(data: &[u8], num_fixed: usize, num_texts: usize) -> bool {
-    let Some(mut rest) = data.get(num_fixed..) else { return false };
-    let mut num_seen = 0;
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > after.len() {
-            return false;
-        }
-        let (inside, behind) = after.split_at(length);
-        // The map's own length stands before its texts; what a later version appends behind it is not looked at.
-        rest = if num_seen == num_texts { inside } else { behind };
-        num_seen += 1;
-    }
-    true
-}
-
 enum Stop {
     End,
     Cut(String),
     Bad { topic: &'static str, problem: String },
-}
-
-/// What a channel holds.
-enum Channel {
-    Of(Topic),
-    /// Images of the camera of this name.
-    Extra(String),
-}
-
-impl Channel {
-    /// By the topic's name; topics of others hold nothing for us.
-    fn of(topic: &str) -> Option<Self> {
-        let topic = topic.trim_start_matches('/');
-        if let Some(known) = Topic::ALL.into_iter().find(|known| topic.ends_with(known.name())) {
-            return Some(Self::Of(known));
-        }
-        let (rest, name) = topic.strip_suffix("/image")?.rsplit_once('/')?;
-        (rest == "camera" || rest.ends_with("/camera")).then(|| Self::Extra(name.to_owned()))
-    }
 }
 
 fn decode_frame(sequence: u32, data: &[u8]) -> Result<Frame, String> {

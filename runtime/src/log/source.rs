@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use foresee_firmware_config::DeviceProfile;
 
-use super::{CommandTopic, LogEntry, LogHeader, LogReader};
+use super::{CommandTopic, LogEntry, LogHeader, LogReader, LogTopics};
 use crate::ends::{Actuator, FrameSource, Observation, SourceEvent, extra_frames};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
@@ -48,13 +48,21 @@ pub struct LogSource {
 }
 
 impl LogSource {
-    /// Opens a log for the joints of this profile.
+    /// Opens a log for the cameras and joints of this profile.
     ///
     /// # Errors
-    /// As [`LogReader::open`].
+    /// As [`LogReader::open_with`].
     pub fn open(path: &Path, profile: &DeviceProfile) -> Result<Self, RuntimeError> {
+        Self::open_with(path, profile, &LogTopics::of_profile(profile))
+    }
+
+    /// Opens a log with these topics of it.
+    ///
+    /// # Errors
+    /// As [`LogReader::open_with`].
+    pub fn open_with(path: &Path, profile: &DeviceProfile, topics: &LogTopics) -> Result<Self, RuntimeError> {
         Ok(Self {
-            reader: LogReader::open(path)?,
+            reader: LogReader::open_with(path, topics)?,
             path: path.display().to_string(),
             joint_names: profile.joints.iter().map(|joint| joint.name.clone()).collect(),
             extra: extra_frames(profile),
@@ -93,6 +101,11 @@ impl LogSource {
     /// As [`LogReader::truncation`].
     pub fn truncation(&self) -> Option<&str> {
         self.reader.truncation()
+    }
+
+    /// As [`LogReader::passed_over`].
+    pub fn passed_over(&self) -> Vec<String> {
+        self.reader.passed_over()
     }
 
     /// As [`LogReader::num_dropped`].
