@@ -16,6 +16,7 @@ mod filming;
 mod fitness;
 mod guard;
 mod listener;
+mod log_room;
 mod machine;
 #[cfg(feature = "pretrain")]
 mod memory;

@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use foresee_firmware_config::{DeviceProfile, Provider};
 use foresee_runtime::{
-    Encoder, EngineOptions, EngineReport, ModelPair, Policy, ProviderChoice, RuntimeError, SwapHandle, SwapNews, Trust,
-    VerifyingKey, open_encoder, open_policy, swappable, watch_models,
+    Encoder, EngineOptions, EngineReport, ModelCard, ModelPair, Policy, ProviderChoice, RuntimeError, SwapHandle,
+    SwapNews, Trust, VerifyingKey, open_encoder, open_policy, swappable, watch_models,
 };
 
 use crate::fitness::Machine;
@@ -173,6 +173,9 @@ impl ModelArguments {
         must_fit(&path, "--policy")?;
         let joint_names: Vec<String> = profile.joints.iter().map(|joint| joint.name.clone()).collect();
         let policy = open_policy(&path, encoder.card(), &joint_names, &self.encoder.options(profile)?)?;
+        if let Some(conditions) = ModelCard::load(&path)?.conditions() {
+            conditions.check(profile).map_err(|problem| anyhow::anyhow!("policy {}: {problem}", path.display()))?;
+        }
         other_precision(profile, encoder.report()).iter().for_each(|line| say(line));
         Ok((encoder, policy))
     }

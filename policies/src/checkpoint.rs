@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use foresee_runtime::write_atomically;
+use foresee_runtime::{PolicyConditions, write_atomically};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub(crate) struct CheckpointHeader {
     pub(crate) num_episodes: usize,
     pub(crate) num_samples: usize,
     pub(crate) epochs: Vec<EpochReport>,
+    /// Cameras and period of the demonstrations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) conditions: Option<PolicyConditions>,
 }
 
 /// One held-out sample as it came, on which an exported model proves itself.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    CameraRig, DataFiles, Encoder, Features, Frame, LogEntry, LogReader, LogTopics, Observation, RuntimeError,
-    list_data_files,
+    CameraRig, DataFiles, Encoder, Features, Frame, LogEntry, LogReader, LogTopics, Observation, PolicyConditions,
+    RuntimeError, list_data_files,
 };
 
 pub use self::inspect::{DataReport, OutOfRange};
@@ -236,7 +236,9 @@ fn empty_samples(
     }
     let (num_tokens, dim) = token_shape(encoder.as_ref())?;
     let num_cameras = 1 + options.profile.extra_cameras.len();
-    Ok(Samples::new(num_cameras * num_tokens, dim, joints, &card.identity()))
+    let mut samples = Samples::new(num_cameras * num_tokens, dim, joints, &card.identity());
+    samples.conditions = Some(PolicyConditions::of(&options.profile));
+    Ok(samples)
 }
 
 /// N and D of an encoder's `tokens`.
@@ -330,7 +332,7 @@ fn encode_frame(frame: Frame, label: &Label, at: FrameAt<'_>, eyes: &mut Eyes) -
         problem: format!("frame {}: {error}; give the profile that it was recorded with", at.frame_idx),
     };
     eyes.rig.see(&eyes.observation, eyes.encoder.as_mut(), &mut eyes.features).map_err(unusable)?;
-    match eyes.features.tokens.iter().find(|value| !(value.abs() <= MAX_FEATURE)) {
+    match eyes.features.tokens.iter().find(|value| !value.is_finite() || value.abs() > MAX_FEATURE) {
         Some(value) => {
             let FrameAt { path, frame_idx } = at;
             Err(PoliciesError::Feature { path: path.to_path_buf(), frame_idx, value: *value })

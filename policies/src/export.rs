@@ -50,6 +50,8 @@ pub fn export_policy(
     let tensor = TensorCard::f32;
     let tokens_shape = [1, header.shape.num_tokens, header.shape.token_dim];
     let data = |name: &str, shape: &[usize], values: &[f32]| (name.to_owned(), TensorData::new(shape, values));
+    let mut recipe = json!({ "behaviour_cloning": header.options });
+    header.conditions.iter().for_each(|conditions| conditions.in_recipe(&mut recipe));
     let best = header.epochs.iter().rfind(|epoch| epoch.best);
     let card = ModelCard {
         format: CARD_FORMAT,
@@ -78,7 +80,7 @@ pub fn export_policy(
             seeds: notes.seeds.iter().copied().chain([header.options.seed]).collect(),
             git_revision: notes.git_revision.clone(),
             data: format!("{} ({} episodes, {} frames)", notes.data, header.num_episodes, header.num_samples),
-            recipe: json!({ "behaviour_cloning": header.options }),
+            recipe,
             results: json!({ "fit": best, "measured": notes.results }),
         },
     };

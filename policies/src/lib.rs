@@ -36,7 +36,7 @@ pub use error::PoliciesError;
 pub use evaluate::{VisualEvaluation, VisualOutcome, evaluate_state, evaluate_visual};
 pub use experts::{EXPERTS, ExpertEntry, expert_for};
 pub use progress::{EpochReport, Progress, Watch};
-pub use record::{Behaviour, Disturbance, Keep, RecordOptions, RecordReport, logs_in, record};
+pub use record::{Behaviour, Disturbance, Keep, PolicyActor, RecordOptions, RecordReport, logs_in, record};
 pub use statistics::{EpisodeResult, INTERVAL_METHOD, Summary};
 
 #[cfg(feature = "train")]

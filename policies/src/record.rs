@@ -4,13 +4,14 @@
 //! stopped or killed goes on where it was.
 
 mod stage;
+mod visual;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::DeviceProfile;
-use foresee_runtime::write_atomically;
+use foresee_runtime::{EngineOptions, sha256_file, write_atomically};
 use foresee_sim::{CameraOptions, Quality, UserModel};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,23 @@ pub struct RecordOptions {
     pub keep: Keep,
     /// Git revision of the code, for the logs' headers.
     pub git_revision: String,
+    /// The profile as TOML, for the logs' headers; empty: it is left out.
+    pub profile_toml: String,
+    /// Who acts where the behaviour is [`Behaviour::Policy`].
+    pub policy: Option<PolicyActor>,
+}
+
+/// A policy that acts by what the cameras show, with its encoder.
+#[derive(Clone, Debug)]
+pub struct PolicyActor {
+    /// The encoder's ONNX file.
+    pub encoder: PathBuf,
+    /// The policy's ONNX file.
+    pub policy: PathBuf,
+    /// What runs both.
+    pub engine: EngineOptions,
+    /// The robot that both are of.
+    pub device: DeviceProfile,
 }
 
 /// Who acts.
@@ -72,6 +90,8 @@ pub enum Behaviour {
     UniformRandom,
     /// [`crate::SmoothRandom`].
     SmoothRandom,
+    /// A policy by what the cameras show: [`RecordOptions::policy`].
+    Policy,
 }
 
 /// Disturbed execution, so that a clone also sees how the expert comes back (Laskey et al., DART, 2017): what is executed is the actor's action
@@ -115,7 +135,9 @@ pub struct RecordReport {
     pub num_held: usize,
     /// Episodes played now.
     pub num_played: usize,
-    /// Of those, the ones not kept.
+    /// Of those, the ones that ended in success.
+    pub num_successful: usize,
+    /// Of those played, the ones not kept.
     pub num_rejected: usize,
     /// Steps written now, in the episodes that were kept.
     pub num_steps: u64,
@@ -134,8 +156,14 @@ pub fn record(options: &RecordOptions, watch: &mut Watch<'_>) -> Result<RecordRe
     let mut stage = Stage::new(options)?;
     let held = prepare_folder(options)?;
     let num_wanted = options.num_episodes as usize;
-    let mut report =
-        RecordReport { num_held: held.len(), num_played: 0, num_rejected: 0, num_steps: 0, stopped: false };
+    let mut report = RecordReport {
+        num_held: held.len(),
+        num_played: 0,
+        num_successful: 0,
+        num_rejected: 0,
+        num_steps: 0,
+        stopped: false,
+    };
     let tries = u64::from(options.num_episodes) * MAX_TRIES_PER_EPISODE;
     for seed in (options.first_seed..).take(usize::try_from(tries).unwrap_or(usize::MAX)) {
         if report.num_held >= num_wanted || watch.stopped() {
@@ -153,6 +181,7 @@ pub fn record(options: &RecordOptions, watch: &mut Watch<'_>) -> Result<RecordRe
         report.num_held += usize::from(kept);
         report.num_rejected += usize::from(!kept);
         report.num_played += 1;
+        report.num_successful += usize::from(episode.success);
         report.num_steps += if kept { u64::from(episode.num_steps.div_ceil(options.stride)) } else { 0 };
         watch.tell(Progress::Recorded { num_held: report.num_held, num_wanted, episode, kept });
     }
@@ -175,7 +204,8 @@ pub fn logs_in(folder: &Path) -> Result<Vec<PathBuf>, PoliciesError> {
     let file = |source| PoliciesError::File { path: folder.to_path_buf(), source };
     let entries = fs::read_dir(folder).map_err(file)?.collect::<Result<Vec<_>, _>>().map_err(file)?;
     let mut logs: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-    logs.retain(|path| path.extension().is_some_and(|extension| extension == "mcap"));
+    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "mcap") && !is_hidden(path));
     logs.sort();
     Ok(logs)
 }
@@ -223,6 +253,7 @@ impl RecordOptions {
             robot: self.robot.clone(),
             camera: cameras.join(", "),
             behaviour: self.behaviour,
+            policy: self.policy.as_ref().and_then(|actor| sha256_file(&actor.policy).ok()),
             disturbance: self.disturbance,
             first_seed: self.first_seed,
             max_steps: self.max_steps,
@@ -238,6 +269,8 @@ struct Manifest {
     robot: String,
     camera: String,
     behaviour: Behaviour,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
     disturbance: Disturbance,
     first_seed: u64,
     max_steps: Option<u32>,

@@ -1,6 +1,7 @@
 //! Demonstrations in memory: features of every frame, the joint state with it, and what the expert did.
 
 use foresee_firmware_config::DeviceProfile;
+use foresee_runtime::PolicyConditions;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub struct Samples {
     pub(crate) joints: Vec<JointRange>,
     /// Hex sha256 of the encoder that made the tokens.
     pub(crate) encoder_sha256: String,
+    /// Cameras and period of the demonstrations, for the policy's card.
+    pub(crate) conditions: Option<PolicyConditions>,
     episodes: Vec<EpisodeSamples>,
 }
 
@@ -64,7 +67,7 @@ impl Samples {
     /// None yet, for tokens `[num_tokens, token_dim]` of the encoder.
     pub(crate) fn new(num_tokens: usize, token_dim: usize, joints: &[JointRange], encoder_sha256: &str) -> Self {
         let encoder_sha256 = encoder_sha256.to_owned();
-        Self { num_tokens, token_dim, joints: joints.to_vec(), encoder_sha256, episodes: Vec::new() }
+        Self { num_tokens, token_dim, joints: joints.to_vec(), encoder_sha256, conditions: None, episodes: Vec::new() }
     }
 
     /// How many.

@@ -197,6 +197,7 @@ impl<'a> Fit<'a> {
                 num_episodes: samples.num_episodes(),
                 num_samples: samples.len(),
                 epochs,
+                conditions: samples.conditions.clone(),
             },
             weights,
             scaling: self.scaling,

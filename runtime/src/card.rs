@@ -1,5 +1,6 @@
 //! The model card: a JSON file beside each ONNX file that says what the model is, what it expects, and how it proves itself.
 
+mod conditions;
 mod interface;
 mod preprocessing;
 mod signature;
@@ -12,6 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::conditions::{CameraConditions, PolicyConditions};
 pub use self::interface::{ClassToken, EncoderInterface, ImageLayout, TokenLayout};
 pub use self::preprocessing::{Crop, PreprocessingCard, Resize};
 pub use self::signature::{CardSignature, SigningKey, Trust, VerifyingKey};

@@ -55,9 +55,9 @@ pub use camera::{
     Checkerboard, HandEye, HandEyeView, LiveCamera, board_pose, calibrate, find_checkerboard, hand_eye, list_cameras,
 };
 pub use card::{
-    CARD_FORMAT, CardSignature, ClassToken, Crop, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout,
-    ModelCard, ModelKind, PreprocessingCard, Provenance, Resize, SigningKey, TensorCard, TensorData, TokenLayout,
-    Trust, VerifyingKey,
+    CARD_FORMAT, CameraConditions, CardSignature, ClassToken, Crop, ElementType, EncoderInterface, ExternalFile,
+    Golden, ImageLayout, ModelCard, ModelKind, PolicyConditions, PreprocessingCard, Provenance, Resize, SigningKey,
+    TensorCard, TensorData, TokenLayout, Trust, VerifyingKey,
 };
 pub use chunk::{ChunkPlayer, ChunkSummary};
 pub use command::Action;
@@ -112,3 +112,5 @@ pub use zenoh::{
     CommandGate, CommandWait, Hearing, ZenohActuator, ZenohLink, ZenohRobot, ZenohRouter, ZenohSource,
     free_loopback_endpoint, show_joints,
 };
+#[cfg(all(feature = "log", feature = "zenoh"))]
+pub use zenoh::{LiveCounts, LiveLimits, LiveLog};

@@ -53,6 +53,23 @@ pub struct LogHeader {
     pub facts: BTreeMap<String, String>,
 }
 
+/// The key of the facts under which the profile lies, as TOML with all that it inherits.
+const PROFILE_FACT: &str = "profile_toml";
+
+impl LogHeader {
+    /// With the profile's TOML, so that a replay needs no file.
+    #[must_use]
+    pub fn with_profile(mut self, toml: String) -> Self {
+        self.facts.insert(PROFILE_FACT.to_owned(), toml);
+        self
+    }
+
+    /// The profile's TOML, if the log holds it.
+    pub fn profile_toml(&self) -> Option<&str> {
+        self.facts.get(PROFILE_FACT).map(String::as_str)
+    }
+}
+
 /// The two command topics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CommandTopic {
@@ -236,6 +253,31 @@ mod tests {
         let times: Vec<u64> =
             mcap::MessageStream::new(&bytes).unwrap().map(|message| message.unwrap().log_time).collect();
         assert!(times.is_sorted(), "{times:?}");
+    }
+
+    /// A reader without an index takes messages as they lie in the file, and refuses those that turn back in time.
+    #[test]
+    fn messages_lie_in_the_order_of_log_time_whatever_their_stamps() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.mcap");
+        let mut writer = LogWriter::create(&path, &header()).unwrap();
+        let joints =
+            |nanos: u64| JointState { stamp: Stamp { nanos }, positions: vec![0.0; 2], velocities: vec![0.0; 2] };
+        let second = 1_000_000_000;
+        // Joints before and after their frame, a clock that is set back by a minute, and one that goes on.
+        let stamps = [100, 97, 103, 101, 200, 140, 141, 150].map(|seconds| seconds * second / 10 + 70 * second);
+        for (number, nanos) in stamps.into_iter().enumerate() {
+            let shift = if number > 4 { 60 * second } else { 0 };
+            writer.write_joints(&header().joints, &joints(nanos - shift)).unwrap();
+            // A chunk each.
+            writer.flush().unwrap();
+        }
+        let bytes = fs::read(&path).unwrap();
+        let messages: Vec<_> = mcap::MessageStream::new(&bytes).unwrap().map(|message| message.unwrap()).collect();
+        let times: Vec<u64> = messages.iter().map(|message| message.log_time).collect();
+        assert!(times.is_sorted() && times.len() == 8, "{times:?}");
+        assert_eq!(times[7] - times[5], second, "time goes on after the clock was set");
+        assert_eq!(messages[1].publish_time, stamps[1]);
     }
 
     #[test]

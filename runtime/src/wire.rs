@@ -24,6 +24,8 @@ pub(crate) enum MessageKind {
     JointState,
     JointCommand,
     Episode,
+    /// Written to logs, and not read here: for training elsewhere.
+    Reward,
 }
 
 /// The topic of a camera beside the first.
@@ -32,7 +34,7 @@ pub(crate) fn extra_image(camera: &str) -> String {
 }
 
 impl MessageKind {
-    /// All of them.
+    /// Those that are read.
     #[cfg(feature = "log")]
     pub(crate) const ALL: [Self; 4] = [Self::Image, Self::JointState, Self::JointCommand, Self::Episode];
 
@@ -44,6 +46,7 @@ impl MessageKind {
             Self::JointState => "sensor_msgs/msg/JointState",
             Self::JointCommand => "foresee_msgs/msg/JointCommand",
             Self::Episode => "foresee_msgs/msg/Episode",
+            Self::Reward => "foresee_msgs/msg/Reward",
         }
     }
 
@@ -55,6 +58,7 @@ impl MessageKind {
             Self::JointState => include_str!("../msg/JointState.msg"),
             Self::JointCommand => include_str!("../msg/JointCommand.msg"),
             Self::Episode => include_str!("../msg/Episode.msg"),
+            Self::Reward => include_str!("../msg/Reward.msg"),
         };
         let line = "=".repeat(80);
         let (header, time) = (include_str!("../msg/Header.msg"), include_str!("../msg/Time.msg"));
@@ -158,6 +162,12 @@ pub(crate) fn encode_episode(stamp: Stamp, phase: EpisodePhase, episode: &Episod
         writer.write_u32(episode.num_steps);
         writer.write_bool(episode.success);
     });
+}
+
+/// `foresee_msgs/Reward`.
+#[cfg(feature = "log")]
+pub(crate) fn encode_reward(stamp: Stamp, reward: f64, bytes: &mut Vec<u8>) {
+    encode(stamp, bytes, |writer| writer.write_f64(reward));
 }
 
 /// Reads a `sensor_msgs/Image` of an encoding that preprocessing takes; the frame's sequence is left alone, it travels beside the message.

@@ -6,6 +6,7 @@
 //! | `foresee/<robot>/joint_states` | `sensor_msgs/msg/JointState` | robot |
 //! | `foresee/<robot>/episode` | `foresee_msgs/msg/Episode` | robot |
 //! | `foresee/<robot>/joint_command` | `foresee_msgs/msg/JointCommand` | loop |
+//! | `foresee/<robot>/expert_command` | `foresee_msgs/msg/JointCommand` | teleoperator; recorded only |
 //! | `foresee/<robot>/stop`, `.../clear_fault` | empty | operator |
 //! | `foresee/<robot>/alive/robot`, `.../alive/loop` | liveliness tokens | each |
 //!
@@ -18,6 +19,8 @@ mod actuator;
 mod camera_robot;
 mod joints;
 mod link;
+#[cfg(feature = "log")]
+mod live_log;
 mod robot;
 mod router;
 mod source;
@@ -27,6 +30,8 @@ pub use actuator::ZenohActuator;
 pub use camera_robot::CameraRobot;
 pub use joints::show_joints;
 pub use link::{Hearing, ZenohLink, free_loopback_endpoint};
+#[cfg(feature = "log")]
+pub use live_log::{LiveCounts, LiveLimits, LiveLog};
 pub use robot::{CommandGate, CommandWait, ZenohRobot};
 pub use router::ZenohRouter;
 pub use source::ZenohSource;

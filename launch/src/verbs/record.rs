@@ -1,14 +1,22 @@
-//! `foresee record`: episodes of a task into MCAP logs, one file an episode: demonstrations for cloning, frames for pretraining.
+//! `foresee record`: episodes of a task, or a live robot, into MCAP logs: demonstrations for cloning, frames for pretraining.
+
+mod live;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
-use clap::{Args, ValueEnum};
+use anyhow::bail;
+use clap::Args;
 use foresee_firmware_config::DeviceProfile;
-use foresee_policies::{Behaviour, Disturbance, Keep, Progress, RecordOptions, Watch, record};
+use foresee_policies::{
+    Behaviour, Disturbance, Keep, PolicyActor, Progress, RecordOptions, RecordReport, Watch, record,
+};
+use foresee_runtime::ModelCard;
 use foresee_sim::{Assets, CameraOptions, CommandMap, Environment, EnvironmentOptions, Quality, Textures, UserModel};
 
 use crate::counts::check_counts;
+use crate::models::EncoderArguments;
 use crate::progress::Steps;
 use crate::simulated::UserModelArguments;
 use crate::words::{print, say};
@@ -17,31 +25,21 @@ use crate::{machine, places, stop, trail};
 /// The profile of a recording that names none: it gives the image's size.
 const DEFAULT_PROFILE: &str = "desktop-sim";
 
-/// Who acts.
-#[derive(Clone, Copy, ValueEnum)]
-enum Actor {
-    /// The task's scripted expert.
-    Expert,
-    /// Uniform random actions.
-    Random,
-    /// Smooth random actions: they wander further.
-    Smooth,
-}
-
 /// Arguments of `foresee record`.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Task, such as dmc/reacher-easy; see foresee sim --list
-    #[arg(required_unless_present = "mjcf")]
+    /// Task, such as dmc/reacher-easy; see foresee sim --list [default: the live robot of --profile, over zenoh]
     task: Option<String>,
     #[command(flatten)]
     model: UserModelArguments,
     /// Folder for the episodes; what it holds already is counted, so that a stopped recording goes on.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Who acts.
-    #[arg(long, value_enum, default_value = "expert")]
-    actor: Actor,
+    /// Who acts: expert (the task's scripted expert), random (uniform), smooth (random, wanders further), or a policy's ONNX file.
+    #[arg(long, default_value = "expert", value_name = "expert|random|smooth|POLICY.onnx")]
+    actor: String,
+    #[command(flatten)]
+    encoder: EncoderArguments,
     /// Episodes that the folder shall hold.
     #[arg(long, default_value_t = 100, value_name = "N")]
     episodes: u32,
@@ -66,6 +64,15 @@ pub(crate) struct Arguments {
     /// Disturb what is executed (the label stays clean), so that a clone sees how the expert comes back.
     #[arg(long)]
     disturb: bool,
+    /// Of a live robot: where it is, such as tcp/127.0.0.1:7447 [default: the profile's]
+    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["task", "mjcf"])]
+    endpoint: Option<String>,
+    /// Of a live robot: where a teleoperator's driver can connect, such as tcp/127.0.0.1:7448 [default: the profile's]
+    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["task", "mjcf"])]
+    listen: Option<String>,
+    /// Of a live robot: end after this time [default: at Ctrl-C]
+    #[arg(long, value_name = "S", conflicts_with_all = ["task", "mjcf"])]
+    seconds: Option<f64>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -80,27 +87,57 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let counts = [("--episodes", arguments.episodes), ("--max-steps", steps), ("--stride", arguments.stride)];
     check_counts(&counts.map(|(flag, count)| (flag, count as usize, usize::MAX)))?;
     let stop = stop::flag()?;
-    let profile = foresee_firmware_config::load(arguments.profile.as_deref().unwrap_or(DEFAULT_PROFILE))?;
+    if arguments.task.is_none() && !arguments.model.is_given() {
+        return live::act(arguments, &stop);
+    }
+    act_simulated(arguments, &stop)
+}
+
+fn act_simulated(arguments: &Arguments, stop: &AtomicBool) -> anyhow::Result<ExitCode> {
+    let options = options(arguments)?;
+    let mut steps = Steps::new("record", u64::from(arguments.episodes));
+    let mut observe = |progress| {
+        if let Progress::Recorded { num_held, episode, .. } = progress {
+            steps.set(num_held as u64, &format!("seed {}, return {:.1}", episode.seed, episode.episode_return));
+        }
+    };
+    let report = record(&options, &mut Watch { observe: &mut observe, stop })?;
+    steps.finish();
+    trail::leave(&arguments.out, [])?;
+    if arguments.json {
+        print(&serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&in_words(arguments, &report));
+    }
+    if report.stopped {
+        say("record: stopped; the same command goes on");
+    }
+    Ok(if report.stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+fn in_words(arguments: &Arguments, report: &RecordReport) -> String {
+    let RecordReport { num_held, num_played, num_successful, num_rejected, num_steps, .. } = report;
+    format!(
+        "{}: {num_held} episodes; now {num_played} played, {num_successful} of them with success, {num_rejected} not kept, {num_steps} steps written",
+        arguments.out.display()
+    )
+}
+
+fn options(arguments: &Arguments) -> anyhow::Result<RecordOptions> {
+    let named = arguments.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
+    let profile = foresee_firmware_config::load(named)?;
     let Recorded { model, task, camera, device } = arguments.recorded(&profile)?;
-    let options = RecordOptions {
+    let (behaviour, policy) = actor(arguments, &profile)?;
+    let extra = profile.extra_cameras.iter();
+    Ok(RecordOptions {
         task,
         model,
         native: places::native(),
         folder: arguments.out.clone(),
-        robot: profile.robot,
-        profile: profile.name,
         device,
         camera,
-        extra_cameras: profile
-            .extra_cameras
-            .iter()
-            .map(|extra| CameraOptions::of_extra(extra, Quality::Fast))
-            .collect(),
-        behaviour: match arguments.actor {
-            Actor::Expert => Behaviour::Expert,
-            Actor::Random => Behaviour::UniformRandom,
-            Actor::Smooth => Behaviour::SmoothRandom,
-        },
+        extra_cameras: extra.map(|extra| CameraOptions::of_extra(extra, Quality::Fast)).collect(),
+        behaviour,
         disturbance: if arguments.disturb { Disturbance::CLONING } else { Disturbance::NONE },
         num_episodes: arguments.episodes,
         first_seed: arguments.seed,
@@ -108,30 +145,31 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         stride: arguments.stride,
         keep: if arguments.successful { Keep::Successful } else { Keep::All },
         git_revision: machine::GIT_REVISION.to_owned(),
-    };
-    let mut steps = Steps::new("record", u64::from(arguments.episodes));
-    let mut observe = |progress| {
-        if let Progress::Recorded { num_held, episode, .. } = progress {
-            steps.set(num_held as u64, &format!("seed {}, return {:.1}", episode.seed, episode.episode_return));
+        profile_toml: foresee_firmware_config::show(named)?,
+        policy,
+        robot: profile.robot,
+        profile: profile.name,
+    })
+}
+
+fn actor(arguments: &Arguments, profile: &DeviceProfile) -> anyhow::Result<(Behaviour, Option<PolicyActor>)> {
+    Ok(match arguments.actor.as_str() {
+        "expert" => (Behaviour::Expert, None),
+        "random" => (Behaviour::UniformRandom, None),
+        "smooth" => (Behaviour::SmoothRandom, None),
+        policy if policy.ends_with(".onnx") => {
+            let policy = PathBuf::from(policy);
+            if let Some(conditions) = ModelCard::load(&policy)?.conditions() {
+                conditions
+                    .check(profile)
+                    .map_err(|problem| anyhow::anyhow!("policy {}: {problem}", policy.display()))?;
+            }
+            let engine = arguments.encoder.options(profile)?;
+            let actor = PolicyActor { encoder: arguments.encoder.path(), policy, engine, device: profile.clone() };
+            (Behaviour::Policy, Some(actor))
         }
-    };
-    let report = record(&options, &mut Watch { observe: &mut observe, stop: &stop })?;
-    steps.finish();
-    trail::leave(&arguments.out, [])?;
-    if arguments.json {
-        print(&serde_json::to_string_pretty(&report)?);
-    } else {
-        let counts = (report.num_held, report.num_played, report.num_rejected, report.num_steps);
-        let folder = arguments.out.display();
-        print(&format!(
-            "{folder}: {} episodes; now {} played, {} not kept, {} steps written",
-            counts.0, counts.1, counts.2, counts.3
-        ));
-    }
-    if report.stopped {
-        say("record: stopped; the same command goes on");
-    }
-    Ok(if report.stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
+        other => bail!("--actor {other}: give expert, random, smooth, or the ONNX file of a policy"),
+    })
 }
 
 /// What the arguments and the profile come to.

@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    CommandRecorder, ControlLoop, Ends, EngineReport, FrameSource, LogSource, LogTopics, LoopEvent, LoopStatistics,
-    PairReport,
+    CommandRecorder, ControlLoop, Ends, EngineReport, FrameSource, LogReader, LogSource, LogTopics, LoopEvent,
+    LoopStatistics, PairReport,
 };
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ use crate::words::{print, say};
 pub(crate) struct Arguments {
     /// The log, such as runs/demo/log.mcap
     log: PathBuf,
-    /// Robot [default: the log's]
+    /// Robot [default: the profile that lies in the log, else the one that it names]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]
@@ -65,21 +65,8 @@ struct Replay {
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
-    let named = match &arguments.profile {
-        Some(named) => named.clone(),
-        None => foresee_runtime::LogReader::open(&arguments.log)?.header().profile.clone(),
-    };
     let log = arguments.log.display();
-    if named.is_empty() {
-        bail!("{log}: does not say of which profile it is; give --profile NAME|FILE");
-    }
-    let profile = foresee_firmware_config::load(&named);
-    let profile = match &arguments.profile {
-        Some(_) => profile?,
-        None => profile.with_context(|| {
-            format!("{log} is of profile `{named}`, which is found by no name here; give its file with --profile FILE")
-        })?,
-    };
+    let profile = profile_of(arguments)?;
     let topics = LogTopics::of_profile(&profile).with_named(&arguments.topic);
     let mut source = LogSource::open_with(&arguments.log, &profile, &topics)?;
     let (encoder, policy) = arguments.models.open(&profile)?;
@@ -128,14 +115,15 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         frames_missing_in_log: source.num_dropped(),
         truncation: source.truncation().map(str::to_owned),
         commands_without_frame: source.recorded().len() as u64 - compared.num_compared,
-        provider_then: then.0.map(|then| then.provider.name().to_owned()),
+        provider_then: then.0.as_ref().map(|then| then.provider.name().to_owned()),
         provider_now: now.encoder.provider.name().to_owned(),
         differences,
         loop_p50_millis: statistics.total.quantile_millis(0.5),
     };
     report(&replay, arguments.json)?;
-    if compared.num_compared == 0 {
-        say(&format!("foresee: {log}: {}", nothing_compared(&source)));
+    let is_of_known_models = then.0.is_some() || then.1.is_some();
+    if let Some(why) = nothing_compared(&source, &compared, is_of_known_models) {
+        say(&format!("foresee: {log}: {why}"));
         return Ok(ExitCode::FAILURE);
     }
     let is_lossy = matches!(profile.pace, Pace::Lockstep { .. }) && replay.frames_missing_in_log > 0;
@@ -143,16 +131,46 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(compared.num_unexplained() > 0 && !may_differ)))
 }
 
-/// Why no command of a log with frames could be compared.
-fn nothing_compared(source: &LogSource) -> String {
-    let why = source.truncation().map_or_else(String::new, |why| format!("; the log ends early: {why}"));
-    match source.recorded().len() {
-        0 => format!("holds no command, so that nothing could be compared{why}"),
-        num_commands => {
-            format!(
-                "none of its {num_commands} commands answers a frame that it holds, so that nothing could be compared{why}"
-            )
+/// The profile that is given, else the one that lies in the log, else the one that it names.
+fn profile_of(arguments: &Arguments) -> anyhow::Result<DeviceProfile> {
+    if let Some(named) = &arguments.profile {
+        return Ok(foresee_firmware_config::load(named)?);
+    }
+    let log = arguments.log.display();
+    let header = LogReader::open_with(&arguments.log, &LogTopics::frames())?.header().clone();
+    let named = &header.profile;
+    if let Some(toml) = header.profile_toml() {
+        let inside = foresee_firmware_config::parse(named, toml);
+        return inside.with_context(|| {
+            format!("{log}: the profile that lies in it is not understood; give one with --profile FILE")
+        });
+    }
+    if named.is_empty() {
+        bail!("{log}: names no profile; give --profile NAME|FILE");
+    }
+    foresee_firmware_config::load(named).with_context(|| {
+        format!("{log} is of profile `{named}`, which is found by no name here; give its file with --profile FILE")
+    })
+}
+
+/// Why nothing can be concluded from a log with frames, if so.
+fn nothing_compared(source: &LogSource, compared: &Compared, is_of_known_models: bool) -> Option<String> {
+    let cut = source.truncation().map_or_else(String::new, |why| format!("; the log ends early: {why}"));
+    let num_commands = source.recorded().len();
+    match compared {
+        Compared { num_compared: 0, .. } if num_commands == 0 => {
+            Some(format!("holds no command, so that nothing could be compared{cut}"))
         }
+        Compared { num_compared: 0, .. } => Some(format!(
+            "none of its {num_commands} commands answers a frame that it holds, so that nothing could be compared{cut}"
+        )),
+        Compared { num_equal: 0, .. } if !is_of_known_models => Some(format!(
+            "names no encoder and no policy, and none of its {num_commands} commands is equal to the replay's, so that nothing could be compared: other models, or no model, made it; give those that did with --encoder and --policy{cut}"
+        )),
+        Compared { num_equal: 0, num_excused, num_compared, .. } if num_excused == num_compared => Some(format!(
+            "each of its {num_compared} commands was shaped by a limit or a hold, so that nothing could be compared{cut}"
+        )),
+        Compared { .. } => None,
     }
 }
 

@@ -30,7 +30,7 @@ use crate::simulator::Simulation;
 use crate::simulator::Simulator;
 use crate::sources::open_source;
 use crate::words::{joined, say};
-use crate::{guard, machine, models, places, stop};
+use crate::{guard, log_room, machine, models, places, stop};
 
 /// Arguments of `foresee run`.
 #[derive(Args)]
@@ -133,8 +133,7 @@ fn act_until(arguments: &Arguments, stop: &Arc<AtomicBool>) -> anyhow::Result<Ex
     let mut source = open_source(&link, &profile)?;
     let folder = leave_out("what the run would leave", places::run_folder(&arguments.runs, &arguments.name));
     let log_folder = folder.as_deref().filter(|_| !arguments.no_log);
-    let mut recorder = log_folder
-        .and_then(|folder| leave_out("log", recorder(folder, &profile, (&engines, arguments.max_log_mebibytes))));
+    let mut recorder = log_folder.and_then(|folder| leave_out("log", recorder(folder, arguments, &profile, &engines)));
     recorder.iter().for_each(|recorder| attendant.record_into(recorder.fact_tap()));
     let log_is_left_out = recorder.is_none() && !arguments.no_log;
     let tap = recorder.as_mut().and_then(Recorder::take_command_tap);
@@ -287,8 +286,9 @@ fn straightened(profile: &DeviceProfile) -> Option<&'static str> {
 
 fn recorder(
     folder: &Path,
+    arguments: &Arguments,
     profile: &DeviceProfile,
-    (engines, max_mebibytes): (&PairReport, u64),
+    engines: &PairReport,
 ) -> anyhow::Result<Recorder> {
     let mut facts = BTreeMap::from([("cpu_features".to_owned(), machine::cpu_features().join(" "))]);
     facts.extend(straightened(profile).map(|model| ("frames_straightened".to_owned(), model.to_owned())));
@@ -301,9 +301,12 @@ fn recorder(
         policy: engines.policy.clone(),
         git_revision: machine::GIT_REVISION.to_owned(),
         facts,
-    };
+    }
+    .with_profile(foresee_firmware_config::show(&arguments.profile)?);
     let writer = LogWriter::create(&folder.join("log.mcap"), &header)?;
     // Whatever else lies on the disk, and however often the run is started: it never becomes full of logs.
-    let max_bytes = (max_mebibytes << 20).min(machine::free_bytes(folder).map_or(u64::MAX, |free| free / 2));
+    let max_bytes =
+        (arguments.max_log_mebibytes << 20).min(machine::free_bytes(folder).map_or(u64::MAX, |free| free / 2));
+    log_room::warning(profile, max_bytes).iter().for_each(|line| say(line));
     Recorder::start(writer, profile, RecorderOptions { max_bytes, ..RecorderOptions::default() }).map_err(Into::into)
 }

@@ -156,36 +156,30 @@ impl Track {
         notes.extend(reader.truncation().map(|why| format!("ends early ({why}); what came before is used")));
         let mut track = Self { path: path.to_path_buf(), frames: Vec::new(), matching, notes };
         for (part_idx, part) in parts.into_iter().enumerate() {
-            track.take(part_idx, part, joints.len(), tolerance);
+            track.take(part_idx, part, tolerance);
         }
         Ok(track)
     }
 
     /// Matches the frames of a part.
-    fn take(&mut self, part_idx: usize, mut part: Part, num_joints: usize, tolerance: Duration) {
+    fn take(&mut self, part_idx: usize, mut part: Part, tolerance: Duration) {
         for values in [&mut part.states, &mut part.executed, &mut part.expert] {
             values.sort_by_key(|timed| timed.stamp.nanos);
         }
-        let commands = if self.matching.has_expert { &part.expert } else { &part.executed };
-        for stamp in part.frames {
-            let label = self.label(stamp, &part.states, commands, tolerance).map(|(state, action)| {
-                let (positions, velocities) = state.split_at(num_joints.min(state.len()));
-                let (positions, velocities) = (positions.to_vec(), velocities.to_vec());
-                Label { positions, velocities, action: action.to_vec() }
+        for stamp in std::mem::take(&mut part.frames) {
+            let label = self.label(stamp, &part, tolerance).map(|(state, action)| {
+                let (positions, velocities) = state.split_at(state.len() / 2);
+                Label { positions: positions.to_vec(), velocities: velocities.to_vec(), action: action.to_vec() }
             });
             self.frames.push(TrackFrame { part: part_idx, label });
         }
     }
 
-    fn label<'a>(
-        &mut self,
-        stamp: Stamp,
-        states: &'a [Timed],
-        commands: &'a [Timed],
-        tolerance: Duration,
-    ) -> Option<(&'a [f64], &'a [f64])> {
+    /// The state (positions, then velocities) and the command of a frame.
+    fn label<'a>(&mut self, stamp: Stamp, part: &'a Part, tolerance: Duration) -> Option<(&'a [f64], &'a [f64])> {
         let matching = &mut self.matching;
-        let (state, command) = (nearest(states, stamp), nearest(commands, stamp));
+        let commands = if matching.has_expert { &part.expert } else { &part.executed };
+        let (state, command) = (nearest(&part.states, stamp), nearest(commands, stamp));
         let Some((state, state_offset)) = state.filter(|(_, offset)| *offset <= tolerance) else {
             matching.num_without_state += 1;
             matching.nearest_state = smaller(matching.nearest_state, state.map(|(_, offset)| offset));

@@ -10,6 +10,7 @@ use foresee_sim::{
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::visual::{Shown, VisualActor};
 use super::{Behaviour, Disturbance, RecordOptions};
 use crate::actor::{OrnsteinUhlenbeck, SmoothRandom, StateActor, UniformRandom, finite_range, seeded};
 use crate::error::PoliciesError;
@@ -23,7 +24,7 @@ pub(super) struct Stage<'a> {
     environment: Environment,
     camera: Camera,
     extra_cameras: Vec<Camera>,
-    actor: Box<dyn StateActor>,
+    actor: Actor,
     names: Vec<String>,
     frame: Frame,
     extra_frames: Vec<Frame>,
@@ -35,6 +36,14 @@ pub(super) struct Stage<'a> {
     commands: Vec<f64>,
     wanted: Vec<f64>,
     executed: Vec<f64>,
+}
+
+/// Who acts.
+enum Actor {
+    /// By the simulator's state.
+    State(Box<dyn StateActor>),
+    /// By what the cameras show.
+    Visual(Box<VisualActor>),
 }
 
 /// How one episode is disturbed.
@@ -61,14 +70,21 @@ impl<'a> Stage<'a> {
         let camera = Camera::new(&environment, &options.camera)?;
         let extra = options.extra_cameras.iter().map(|options| Camera::new(&environment, options));
         let extra_cameras = extra.collect::<Result<_, _>>()?;
-        let actor: Box<dyn StateActor> = match options.behaviour {
-            Behaviour::Expert => expert_for(&environment)?,
-            Behaviour::UniformRandom => Box::new(UniformRandom::new()),
-            Behaviour::SmoothRandom => Box::new(SmoothRandom::new()),
-        };
-        let map = options.device.as_ref().map(|device| CommandMap::new(&environment, device)).transpose()?;
+        // A policy commands the joints of its own robot.
+        let device = options.policy.as_ref().map(|policy| &policy.device).or(options.device.as_ref());
+        let map = device.map(|device| CommandMap::new(&environment, device)).transpose()?;
         let actuators = environment.actuator_names();
         let names = map.as_ref().map_or_else(|| actuators.clone(), |map| map.names().to_vec());
+        let actor = match (options.behaviour, &options.policy) {
+            (Behaviour::Expert, _) => Actor::State(expert_for(&environment)?),
+            (Behaviour::UniformRandom, _) => Actor::State(Box::new(UniformRandom::new())),
+            (Behaviour::SmoothRandom, _) => Actor::State(Box::new(SmoothRandom::new())),
+            (Behaviour::Policy, Some(policy)) => Actor::Visual(Box::new(VisualActor::new(policy)?)),
+            (Behaviour::Policy, None) => {
+                let (option, value, rule) = ("actor", "policy".to_owned(), "give the policy's ONNX file".to_owned());
+                return Err(PoliciesError::Option { option, value, rule });
+            }
+        };
         Ok(Self {
             options,
             actor,
@@ -95,7 +111,10 @@ impl<'a> Stage<'a> {
         watch: &Watch<'_>,
     ) -> Result<Option<EpisodeResult>, PoliciesError> {
         self.environment.reset(seed)?;
-        self.actor.reset(seed);
+        match &mut self.actor {
+            Actor::State(actor) => actor.reset(seed),
+            Actor::Visual(actor) => actor.reset(),
+        }
         let mut disturbed = Disturbed::draw(&self.options.disturbance, seed);
         let max_steps = self.options.max_steps.unwrap_or(u32::MAX);
         let mut episode = Episode { seed, task: self.options.task.clone(), ..Episode::default() };
@@ -105,11 +124,19 @@ impl<'a> Stage<'a> {
             if watch.stopped() {
                 return Ok(None);
             }
-            self.choose(episode.num_steps, &mut disturbed)?;
-            if episode.num_steps.is_multiple_of(self.options.stride) {
-                self.write_step(&mut log, episode.num_steps)?;
+            let is_written = episode.num_steps.is_multiple_of(self.options.stride);
+            if is_written || matches!(self.actor, Actor::Visual(_)) {
+                self.render(episode.num_steps)?;
             }
+            self.choose(episode.num_steps, &mut disturbed)?;
+            if is_written {
+                self.write_step(&mut log)?;
+            }
+            let stamp = self.stamp();
             let transition = self.environment.step(&self.executed)?;
+            if is_written {
+                log.write_reward(stamp, transition.reward)?;
+            }
             episode.episode_return += transition.reward;
             episode.num_steps += 1;
             episode.success = transition.success;
@@ -125,7 +152,17 @@ impl<'a> Stage<'a> {
 
     /// Decides what is wanted and what is executed.
     fn choose(&mut self, step: u32, disturbed: &mut Disturbed) -> Result<(), PoliciesError> {
-        self.actor.act(&self.environment, &mut self.wanted)?;
+        match &mut self.actor {
+            Actor::State(actor) => actor.act(&self.environment, &mut self.wanted)?,
+            Actor::Visual(actor) => {
+                let shown = Shown { frame: &self.frame, extra: &self.extra_frames, joints: &self.joints };
+                let commands = actor.act(shown)?;
+                match &self.map {
+                    Some(map) => map.write_action(&self.options.task, commands, &mut self.wanted)?,
+                    None => self.wanted.iter_mut().zip(commands).for_each(|(wanted, command)| *wanted = *command),
+                }
+            }
+        }
         if step < disturbed.num_start_steps {
             return disturbed.start.act(&self.environment, &mut self.executed);
         }
@@ -138,7 +175,8 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn write_step(&mut self, log: &mut LogWriter, step: u32) -> Result<(), PoliciesError> {
+    /// What the cameras show and the joints measure before a step.
+    fn render(&mut self, step: u32) -> Result<(), PoliciesError> {
         self.camera.render_frame(&mut self.environment, &mut self.frame)?;
         self.frame.sequence = u64::from(step);
         self.environment.write_joint_state(&mut self.all_joints);
@@ -146,9 +184,13 @@ impl<'a> Stage<'a> {
             Some(map) => map.select_joints(&self.all_joints, &mut self.joints),
             None => self.joints.clone_from(&self.all_joints),
         }
-        let stamp = self.frame.stamp;
         let shown = (self.frame.sequence, &mut self.extra_frames);
         render_extra(&mut self.extra_cameras, &mut self.environment, shown)?;
+        Ok(())
+    }
+
+    fn write_step(&mut self, log: &mut LogWriter) -> Result<(), PoliciesError> {
+        let stamp = self.frame.stamp;
         for (camera_idx, frame) in self.extra_frames.iter().enumerate() {
             log.write_extra_frame(camera_idx, frame)?;
         }
@@ -178,7 +220,7 @@ impl<'a> Stage<'a> {
     fn log_header(&self, seed: u64) -> LogHeader {
         let manifest = serde_json::to_string(&self.options.manifest()).unwrap_or_default();
         let facts = [("recording", manifest), ("seed", seed.to_string()), ("mujoco", MUJOCO_VERSION.to_string())];
-        LogHeader {
+        let header = LogHeader {
             robot: self.options.robot.clone(),
             profile: self.options.profile.clone(),
             joints: self.names.clone(),
@@ -189,7 +231,9 @@ impl<'a> Stage<'a> {
             git_revision: self.options.git_revision.clone(),
             facts: facts.map(|(key, value)| (key.to_owned(), value)).into(),
             ..LogHeader::default()
-        }
+        };
+        let toml = &self.options.profile_toml;
+        if toml.is_empty() { header } else { header.with_profile(toml.clone()) }
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use foresee_firmware_config::{DeviceProfile, Provider, parse};
 use foresee_policies::{
-    BcOptions, DemonstrationOptions, ExportNotes, PoliciesError, Progress, RecordOptions, Samples, VisualEvaluation,
-    VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy, load_demonstrations,
+    BcOptions, Behaviour, DemonstrationOptions, Disturbance, ExportNotes, PoliciesError, PolicyActor, Progress,
+    RecordOptions, Samples, VisualEvaluation, VisualOutcome, Watch, evaluate_visual, export_policy, fit_policy,
+    load_demonstrations,
 };
 use foresee_runtime::{
     CARD_FORMAT, Encoder, EngineOptions, Golden, ModelCard, ModelKind, OnnxDim, OnnxGraph, PreprocessingCard,
@@ -154,6 +155,21 @@ fn a_clone_of_recordings_is_exported_and_served_the_same_by_any_number_of_worker
     // A dozen targets can be learnt by heart, which is all that is asked here.
     let losses: Vec<f64> = checkpoint.epochs().iter().map(|epoch| epoch.train_loss).collect();
     assert!(losses.last() < Some(&0.02), "{losses:?}");
+
+    let card = ModelCard::load(&policy).expect("a card");
+    card.conditions().expect("in the card").check(&profile()).expect("the profile of the demonstrations");
+    let acted = folder.path().join("acted");
+    let actor = PolicyActor { encoder: encoder.clone(), policy: policy.clone(), engine: engine(), device: profile() };
+    let by_policy = RecordOptions {
+        folder: acted.clone(),
+        behaviour: Behaviour::Policy,
+        policy: Some(actor),
+        disturbance: Disturbance::NONE,
+        num_episodes: 1,
+        ..options
+    };
+    run(&by_policy).expect("recorded");
+    assert_eq!(load(&acted, &encoder, 1).expect("loaded").len(), 40);
 
     let plan = EpisodePlan { first_seed: 500, num_episodes: 2 };
     let outcome = evaluate([&encoder, &policy], plan, (2, 9));

@@ -112,6 +112,8 @@ fn recording(folder: &Path) -> RecordOptions {
         stride: 1,
         keep: Keep::All,
         git_revision: "test".to_owned(),
+        profile_toml: String::new(),
+        policy: None,
     }
 }
 
@@ -132,6 +134,8 @@ fn a_recording_that_was_stopped_goes_on_to_the_same_episodes() {
     let (whole, parts) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let report = run(&recording(whole.path())).expect("recorded");
     assert_eq!((report.num_held, report.num_played, report.num_steps), (4, 4, 120));
+    let is_success = |(_, entries): &(PathBuf, Vec<LogEntry>)| matches!(entries.last(), Some(LogEntry::Episode { episode, .. }) if episode.success);
+    assert_eq!(report.num_successful, entries_of(whole.path()).iter().filter(|log| is_success(log)).count());
 
     let options = recording(parts.path());
     let stop = AtomicBool::new(false);

@@ -20,6 +20,10 @@ use crate::wire::{self, EpisodePhase, MessageKind, extra_image};
 
 /// What is not yet in the file is at most this old, while something is being written.
 const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+/// What the steps of a recording earned.
+const REWARD_TOPIC: &str = "reward";
+/// A stamp this much before the log's time is one of a clock that was set back.
+const CLOCK_RESET_NANOS: u64 = 1_000_000_000;
 
 /// Writes an MCAP log (profile `ros2`, CDR, zstd chunks). After each flush, every megabyte or second, the file is a valid MCAP
 /// file; [`LogWriter::finish`] adds the index. Dropping it finishes it too, without telling of failure.
@@ -29,7 +33,7 @@ pub struct LogWriter {
     mcap: Option<mcap::Writer<Sink>>,
     /// In the file.
     num_bytes: Arc<AtomicU64>,
-    /// Channel ids in the order of [`Topic::ALL`], then of the header's cameras.
+    /// Channel ids in the order of [`Topic::ALL`], then of the header's cameras, then of rewards.
     channels: Vec<u16>,
     /// Messages so far, likewise.
     sequences: Vec<u32>,
@@ -130,6 +134,15 @@ impl LogWriter {
         self.write(Topic::Episode as usize, stamp, None)
     }
 
+    /// Writes what the step earned that answers the image of this stamp.
+    ///
+    /// # Errors
+    /// As [`LogWriter::write_frame`].
+    pub fn write_reward(&mut self, stamp: Stamp, reward: f64) -> Result<(), RuntimeError> {
+        wire::encode_reward(stamp, reward, &mut self.message);
+        self.write(self.channels.len().saturating_sub(1), stamp, None)
+    }
+
     /// Writes named facts, as an MCAP metadata record.
     ///
     /// # Errors
@@ -217,7 +230,7 @@ impl std::fmt::Debug for LogWriter {
     }
 }
 
-/// Writes the file header and one channel a topic and camera.
+/// Writes the file header and one channel a topic and camera, and one of rewards.
 fn begin(sink: Sink, header: &LogHeader) -> mcap::McapResult<(mcap::Writer<Sink>, Vec<u16>)> {
     let options = mcap::WriteOptions::new()
         .profile("ros2")
@@ -230,8 +243,9 @@ fn begin(sink: Sink, header: &LogHeader) -> mcap::McapResult<(mcap::Writer<Sink>
     let mut mcap = options.create(sink)?;
     let topics = Topic::ALL.into_iter().map(|topic| (topic.name().to_owned(), topic.kind()));
     let cameras = header.cameras.iter().map(|name| (extra_image(name), MessageKind::Image));
-    let mut channels = Vec::with_capacity(Topic::ALL.len() + header.cameras.len());
-    for (topic, kind) in topics.chain(cameras) {
+    let reward = std::iter::once((REWARD_TOPIC.to_owned(), MessageKind::Reward));
+    let mut channels = Vec::with_capacity(Topic::ALL.len() + header.cameras.len() + 1);
+    for (topic, kind) in topics.chain(cameras).chain(reward) {
         let schema = mcap.add_schema(kind.type_name(), "ros2msg", kind.definition().as_bytes())?;
         channels.push(mcap.add_channel(schema, &format!("/{}/{topic}", header.robot), "cdr", &BTreeMap::new())?);
     }
@@ -244,7 +258,8 @@ fn to_facts(value: &serde_json::Value) -> BTreeMap<String, String> {
     object.map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))).collect()
 }
 
-/// Simulated time starts again with each episode; the log's goes on.
+/// A log's own time, which never turns back: messages lie in its order, within chunks and across them, as readers without an index
+/// want them. The stamps of messages may turn back: joints are measured before or after an image, a simulation starts again.
 #[derive(Debug, Default)]
 struct Timeline {
     offset_nanos: u64,
@@ -260,8 +275,11 @@ impl Timeline {
     }
 
     fn log_time(&mut self, stamp: Stamp) -> u64 {
-        let log_time = stamp.nanos.saturating_add(self.offset_nanos);
-        self.latest = self.latest.max(log_time);
-        log_time
+        if stamp.nanos.saturating_add(self.offset_nanos).saturating_add(CLOCK_RESET_NANOS) < self.latest {
+            // The clock was set back.
+            self.continue_at(stamp);
+        }
+        self.latest = self.latest.max(stamp.nanos.saturating_add(self.offset_nanos));
+        self.latest
     }
 }
