@@ -209,6 +209,8 @@ fn a_simulation_that_cannot_be_is_named() {
     };
     check(&["sim", "--mjcf", "arm.xml"], broken, &["arm.xml", "egg", "line 1"]);
     check(&["sim", "--mjcf", "arm.xml", "--task", "walk"], nothing, &["task is \"walk\"", "distance:NAME:NAME"]);
+    check(&["sim", "dmc/reacher-easy", "--mjcf", "arm.xml"], nothing, &["dmc/reacher-easy", "arm.xml", "not both"]);
+    check(&["sim", "--mjcf", "arm.xml", "--package", "arm"], nothing, &["--package arm: write NAME=DIR"]);
     let ranges = |folder: &Path| std::fs::write(folder.join("r.toml"), "[mass]\nfactor = [2, 1]\n").unwrap();
     check(&["sim", "dmc/reacher-easy", "--randomise", "r.toml"], ranges, &["r.toml", "mass.factor = [2, 1]", "lowest"]);
     check(&["eval", "dmc/reacher-easy", "--randomise", "r.toml"], ranges, &["r.toml", "mass.factor"]);
@@ -252,6 +254,9 @@ fn what_would_be_written_over_or_ignored_is_named() {
     check(&["sim", "dmc/reacher-easy", "--max-steps", "5"], nothing, &["--max-steps", "--view or --record"]);
     check(&["sim", "dmc/walker-walk"], nothing, &["desktop-sim", "shoulder", "dmc/walker-walk", "--profile"]);
     check(&["eval", "dmc/walker-walk", "--episodes", "1"], nothing, &["desktop-sim", "shoulder", "dmc/walker-walk"]);
+    let other = ["record", "dmc/walker-walk", "--profile", "desktop-sim", "--out", "other"];
+    check(&other, nothing, &["desktop-sim", "shoulder", "dmc/walker-walk", "config new"]);
+    check(&["config", "new", "--task", "dmc/reacher-eazy"], nothing, &["did you mean dmc/reacher-easy"]);
 }
 
 #[test]

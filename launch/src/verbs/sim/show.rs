@@ -92,6 +92,7 @@ impl<'a> Stage<'a> {
             super::expect_ending("--record ", path, "mcap")?;
         }
         let mut environment = arguments.simulated.open(arguments.task.as_deref(), profile)?;
+        environment.notes().iter().for_each(|note| say(&format!("sim: {note}")));
         let keeps_all = matches!(screen, Screen::Gif { .. }) || arguments.record.is_some();
         let ends = arguments.max_steps.is_some() || !environment.spec().is_endless();
         ensure!(ends || !keeps_all, "{} has no time limit; give one with --max-steps STEPS", environment.spec().name);
