@@ -200,6 +200,13 @@ pub(crate) fn safety(raw: RawSafety, joints: &[JointProfile]) -> Checked<SafetyP
                 format!("needs positions, and joint `{}` does not take them; use hold, damp or stop", joint.name);
             return Err(wrong("safety.action", "\"return_home\"", &rule));
         }
+        if action == SafeAction::ReturnHome && joint.home.is_none() {
+            let rule = format!(
+                "needs home = RADIANS of joint `{}`, a pose in which the robot rests safely; give it, or use hold or stop",
+                joint.name
+            );
+            return Err(wrong("safety.action", "\"return_home\"", &rule));
+        }
     }
     if let Some(workspace) = &raw.workspace {
         let pairs = workspace.minimum_metres.iter().zip(&workspace.maximum_metres);

@@ -1,5 +1,7 @@
 //! The keys of a joint beyond range and rate: further limits, where it may be, and where it sits.
 
+use std::f64::consts::TAU;
+
 use crate::check::{Checked, wrong};
 use crate::profile::{CommandKind, JointProfile};
 
@@ -31,6 +33,7 @@ pub(crate) struct RawDynamics {
     pub(crate) max_acceleration_per_second_squared: Option<f64>,
     pub(crate) max_jerk_per_second_cubed: Option<f64>,
     pub(crate) home: Option<f64>,
+    pub(crate) continuous: Option<bool>,
     pub(crate) damping_per_radian_per_second: Option<f64>,
     pub(crate) minimum_position_radians: Option<f64>,
     pub(crate) maximum_position_radians: Option<f64>,
@@ -54,23 +57,44 @@ pub(crate) fn dynamics(joint: JointProfile, raw: &RawDynamics, key: &dyn Fn(&str
         let rule = "needs max_acceleration_per_second_squared as well";
         return Err(wrong(&key("max_jerk_per_second_cubed"), jerk, rule));
     }
-    let home = raw.home.unwrap_or(0.0_f64.max(joint.minimum).min(joint.maximum));
-    if !(joint.minimum..=joint.maximum).contains(&home) {
+    if let Some(home) = raw.home.filter(|home| !(joint.minimum..=joint.maximum).contains(home)) {
         let rule = format!("must lie in the joint's range, {} to {}", joint.minimum, joint.maximum);
         return Err(wrong(&key("home"), home, &rule));
     }
+    let continuous = continuous(&joint, raw, key)?;
     let damping = positive("damping_per_radian_per_second", raw.damping_per_radian_per_second)?.unwrap_or(0.0);
     let position = position(&joint, raw, key)?;
     let link = link(raw, key)?;
     Ok(JointProfile {
         max_acceleration_per_second_squared: acceleration,
         max_jerk_per_second_cubed: jerk,
-        home,
+        home: raw.home,
+        continuous,
         damping_per_radian_per_second: damping,
         position,
         link,
         ..joint
     })
+}
+
+/// A range may miss a turn by this, radians: 3.14 for pi.
+const TURN_SLACK: f64 = 0.01;
+
+fn continuous(joint: &JointProfile, raw: &RawDynamics, key: &dyn Fn(&str) -> String) -> Checked<bool> {
+    let Some(true) = raw.continuous else { return Ok(false) };
+    if joint.command != CommandKind::PositionRadians {
+        let rule =
+            "is for position_radians; a velocity or torque turns without end if it has no minimum_position_radians";
+        return Err(wrong(&key("continuous"), true, rule));
+    }
+    if joint.maximum - joint.minimum < TAU - TURN_SLACK {
+        let rule = format!(
+            "a joint that turns without end has a range of at least one turn, such as -3.1416 to 3.1416; {} to {} are less: leave `continuous` out if they are limits",
+            joint.minimum, joint.maximum
+        );
+        return Err(wrong(&key("continuous"), true, &rule));
+    }
+    Ok(true)
 }
 
 fn position(joint: &JointProfile, raw: &RawDynamics, key: &dyn Fn(&str) -> String) -> Checked<Option<PositionLimits>> {

@@ -405,6 +405,9 @@ mod tests {
             (joint(position, "axis = [1.0, 1.0, 0.0]"), ["joints[0].axis", "unit vector"]),
             (joint(torque, "[safety]\naction = \"damp\""), ["safety.action", "damping_per_radian_per_second"]),
             (joint(torque, "[safety]\naction = \"return_home\""), ["safety.action", "positions"]),
+            (joint(position, "[safety]\naction = \"return_home\""), ["safety.action", "home = RADIANS of joint `a`"]),
+            (joint(position, "continuous = true"), ["joints[0].continuous", "at least one turn"]),
+            (joint(torque, "continuous = true"), ["joints[0].continuous", "position_radians"]),
             (
                 joint(
                     position,

@@ -176,14 +176,18 @@ pub struct JointProfile {
     pub minimum: f64,
     /// Largest command.
     pub maximum: f64,
+    /// Whether a joint that takes positions turns without end: the range then bounds what is asked for, modulo a turn, and not where the
+    /// joint is.
+    pub continuous: bool,
     /// Largest change of the command per second.
     pub max_rate_per_second: f64,
     /// Largest change of that rate per second; `None`: no limit.
     pub max_acceleration_per_second_squared: Option<f64>,
     /// Largest change of that acceleration per second; only with an acceleration; `None`: no limit.
     pub max_jerk_per_second_cubed: Option<f64>,
-    /// Where the safe action `return_home` goes, and what a command is before the first one; in the range.
-    pub home: f64,
+    /// Where the safe action `return_home` goes, and what a velocity or torque is before the first command; in the range. `None`: the
+    /// value nearest to zero, and no `return_home`.
+    pub home: Option<f64>,
     /// Command units per radian per second, for the safe action `damp`; 0: none.
     pub damping_per_radian_per_second: f64,
     /// Limits of the measured position, for velocities and torques.

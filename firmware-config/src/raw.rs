@@ -114,13 +114,15 @@ pub(crate) struct RawJoint {
     pub(crate) minimum: f64,
     /// Largest command.
     pub(crate) maximum: f64,
+    /// A joint that takes positions and turns without end (URDF's `continuous`); its range is one turn or more. False without it.
+    pub(crate) continuous: Option<bool>,
     /// Largest change of the command per second.
     pub(crate) max_rate_per_second: f64,
     /// Largest change of the rate per second; no limit without it.
     pub(crate) max_acceleration_per_second_squared: Option<f64>,
     /// Largest change of the acceleration per second; only with an acceleration.
     pub(crate) max_jerk_per_second_cubed: Option<f64>,
-    /// Where the safe action `return_home` goes, and what a command is before the first one.
+    /// Where the safe action `return_home` goes; required by it.
     pub(crate) home: Option<f64>,
     /// Command units per radian per second, for the safe action `damp`.
     pub(crate) damping_per_radian_per_second: Option<f64>,
@@ -144,6 +146,7 @@ impl RawJoint {
             max_acceleration_per_second_squared: self.max_acceleration_per_second_squared,
             max_jerk_per_second_cubed: self.max_jerk_per_second_cubed,
             home: self.home,
+            continuous: self.continuous,
             damping_per_radian_per_second: self.damping_per_radian_per_second,
             minimum_position_radians: self.minimum_position_radians,
             maximum_position_radians: self.maximum_position_radians,

@@ -19,7 +19,7 @@ mod tests {
     #[test]
     fn a_slow_way_home_is_waited_for() {
         let text = "inherit = \"desktop-sim\"\n[safety]\naction = \"return_home\"\n[[joints]]\nname = \"a\"\n\
-                    command = \"position_radians\"\nminimum = -3.0\nmaximum = 3.0\nmax_rate_per_second = 0.3\n";
+                    command = \"position_radians\"\nminimum = -3.0\nmaximum = 3.0\nmax_rate_per_second = 0.3\nhome = 0.0\n";
         let profile = foresee_firmware_config::parse("mine", text).unwrap();
         assert!(stop_patience(&profile) > Duration::from_secs(10), "{:?}", stop_patience(&profile));
         let profile = foresee_firmware_config::load("desktop-sim").unwrap();

@@ -1,7 +1,8 @@
 //! The safety filter: the only maker of commands.
 //!
-//! What always holds, for whatever comes in: a command has one finite value a joint, in the joint's range; with the one before it
-//! it keeps rate, acceleration and jerk, in the safe action as in normal work ([`motion`] says why they can be kept together). Where
+//! What always holds, for whatever comes in: a command has one finite value a joint, in the joint's range; a position that begins
+//! outside its range begins where it is measured, and only moves back in; with the one before it a command
+//! keeps rate, acceleration and jerk, in the safe action as in normal work ([`motion`] says why they can be kept together). Where
 //! the profile gives a workspace and the joints take positions, the commanded pose and the whole stop from it lie in the box. Joints
 //! that take velocities brake before their position limits if they follow their commands; from torques only the ones that push
 //! towards a limit within braking distance are taken away, since what a torque does is the load's matter.
@@ -234,12 +235,7 @@ impl SafetyFilter {
     /// The safe action, for a reason that ends by itself ([`Hold::NotFinite`] does not).
     pub fn hold(&mut self, moment: impl Into<Moment>, why: Hold) -> &SafeCommand {
         let moment = moment.into();
-        self.state = match (self.state, why) {
-            (SafetyState::Stopped { reason }, _) => SafetyState::Stopped { reason },
-            (_, Hold::NotFinite | Hold::Stopped) => SafetyState::Stopped { reason: why },
-            (SafetyState::Holding { since, .. }, _) => SafetyState::Holding { since, reason: why },
-            _ => SafetyState::Holding { since: moment.stamp, reason: why },
-        };
+        self.state = self.state.holding(moment.stamp, why);
         self.act_safely(moment)
     }
 
@@ -257,6 +253,11 @@ impl SafetyFilter {
     /// The joints that are not at rest yet.
     pub(crate) fn moving(&self) -> impl Iterator<Item = &str> {
         self.governor.moving(self.action).filter(|_| self.has_begun())
+    }
+
+    /// The joints that stand outside their range, where they are and what the range is; for people.
+    pub(crate) fn outside(&self) -> Vec<String> {
+        if self.has_begun() { self.governor.outside(self.seen.latest()).collect() } else { Vec::new() }
     }
 
     /// The time in which the safe action certainly ends, by the joints' limits, if nothing is in its way.
@@ -288,9 +289,7 @@ impl SafetyFilter {
             return Err(Hold::NoJointState);
         }
         match joints {
-            Some(joints) if !self.governor.can_stop_inside(joints, self.last_time.is_none()) => {
-                Err(Hold::OutsideWorkspace)
-            }
+            Some(joints) if !self.governor.can_stop_inside(joints) => Err(Hold::OutsideWorkspace),
             _ => Ok(()),
         }
     }
@@ -300,10 +299,11 @@ impl SafetyFilter {
         let elapsed = self.elapse(moment).unwrap_or_default();
         let seconds = (elapsed, self.period.as_secs_f64());
         self.last.verdict = self.governor.follow(&action.values, self.seen.joints(moment.time), seconds);
-        self.state = match (self.is_degraded || self.is_throttled, self.state) {
-            (false, _) => SafetyState::Normal,
-            (true, SafetyState::Degraded { since }) => SafetyState::Degraded { since },
-            (true, _) => SafetyState::Degraded { since: moment.stamp },
+        self.state = match (self.last.verdict.held, self.is_degraded || self.is_throttled, self.state) {
+            (Some(why), _, state) => state.holding(moment.stamp, why),
+            (None, false, _) => SafetyState::Normal,
+            (None, true, SafetyState::Degraded { since }) => SafetyState::Degraded { since },
+            (None, true, _) => SafetyState::Degraded { since: moment.stamp },
         };
         self.made(moment)
     }
@@ -353,11 +353,12 @@ impl SafetyFilter {
         // Where a joint is about where it was commanded to be, the command stays: a load must not sink a bit at each silence.
         let near = if self.begins_again { NEAR_RADIANS } else { 0.0 };
         let elapsed = match self.last_time {
-            Some(last) if !self.begins_again || joints.is_none() => {
+            Some(last) => {
+                let _ = self.begins_again && self.governor.begin(joints, near);
                 moment.time.since(last).min(self.period.saturating_mul(2))
             }
-            _ if self.governor.begin(joints, near) => self.period,
-            _ => return None,
+            None if self.governor.begin(joints, near) => self.period,
+            None => return None,
         };
         self.begins_again &= joints.is_none();
         self.last_time = Some(moment.time);

@@ -102,7 +102,7 @@ fn what_is_rendered_is_written_whole() {
 fn a_unit_waits_for_the_joints() {
     let folder = tempfile::tempdir().unwrap();
     let text = "inherit = \"desktop-cpu\"\n[safety]\naction = \"return_home\"\n[[joints]]\nname = \"a\"\n\
-                command = \"position_radians\"\nminimum = -3.0\nmaximum = 3.0\nmax_rate_per_second = 0.3\n";
+                command = \"position_radians\"\nminimum = -3.0\nmaximum = 3.0\nmax_rate_per_second = 0.3\nhome = 0.0\n";
     std::fs::write(folder.path().join("slow.toml"), text).unwrap();
     let output = foresee(folder.path()).args(["config", "render", "systemd", "slow.toml"]).output().unwrap();
     let unit = String::from_utf8(output.stdout).unwrap();

@@ -24,10 +24,23 @@ pub fn zenoh_pico_header(profile: &DeviceProfile) -> Result<String, RenderError>
     Ok(text)
 }
 
+/// The keys of a robot, and what a controller does with them.
+const KEYS: [(&str, &str); 8] = [
+    ("joint_command", ""),
+    ("joint_states", ""),
+    ("camera/image", ""),
+    ("stop", "an empty message: rest, and obey no command until the robot is enabled again"),
+    ("clear_fault", "an empty message: ends a latched fault"),
+    ("alive/robot", "liveliness token of the controller"),
+    ("alive/loop", "liveliness token of the loop; gone: the safe action"),
+    ("alive/obeys", "and /<number>: liveliness token of the controller, of the one loop that it obeys"),
+];
+
 fn keys(profile: &DeviceProfile, text: &mut String) {
     text.push_str("/* zenoh: the messages are ROS 2 messages in CDR. */\n");
-    for key in ["joint_command", "joint_states", "camera/image", "alive/robot", "alive/loop"] {
-        define(text, &format!("KEY_{}", identifier(key)), &literal(&format!("foresee/{}/{key}", profile.robot)), "");
+    for (key, comment) in KEYS {
+        let value = literal(&format!("foresee/{}/{key}", profile.robot));
+        define(text, &format!("KEY_{}", identifier(key)), &value, comment);
     }
     // A controller connects to where the loop listens; where the loop connects, both do.
     for (idx, endpoint) in profile.zenoh.listen.iter().chain(&profile.zenoh.connect).enumerate() {
@@ -40,7 +53,8 @@ fn pace(profile: &DeviceProfile, text: &mut String) {
     let micros = profile.pace.period().as_micros();
     define(text, "PERIOD_MICROS", &format!("{micros}u"), "from command to command");
     let millis = profile.watchdog.action_timeout_millis;
-    define(text, "COMMAND_TIMEOUT_MILLIS", &format!("{millis}u"), "without a command for this long: the safe action");
+    let comment = "without a command for this long, for whatever reason: the safe action";
+    define(text, "COMMAND_TIMEOUT_MILLIS", &format!("{millis}u"), comment);
     let action = match profile.safety.action {
         SafeAction::Hold => "HOLD",
         SafeAction::Damp => "DAMP",
@@ -85,18 +99,19 @@ fn joints(profile: &DeviceProfile, text: &mut String) -> Result<(), RenderError>
         let limit = |value: Option<f64>| value.map_or_else(|| "0.0f".to_owned(), |value| float(below(value)));
         let _ = writeln!(
             text,
-            "  {{ {}, FORESEE_{kind}, \"{unit}\", {}, {}, {}, {}, {}, {}, {}, {}, {}, {} }},",
+            "  {{ {}, FORESEE_{kind}, \"{unit}\", {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {} }},",
             literal(&joint.name),
             float(-below(-joint.minimum)),
             float(below(joint.maximum)),
             float(below(joint.max_rate_per_second)),
             limit(joint.max_acceleration_per_second_squared),
             limit(joint.max_jerk_per_second_cubed),
-            float((joint.home as f32).max(-below(-joint.minimum)).min(below(joint.maximum))),
+            float((joint.home.unwrap_or(0.0) as f32).max(-below(-joint.minimum)).min(below(joint.maximum))),
             float(joint.damping_per_radian_per_second as f32),
             joint.position.map_or_else(|| "0.0f".to_owned(), |position| float(-below(-position.minimum_radians))),
             limit(joint.position.map(|position| position.maximum_radians)),
             limit(joint.position.map(|position| position.braking_radians_per_second_squared)),
+            u8::from(joint.continuous),
         );
     }
     text.push_str("};\n");
@@ -115,7 +130,7 @@ typedef struct {
   const char *name;
   foresee_command_t command;
   const char *unit;                          /* of the command; the limits are in it and its derivatives in time */
-  float minimum;
+  float minimum;                             /* a position measured outside is commanded back in at these rates, never in a step */
   float maximum;
   float max_rate_per_second;
   float max_acceleration_per_second_squared; /* 0: no limit */
@@ -125,6 +140,7 @@ typedef struct {
   float minimum_position_radians;            /* by the measured position, of velocities and torques */
   float maximum_position_radians;
   float braking_radians_per_second_squared;  /* what the joint certainly manages; 0: no position limits */
+  uint8_t continuous;                        /* 1: a position that turns without end; minimum and maximum do not bound it */
 } foresee_limits_t;
 
 ";
@@ -199,6 +215,15 @@ command = "position_radians"
 minimum = -1.0
 maximum = 1.0
 max_rate_per_second = 3.0
+home = 0.0
+[[joints]]
+name = "roll"
+command = "position_radians"
+minimum = -3.1416
+maximum = 3.1416
+continuous = true
+max_rate_per_second = 3.0
+home = 0.0
 "#;
 
     /// Joints whose position is only measured.
@@ -229,10 +254,11 @@ int main(void) {
     const foresee_limits_t *l = &foresee_limits[i];
     printf("%s|%s|%d|%.17g|%.17g|%.17g|%.17g|%.17g|%.17g\n", l->name, l->unit, (int)l->command, l->minimum, l->maximum,
            l->max_rate_per_second, l->max_acceleration_per_second_squared, l->max_jerk_per_second_cubed, l->home);
-    printf("%.17g|%.17g|%.17g|%.17g\n", l->damping_per_radian_per_second, l->minimum_position_radians,
-           l->maximum_position_radians, l->braking_radians_per_second_squared);
+    printf("%.17g|%.17g|%.17g|%.17g|%u\n", l->damping_per_radian_per_second, l->minimum_position_radians,
+           l->maximum_position_radians, l->braking_radians_per_second_squared, l->continuous);
   }
-  return FORESEE_JOINT_WRIST;
+  puts(FORESEE_KEY_STOP " " FORESEE_KEY_CLEAR_FAULT " " FORESEE_KEY_ALIVE_OBEYS);
+  return (int)FORESEE_NUM_JOINTS;
 }
 "#;
 
@@ -252,7 +278,7 @@ int main(void) {
         };
         assert!(compiled.status.success(), "{}\n{header}", String::from_utf8_lossy(&compiled.stderr));
         let output = Command::new(folder.path().join("main")).output().unwrap();
-        assert_eq!(output.status.code(), Some(profile.joints.len() as i32 - 1));
+        assert_eq!(output.status.code(), Some(profile.joints.len() as i32));
         let said = String::from_utf8(output.stdout).unwrap();
         Some((profile, said.lines().map(str::to_owned).collect()))
     }
@@ -269,7 +295,9 @@ int main(void) {
     #[test]
     fn a_controller_in_c_knows_the_limits() {
         let Some((profile, lines)) = asked(PROFILE) else { return };
-        assert_eq!(lines[0], "foresee/arm-1/joint_command tcp/127.0.0.1:7447 2 20000 80 1");
+        assert_eq!(lines[0], "foresee/arm-1/joint_command tcp/127.0.0.1:7447 3 20000 80 1");
+        let keys = ["stop", "clear_fault", "alive/obeys"].map(|key| format!("foresee/arm-1/{key}"));
+        assert_eq!(lines[lines.len() - 1], keys.join(" "));
         for (joint_lines, joint) in lines[1..].chunks(2).zip(&profile.joints) {
             let (line, position) = (&joint_lines[0], numbers(&joint_lines[1]));
             let fields: Vec<&str> = line.split('|').collect();
@@ -278,8 +306,8 @@ int main(void) {
             assert!(inside(-number(3), -joint.minimum) && inside(number(4), joint.maximum), "{line}");
             assert!(inside(number(5), joint.max_rate_per_second), "{line}");
             assert!(inside(number(6), joint.max_acceleration_per_second_squared.unwrap_or(0.0)), "{line}");
-            assert!(number(8) <= number(4) && (number(8) - joint.home).abs() < 1e-7, "{line}");
-            assert_eq!(position, [0.0; 4]);
+            assert!(number(8) <= number(4) && (number(8) - joint.home.unwrap_or(0.0)).abs() < 1e-7, "{line}");
+            assert_eq!(position, [0.0, 0.0, 0.0, 0.0, f64::from(u8::from(joint.continuous))]);
         }
     }
 

@@ -1,10 +1,15 @@
 //! All joints together: each one's motion, joint limits by the measured state, the workspace, and the safe actions.
+//!
+//! A position begins where the joint is measured, inside its range or not, and an arm where it stands, inside its box or not. From
+//! outside there is only one way: range and box reach out to where the joint and the arm are, and shrink as these move back in.
+
+use std::f64::consts::{PI, TAU};
 
 use foresee_firmware_config::{CommandKind, JointProfile, PositionLimits, SafeAction, WorkspaceProfile};
 
-use super::motion::{Motion, MotionLimits, advance, bound, brake, reach_seconds, stop_seconds};
-use super::workspace::Workspace;
-use super::{Verdict, is_position};
+use super::motion::{Motion, MotionLimits, advance, bound, brake, is_viable, reach_seconds, stop_seconds};
+use super::workspace::{Room, Workspace};
+use super::{Hold, Verdict, is_position};
 use crate::joints::JointState;
 
 /// Parts of the way to the target that are tried when the whole would leave the workspace.
@@ -20,13 +25,24 @@ pub(super) struct Governor {
     joints: Vec<Joint>,
     workspace: Option<Workspace>,
     are_positions: bool,
+    /// Whether the arm may be outside its box or within the margin of its side: it began or came to rest there.
+    is_entering: bool,
+    /// Whether the arm is outside its box, and nothing that is wanted leads back in.
+    is_stuck: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Joint {
     name: String,
     kind: CommandKind,
+    /// What the profile allows.
+    declared: MotionLimits,
+    /// The same, out to where a position is that began outside its range.
     limits: MotionLimits,
+    /// What may be asked for.
+    minimum: f64,
+    maximum: f64,
+    is_continuous: bool,
     home: f64,
     damping: f64,
     position: Option<PositionLimits>,
@@ -40,17 +56,8 @@ impl Governor {
     pub(super) fn new(joints: &[JointProfile], workspace: Option<&WorkspaceProfile>) -> Self {
         let are_positions = joints.iter().all(|joint| is_position(joint.command));
         let workspace = workspace.and_then(|workspace| Workspace::new(workspace, joints));
-        let joints = joints.iter().map(|joint| {
-            let limits = MotionLimits::of(joint);
-            let home = if joint.home.is_finite() { joint.home } else { 0.0 };
-            let home = bound(home, limits.minimum, limits.maximum);
-            let motion = Motion::at_rest(home);
-            let damping = joint.damping_per_radian_per_second;
-            let position = joint.position;
-            let (name, kind) = (joint.name.clone(), joint.command);
-            Joint { name, kind, limits, home, damping, position, motion, next: motion, target: home }
-        });
-        Self { joints: joints.collect(), workspace, are_positions }
+        let joints = joints.iter().map(Joint::of).collect();
+        Self { joints, workspace, are_positions, is_entering: true, is_stuck: false }
     }
 
     pub(super) fn num_joints(&self) -> usize {
@@ -76,18 +83,20 @@ impl Governor {
 
     /// Every joint rests at its home.
     pub(super) fn rest(&mut self) {
-        self.joints.iter_mut().for_each(|joint| joint.motion = Motion::at_rest(joint.home));
+        self.joints.iter_mut().for_each(|joint| joint.begin(joint.home));
+        (self.is_entering, self.is_stuck) = (true, false);
     }
 
-    /// A position begins where the joint is, as far as its range goes, unless its command is `near` radians from there or less; gives
-    /// whether that is known.
+    /// A position begins where the joint is measured, unless its command is `near` radians from there or less; gives whether that is
+    /// known.
     pub(super) fn begin(&mut self, joints: Option<&JointState>, near: f64) -> bool {
         let Some(joints) = joints else { return !self.has_positions() };
         for (joint, position) in self.joints.iter_mut().zip(&joints.positions) {
             if is_position(joint.kind) && (position - joint.motion.value).abs() > near {
-                joint.motion = Motion::at_rest(bound(*position, joint.limits.minimum, joint.limits.maximum));
+                joint.begin(*position);
             }
         }
+        self.is_entering = true;
         true
     }
 
@@ -100,25 +109,26 @@ impl Governor {
     ) -> Verdict {
         let mut verdict = Verdict::default();
         for (joint_idx, (joint, wanted)) in self.joints.iter_mut().zip(values).enumerate() {
-            let in_range = bound(*wanted, joint.limits.minimum, joint.limits.maximum);
-            verdict.num_clamped += u32::from(in_range != *wanted);
+            let in_range = joint.asked(*wanted);
+            verdict.num_clamped += u32::from(in_range != *wanted && !joint.may_be_asked(*wanted));
             joint.target = joint.towards(in_range, measured(joints, joint_idx), period);
             verdict.num_position_limited += u32::from(joint.target != in_range);
         }
         verdict.num_position_limited += self.go(elapsed);
         let slowed = self.joints.iter().filter(|joint| (joint.motion.value - joint.target).abs() > NOTHING);
         verdict.num_rate_limited = u32::try_from(slowed.count()).unwrap_or(u32::MAX);
+        verdict.held = self.is_stuck.then_some(Hold::OutsideWorkspace);
         verdict
     }
 
     pub(super) fn act_safely(&mut self, action: SafeAction, joints: Option<&JointState>, elapsed: f64) {
         if self.are_positions && action == SafeAction::ReturnHome {
-            self.joints.iter_mut().for_each(|joint| joint.target = joint.home);
+            self.joints.iter_mut().for_each(|joint| joint.target = joint.nearest(joint.home));
             self.go(elapsed);
             return;
         }
         for (joint_idx, joint) in self.joints.iter_mut().enumerate() {
-            joint.motion = joint.safe(action, measured(joints, joint_idx), elapsed);
+            joint.take(joint.safe(action, measured(joints, joint_idx), elapsed));
         }
     }
 
@@ -131,13 +141,32 @@ impl Governor {
         self.joints.iter().filter(is_moving).map(|joint| joint.name.as_str())
     }
 
+    /// In words, every position that is commanded outside its range, and every other joint that is measured outside its position limits.
+    pub(super) fn outside(&self, joints: Option<&JointState>) -> impl Iterator<Item = String> {
+        self.joints.iter().enumerate().filter_map(move |(joint_idx, joint)| {
+            let limits = joint.position.map_or((joint.declared.minimum, joint.declared.maximum), |limits| {
+                (limits.minimum_radians, limits.maximum_radians)
+            });
+            let at = match joint.position {
+                _ if is_position(joint.kind) => joint.motion.value,
+                Some(_) => measured(joints, joint_idx)?.0,
+                None => return None,
+            };
+            let is_outside = at < limits.0 || at > limits.1;
+            is_outside.then(|| format!("joint `{}` at {at:.4} rad, range {} to {}", joint.name, limits.0, limits.1))
+        })
+    }
+
     /// Seconds in which the safe action certainly ends, from wherever the limits allow, if nothing is in its way.
     pub(super) fn stop_seconds(&self, action: SafeAction) -> f64 {
         let seconds = self.joints.iter().map(|joint| {
             let Joint { limits, .. } = joint;
-            let from =
-                |value| self.end(joint, action).map_or(0.0, |end| reach_seconds(limits, Motion::at_rest(value), end));
-            stop_seconds(limits, Motion::fastest(limits)) + from(limits.minimum).max(from(limits.maximum))
+            let way = self.end(joint, action).map_or(0.0, |end| {
+                let from = |value| reach_seconds(limits, Motion::at_rest(value), end);
+                // No angle is further than half a turn.
+                if joint.is_continuous { from(end + PI) } else { from(limits.minimum).max(from(limits.maximum)) }
+            });
+            stop_seconds(limits, Motion::fastest(limits)) + way
         });
         seconds.fold(0.0, f64::max)
     }
@@ -145,48 +174,67 @@ impl Governor {
     /// Where the safe action brings a joint's command; `None`: wherever it stops.
     fn end(&self, joint: &Joint, action: SafeAction) -> Option<f64> {
         match (joint.kind, action) {
-            (CommandKind::PositionRadians, SafeAction::ReturnHome) if self.are_positions => Some(joint.home),
+            (CommandKind::PositionRadians, SafeAction::ReturnHome) if self.are_positions => {
+                Some(joint.nearest(joint.home))
+            }
             (CommandKind::PositionRadians, _) => None,
             (CommandKind::TorqueNormalised | CommandKind::TorqueNewtonMetres, SafeAction::Hold) => None,
             _ => Some(joint.quiet()),
         }
     }
 
-    /// Whether the links could be stopped inside the box from here; commanded positions, once they are begun, answer for themselves.
-    pub(super) fn can_stop_inside(&self, joints: &JointState, is_beginning: bool) -> bool {
-        let Some(workspace) = &self.workspace else { return true };
-        if self.are_positions && !is_beginning {
-            return true;
-        }
+    /// Whether the links could be stopped inside the box from here; commanded positions answer for themselves.
+    pub(super) fn can_stop_inside(&self, joints: &JointState) -> bool {
+        let Some(workspace) = self.workspace.as_ref().filter(|_| !self.are_positions) else { return true };
         let states = joints.positions.iter().zip(&joints.velocities).zip(&self.joints);
         let stopped = states.clone().map(|((position, velocity), joint)| position + joint.travel(*velocity));
-        workspace.contains(joints.positions.iter().copied(), 0.0) && workspace.contains(stopped, 0.0)
+        workspace.contains(joints.positions.iter().copied(), 0.0, None) && workspace.contains(stopped, 0.0, None)
     }
 
     /// Every joint towards its target, or the largest part of it that keeps the workspace; gives the joints held back.
     fn go(&mut self, elapsed: f64) -> u32 {
+        let num_joints = u32::try_from(self.joints.len()).unwrap_or(u32::MAX);
+        self.is_stuck = false;
+        if let Some(share) = self.largest_share(elapsed, None) {
+            self.is_entering = false;
+            return if share < 1.0 { num_joints } else { 0 };
+        }
+        // An arm that came to rest nearer to a side than a step's margin would never leave it.
+        self.is_entering |= self.joints.iter().all(|joint| joint.motion == Motion::at_rest(joint.motion.value));
+        if let Some(workspace) = self.workspace.as_ref().filter(|_| self.is_entering) {
+            let room = workspace.reached(self.joints.iter().map(|joint| joint.motion.value));
+            if self.largest_share(elapsed, Some(&room)).is_some() {
+                return num_joints;
+            }
+            self.is_stuck = room.is_outside;
+        }
+        // The whole stop was looked at before the last step was taken.
+        self.joints.iter_mut().for_each(|joint| joint.take(brake(&joint.limits, joint.motion, elapsed)));
+        num_joints
+    }
+
+    /// Takes the largest part of the way to the targets that keeps the workspace, or a room beyond it; gives that part, if there is one.
+    fn largest_share(&mut self, elapsed: f64, room: Option<&Room>) -> Option<f64> {
         for share in SHARES {
             for joint in &mut self.joints {
                 let target = joint.motion.value + share * (joint.target - joint.motion.value);
                 joint.next = advance(&joint.limits, joint.motion, target, elapsed);
             }
-            if self.keeps_workspace(elapsed) {
-                self.joints.iter_mut().for_each(|joint| joint.motion = joint.next);
-                return if share < 1.0 { u32::try_from(self.joints.len()).unwrap_or(u32::MAX) } else { 0 };
+            if self.keeps_workspace(elapsed, room) {
+                self.joints.iter_mut().for_each(|joint| joint.take(joint.next));
+                return Some(share);
             }
         }
-        // The whole stop was looked at before the last step was taken.
-        self.joints.iter_mut().for_each(|joint| joint.motion = brake(&joint.limits, joint.motion, elapsed));
-        u32::try_from(self.joints.len()).unwrap_or(u32::MAX)
+        None
     }
 
     /// Whether the step and the whole stop after it stay in the box: poses close enough that nothing leaves it between them.
-    fn keeps_workspace(&self, elapsed: f64) -> bool {
+    fn keeps_workspace(&self, elapsed: f64, room: Option<&Room>) -> bool {
         let Some(workspace) = self.workspace.as_ref().filter(|_| self.are_positions) else { return true };
         // Between two poses no joint turns by more than it does at its greatest rate, and half of it from the nearer one.
         let step = self.joints.iter().map(|joint| joint.limits.rate.min(joint.peak_rate(elapsed)) * elapsed / 2.0);
         let margin = workspace.travel(step);
-        if !workspace.contains(self.joints.iter().map(|joint| joint.next.value), margin) {
+        if !workspace.contains(self.joints.iter().map(|joint| joint.next.value), margin, room) {
             return false;
         }
         let seconds = self.joints.iter().map(|joint| stop_seconds(&joint.limits, joint.next)).fold(0.0, f64::max);
@@ -198,12 +246,67 @@ impl Governor {
         let margin = workspace.travel(turned);
         (1..=NUM_POSES).all(|pose| {
             let at = between * f64::from(pose);
-            workspace.contains(self.joints.iter().map(|joint| brake(&joint.limits, joint.next, at).value), margin)
+            workspace.contains(self.joints.iter().map(|joint| brake(&joint.limits, joint.next, at).value), margin, room)
         })
     }
 }
 
 impl Joint {
+    fn of(joint: &JointProfile) -> Self {
+        let declared = MotionLimits::of(joint);
+        let is_continuous = joint.continuous && is_position(joint.command);
+        let limits = match is_continuous {
+            true => MotionLimits { minimum: f64::NEG_INFINITY, maximum: f64::INFINITY, ..declared },
+            false => declared,
+        };
+        let home = joint.home.filter(|home| home.is_finite()).unwrap_or(0.0);
+        let home = bound(home, declared.minimum, declared.maximum);
+        let motion = Motion::at_rest(home);
+        Self {
+            name: joint.name.clone(),
+            kind: joint.command,
+            declared: limits,
+            limits,
+            minimum: declared.minimum,
+            maximum: declared.maximum,
+            is_continuous,
+            home,
+            damping: joint.damping_per_radian_per_second,
+            position: joint.position,
+            motion,
+            next: motion,
+            target: home,
+        }
+    }
+
+    fn begin(&mut self, value: f64) {
+        self.motion = Motion::at_rest(value);
+        self.limits = self.declared.reaching(value);
+    }
+
+    /// Takes up a motion; what was passed on the way back into the range is out of reach from then on.
+    fn take(&mut self, motion: Motion) {
+        self.motion = motion;
+        if self.limits != self.declared {
+            let limits = self.declared.reaching(motion.value);
+            self.limits = if is_viable(&limits, motion) { limits } else { self.limits };
+        }
+    }
+
+    /// What is asked for: in the range, or the same angle nearest to where a continuous joint is.
+    fn asked(&self, wanted: f64) -> f64 {
+        if self.is_continuous { self.nearest(wanted) } else { bound(wanted, self.minimum, self.maximum) }
+    }
+
+    fn may_be_asked(&self, wanted: f64) -> bool {
+        (self.minimum..=self.maximum).contains(&wanted)
+    }
+
+    /// The same angle with the turns of a continuous joint: the shortest way there.
+    fn nearest(&self, angle: f64) -> f64 {
+        if self.is_continuous { angle + TAU * ((self.motion.value - angle) / TAU).round() } else { angle }
+    }
+
     /// Within reach of a joint limit, what may still be wanted.
     fn towards(&self, wanted: f64, measured: Option<(f64, f64)>, period: f64) -> f64 {
         let (Some(limits), Some((position, velocity))) = (self.position, measured) else { return wanted };
@@ -241,7 +344,7 @@ impl Joint {
 
     /// The value nearest to zero in the joint's range: no speed, no torque.
     fn quiet(&self) -> f64 {
-        bound(0.0, self.limits.minimum, self.limits.maximum)
+        bound(0.0, self.minimum, self.maximum)
     }
 
     /// Radians to a stop from this measured velocity, where the profile says how it brakes.

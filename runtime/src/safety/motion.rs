@@ -44,6 +44,11 @@ impl MotionLimits {
         Self { minimum, maximum, rate, acceleration, jerk }
     }
 
+    /// The same, out to a value outside the range.
+    pub(super) fn reaching(&self, value: f64) -> Self {
+        Self { minimum: self.minimum.min(value), maximum: self.maximum.max(value), ..*self }
+    }
+
     fn has_acceleration(&self) -> bool {
         self.acceleration.is_finite()
     }

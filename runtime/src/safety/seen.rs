@@ -57,6 +57,11 @@ impl Seen {
         self.max_age
     }
 
+    /// The joints as they were measured last, however long ago.
+    pub(super) fn latest(&self) -> Option<&JointState> {
+        matches!(self.are, Measured::At(_)).then_some(&self.joints)
+    }
+
     /// The joints, if they are known at this time on the clock that limits count by.
     pub(super) fn joints(&self, time: Stamp) -> Option<&JointState> {
         let is_known = match self.are {

@@ -27,6 +27,11 @@ impl SharedFilter {
         self.lock().moving().map(str::to_owned).collect()
     }
 
+    /// The joints that stand outside their range, where they are and what the range is; for people.
+    pub fn outside(&self) -> Vec<String> {
+        self.lock().outside()
+    }
+
     /// The time in which the safe action certainly ends, by the joints' limits, if nothing is in its way.
     pub(crate) fn longest_stop(&self) -> Duration {
         self.lock().longest_stop()

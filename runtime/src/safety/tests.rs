@@ -2,6 +2,7 @@
 
 mod judge;
 mod measured;
+mod outside;
 mod random;
 
 use self::judge::Judge;
@@ -14,10 +15,11 @@ fn joint(minimum: f64, maximum: f64, max_rate_per_second: f64) -> JointProfile {
         command: CommandKind::TorqueNormalised,
         minimum,
         maximum,
+        continuous: false,
         max_rate_per_second,
         max_acceleration_per_second_squared: None,
         max_jerk_per_second_cubed: None,
-        home: 0.0,
+        home: Some(0.0),
         damping_per_radian_per_second: 0.0,
         position: None,
         link: None,
@@ -85,7 +87,7 @@ fn each_limit_is_kept_and_told() {
 fn each_safe_action_does_what_it_says() {
     let torque = JointProfile { damping_per_radian_per_second: 0.5, ..joint(-4.0, 4.0, 1000.0) };
     let velocity = JointProfile { command: CommandKind::VelocityRadiansPerSecond, ..torque.clone() };
-    let position = JointProfile { command: CommandKind::PositionRadians, home: 1.0, ..torque.clone() };
+    let position = JointProfile { command: CommandKind::PositionRadians, home: Some(1.0), ..torque.clone() };
     for (joint, safe, expected) in [
         (&torque, SafeAction::Hold, 2.0),
         (&torque, SafeAction::Damp, -1.5),
@@ -162,7 +164,7 @@ fn a_position_begins_where_the_joint_is() {
 /// What a joint takes, and what it is told before it was ever measured: nothing, if any value would move it.
 #[test]
 fn nothing_is_commanded_before_it_is_known_where_a_position_is() {
-    let positions = JointProfile { command: CommandKind::PositionRadians, home: 1.0, ..joint(-3.0, 3.0, 1.0) };
+    let positions = JointProfile { command: CommandKind::PositionRadians, home: Some(1.0), ..joint(-3.0, 3.0, 1.0) };
     for safe in [SafeAction::Stop, SafeAction::Hold, SafeAction::ReturnHome] {
         let safety = SafetyProfile { action: safe, workspace: None };
         let joints = [positions.clone(), joint(-1.0, 1.0, 10.0)];

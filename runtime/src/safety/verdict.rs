@@ -95,6 +95,16 @@ pub enum SafetyState {
 }
 
 impl SafetyState {
+    /// The state in which the safe action is taken for this reason from `stamp` on.
+    pub(super) fn holding(self, stamp: Stamp, why: Hold) -> Self {
+        match (self, why) {
+            (Self::Stopped { reason }, _) => Self::Stopped { reason },
+            (_, Hold::NotFinite | Hold::Stopped) => Self::Stopped { reason: why },
+            (Self::Holding { since, .. }, _) => Self::Holding { since, reason: why },
+            _ => Self::Holding { since: stamp, reason: why },
+        }
+    }
+
     /// Why the safe action is taken, if it is.
     pub(super) fn reason(self) -> Option<Hold> {
         match self {

@@ -21,6 +21,15 @@ struct Link {
     reach: f64,
 }
 
+/// How far the points of a pose reach beyond the box or its margin: from there nothing may go further out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    minimum: Vector3<f64>,
+    maximum: Vector3<f64>,
+    /// Whether any point is outside the box.
+    pub(super) is_outside: bool,
+}
+
 impl Workspace {
     /// `None` when a joint has no axis.
     pub(super) fn new(workspace: &WorkspaceProfile, joints: &[JointProfile]) -> Option<Self> {
@@ -49,23 +58,40 @@ impl Workspace {
         self.links.iter().zip(radians).map(|(link, radians)| link.reach * radians.abs()).sum()
     }
 
-    /// Whether every joint's origin and the tool are in the box, at least `margin` metres from its sides, at these angles in radians.
-    pub(super) fn contains(&self, angles: impl Iterator<Item = f64>, margin: f64) -> bool {
-        let mut base_from_link = Isometry3::identity();
+    /// Whether every joint's origin and the tool are in the box, at least `margin` metres from its sides, or no further out than
+    /// `room`, at these angles in radians.
+    pub(super) fn contains(&self, angles: impl Iterator<Item = f64>, margin: f64, room: Option<&Room>) -> bool {
+        let (mut low, mut high) = (self.minimum.add_scalar(margin), self.maximum.add_scalar(-margin));
+        if let Some(room) = room {
+            (low, high) = (low.inf(&room.minimum), high.sup(&room.maximum));
+        }
         let mut is_inside = true;
+        self.for_each_point(angles, |point| {
+            is_inside &= point.iter().zip(low.iter().zip(&high)).all(|(at, (low, high))| at >= low && at <= high);
+        });
+        is_inside
+    }
+
+    /// The smallest room along the axes that holds every point at these angles.
+    pub(super) fn reached(&self, angles: impl Iterator<Item = f64>) -> Room {
+        let (mut minimum, mut maximum) = (Vector3::repeat(f64::INFINITY), Vector3::repeat(f64::NEG_INFINITY));
+        self.for_each_point(angles, |point| (minimum, maximum) = (minimum.inf(point), maximum.sup(point)));
+        let is_below = minimum.iter().zip(&self.minimum).any(|(at, low)| at < low);
+        let is_above = maximum.iter().zip(&self.maximum).any(|(at, high)| at > high);
+        Room { minimum, maximum, is_outside: is_below || is_above }
+    }
+
+    fn for_each_point(&self, angles: impl Iterator<Item = f64>, mut see: impl FnMut(&Vector3<f64>)) {
+        let mut base_from_link = Isometry3::identity();
         for (link, angle) in self.links.iter().zip(angles) {
             base_from_link *= link.origin;
             // The first origin does not move, and stands where the robot was bolted down.
-            is_inside &= link.origin.translation.vector == base_from_link.translation.vector
-                || self.has_inside(&base_from_link.translation.vector, margin);
+            if link.origin.translation.vector != base_from_link.translation.vector {
+                see(&base_from_link.translation.vector);
+            }
             base_from_link *= UnitQuaternion::from_axis_angle(&link.axis, angle);
         }
-        is_inside && self.has_inside(&(base_from_link * self.tool).coords, margin)
-    }
-
-    fn has_inside(&self, point: &Vector3<f64>, margin: f64) -> bool {
-        let bounds = self.minimum.iter().zip(&self.maximum);
-        point.iter().zip(bounds).all(|(at, (low, high))| *at >= low + margin && *at <= high - margin)
+        see(&(base_from_link * self.tool).coords);
     }
 
     /// The tool point in the frame of the base, metres.
@@ -111,8 +137,8 @@ mod tests {
             let tool = arm.tool(&angles);
             assert!((tool - Point3::from(at)).norm() < 1e-12, "{angles:?}: {tool}");
         }
-        assert!(arm.contains([0.0, 0.0].into_iter(), 0.0) && !arm.contains([PI, 0.0].into_iter(), 0.0));
-        assert!(!arm.contains([0.0, 0.0].into_iter(), 0.11), "the margin counts");
+        assert!(arm.contains([0.0, 0.0].into_iter(), 0.0, None) && !arm.contains([PI, 0.0].into_iter(), 0.0, None));
+        assert!(!arm.contains([0.0, 0.0].into_iter(), 0.11, None), "the margin counts");
         let turned: f64 = arm.travel([0.1, 0.2].into_iter());
         assert!((turned - (0.1 * 0.8 + 0.2 * 0.3)).abs() < 1e-12, "{turned}");
     }

@@ -118,7 +118,7 @@ fn is_way(
 fn rest(joint: &JointProfile, action: SafeAction, last: f64) -> Option<f64> {
     let quiet = 0.0_f64.max(joint.minimum).min(joint.maximum);
     match (joint.command, action) {
-        (CommandKind::PositionRadians, SafeAction::ReturnHome) => Some(joint.home),
+        (CommandKind::PositionRadians, SafeAction::ReturnHome) => joint.home,
         (CommandKind::PositionRadians, _) => Some(last),
         (CommandKind::VelocityRadiansPerSecond, _) => Some(quiet),
         (_, SafeAction::Hold) => Some(last),

@@ -8,31 +8,39 @@ use crate::safety::{SafeCommand, is_position};
 pub(super) struct Judge {
     joints: Vec<JointProfile>,
     samples: Vec<Vec<(f64, f64)>>,
+    /// The last value of each joint: what is outside the range only comes back in.
+    last: Vec<Option<f64>>,
 }
 
 impl Judge {
     pub(super) fn new(joints: &[JointProfile]) -> Self {
-        Self { joints: joints.to_vec(), samples: vec![Vec::new(); joints.len()] }
+        Self { joints: joints.to_vec(), samples: vec![Vec::new(); joints.len()], last: vec![None; joints.len()] }
     }
 
     pub(super) fn forget(&mut self) {
         self.samples.iter_mut().for_each(Vec::clear);
+        self.last.fill(None);
     }
 
-    /// Where the joints were measured before the first command: a position goes on from there, as far as its range goes.
+    /// Where the joints were measured before the first command: a position goes on from there, inside its range or not.
     pub(super) fn begin(&mut self, measured: &[f64]) {
-        for ((joint, samples), position) in self.joints.iter().zip(&mut self.samples).zip(measured) {
+        let joints = self.joints.iter().zip(self.samples.iter_mut().zip(&mut self.last));
+        for ((joint, (samples, last)), position) in joints.zip(measured) {
             if is_position(joint.command) {
-                samples.push((0.0, position.clamp(joint.minimum, joint.maximum)));
+                samples.push((0.0, *position));
+                *last = Some(*position);
             }
         }
     }
 
     /// `seconds`: granted since the command before.
     pub(super) fn look(&mut self, command: &SafeCommand, seconds: f64) -> Result<(), String> {
-        for ((joint, samples), value) in self.joints.iter().zip(&mut self.samples).zip(command.values()) {
-            if !(value.is_finite() && *value >= joint.minimum && *value <= joint.maximum) {
-                return Err(format!("{value} leaves {} to {}", joint.minimum, joint.maximum));
+        let joints = self.joints.iter().zip(self.samples.iter_mut().zip(&mut self.last));
+        for ((joint, (samples, before)), value) in joints.zip(command.values()) {
+            let before = before.replace(*value).unwrap_or(joint.minimum);
+            let (low, high) = (joint.minimum.min(before), joint.maximum.max(before));
+            if !(value.is_finite() && joint.continuous || (low..=high).contains(value)) {
+                return Err(format!("{value} leaves {low} to {high}"));
             }
             let last = samples.last().copied();
             if seconds < 1e-4 && last.is_some() {
@@ -48,6 +56,9 @@ impl Judge {
             if samples.len() > 4 {
                 samples.remove(0);
             }
+            // Near zero, where times are exact: an hour in, their rounding alone would be a jerk.
+            let begin = samples.first().map_or(0.0, |(at, _)| *at);
+            samples.iter_mut().for_each(|(at, _)| *at -= begin);
             Self::differences(joint, samples)?;
         }
         Ok(())

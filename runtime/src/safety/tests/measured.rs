@@ -112,6 +112,22 @@ fn a_silent_arm_of_two_kinds_is_told_to_rest_all_the_while() {
     assert_eq!(filter.filter(millis(3020), Some(&wanted)).values(), [-0.48, 0.5]);
 }
 
+/// The first joint state after a silence comes a moment after the last command: what goes on has had no period to change in.
+#[test]
+fn an_arm_of_two_kinds_that_is_measured_again_keeps_its_rates() {
+    let joints = [position(), joint(-1.0, 1.0, 10.0)];
+    let safety = SafetyProfile { action: SafeAction::Hold, workspace: None };
+    let mut filter = SafetyFilter::with(&joints, PERIOD, &safety, Some(MAX_AGE));
+    let measured = |at| JointState { stamp: millis(at), positions: vec![1.0, 0.0], velocities: vec![0.0; 2] };
+    filter.see(&measured(1000), millis(1000));
+    filter.hold(millis(1000), Hold::StaleFrame);
+    (1020..2000).step_by(20).for_each(|tick| drop(filter.hold(millis(tick), Hold::StaleFrame).clone()));
+    let last = filter.last().time();
+    filter.see(&measured(1981), millis(1981));
+    let torque = filter.filter(millis(1981), Some(&Action { values: vec![1.0, 0.5] })).values()[1];
+    assert!(last == millis(1980) && torque <= 10.0 * 0.001 + 1e-12, "{torque} in 1 ms");
+}
+
 #[test]
 fn a_silent_joint_that_moves_is_brought_to_rest_first() {
     let joint = JointProfile { max_acceleration_per_second_squared: Some(2.0), ..position() };
@@ -247,7 +263,7 @@ proptest! {
         let [low, high] = [corner(-1.0).map(|side| side.min(-0.05)), corner(1.0).map(|side| side.max(1.0))];
         let profile = free(low, high);
         let boxed = workspace::Workspace::new(&profile, &joints).unwrap();
-        prop_assume!(boxed.contains(pose.iter().copied(), 0.0));
+        prop_assume!(boxed.contains(pose.iter().copied(), 0.0, None));
         let safety = SafetyProfile { action: SafeAction::Stop, workspace: Some(profile) };
         let mut filter = SafetyFilter::with(&joints, PERIOD, &safety, None);
         let (mut angles, zeros) = (pose, vec![0.0; joints.len()]);
@@ -259,7 +275,7 @@ proptest! {
             let command = filter.filter(stamp, Some(&wanted));
             prop_assert!(!command.is_empty());
             angles = command.values().to_vec();
-            prop_assert!(boxed.contains(angles.iter().copied(), 0.0), "tick {}: {:?}", tick, angles);
+            prop_assert!(boxed.contains(angles.iter().copied(), 0.0, None), "tick {}: {:?}", tick, angles);
         }
     }
 
@@ -280,7 +296,7 @@ proptest! {
         filter.see(&state(angle, velocity), millis(20));
         let verdict = filter.filter(millis(20), Some(&action(0.1))).verdict();
         let stop = angle + velocity * velocity.abs() / 8.0;
-        let is_inside = boxed.contains([angle].into_iter(), 0.0) && boxed.contains([stop].into_iter(), 0.0);
+        let is_inside = boxed.contains([angle].into_iter(), 0.0, None) && boxed.contains([stop].into_iter(), 0.0, None);
         prop_assert_eq!(verdict.held, (!is_inside).then_some(Hold::OutsideWorkspace));
     }
 }
