@@ -115,7 +115,8 @@ pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError
         Pace::Fixed { rate_hertz: 1.0 / PERIOD.as_secs_f64(), max_frame_age_millis: MAX_FRAME_AGE.as_millis() as u64 };
     let watchdog = WatchdogProfile { look_millis: 5, action_timeout_millis: MAX_FRAME_AGE.as_millis() as u64 };
     let extra_cameras = Vec::new();
-    let profile = DeviceProfile { camera, extra_cameras, pace, watchdog, budget: None, ..profile.clone() };
+    let profile =
+        DeviceProfile { camera, extra_cameras, intrinsics: None, pace, watchdog, budget: None, ..profile.clone() };
     let broken = |problem: &str| RuntimeError::End { name: "faults".to_owned(), problem: problem.to_owned() };
     let lateness = Lateness::start().map_err(|error| broken(&format!("no thread: {error}")))?;
     std::thread::scope(|scope| {
@@ -135,17 +136,17 @@ pub fn run_faults(profile: &DeviceProfile) -> Result<Vec<FaultRow>, RuntimeError
 
 fn run_row(name: &str, fault: Fault, profile: &DeviceProfile, lateness: &Lateness) -> Result<FaultRow, RuntimeError> {
     let injection = Arc::new(Injection { fault, is_on: AtomicBool::new(false) });
-    let (judge, sent) = Judge::new(profile);
+    let (judge, positions, sent) = Judge::new(profile);
     let shift = Arc::<AtomicI64>::default();
     let clock = Clock::Shifted(shift.clone());
     let encoder = FaultyEncoder { sound: RawPixels::new(24, 32), injection: Arc::clone(&injection) };
-    let policy = FaultyPolicy { num_joints: profile.joints.len(), injection: Arc::clone(&injection) };
+    let policy = FaultyPolicy { joints: profile.joints.clone(), injection: Arc::clone(&injection) };
     let mut control_loop = ControlLoop::new(Box::new(encoder), Box::new(policy), profile)?.with_clock(clock.clone());
     let filter = control_loop.filter();
     let settling = filter.longest_stop() + PERIOD;
     let watched = Watched { actuator: Box::new(judge), filter: filter.clone(), clock, stop: Arc::default() };
     let (watchdog, mut actuator) = Watchdog::start(watched, profile)?;
-    let mut source = FaultySource { injection: Arc::clone(&injection), sequence: 0, began: Instant::now() };
+    let mut source = FaultySource { injection: Arc::clone(&injection), positions, sequence: 0, began: Instant::now() };
     let stop = AtomicBool::new(false);
     let (began, ended) = std::thread::scope(|scope| {
         let conductor = scope.spawn(|| {
@@ -246,5 +247,42 @@ mod tests {
             late.retain(|name| again.iter().any(|row| row.name == *name && !row.passed));
         }
         assert!(late.is_empty(), "never in time: {late:?}");
+    }
+
+    const ACTIONS: [&str; 4] = ["hold", "damp", "stop", "return_home"];
+
+    /// Joints of these kinds, of ranges that do not all hold zero, slow and fast, with and without an acceleration.
+    fn arm(kinds: [&str; 3], action: &str) -> DeviceProfile {
+        let mut text = format!("inherit = \"desktop-sim\"\n[safety]\naction = \"{action}\"\n");
+        for (idx, kind) in kinds.into_iter().enumerate() {
+            let (rate, is_position) = ([2.0, 20.0, 8.0][idx], kind == "position_radians");
+            let (minimum, maximum) =
+                if is_position { ([0.0, 0.4, -3.2][idx], [2.0, 1.4, 3.2][idx]) } else { (-1.0, 0.8) };
+            text += &format!(
+                "[[joints]]\nname = \"joint {idx}\"\ncommand = \"{kind}\"\nminimum = {minimum:?}\nmaximum = {maximum:?}\n\
+                 max_rate_per_second = {rate:?}\n"
+            );
+            text += if is_position { "home = 0.6\n" } else { "damping_per_radian_per_second = 0.1\n" };
+            text += ["", "max_acceleration_per_second_squared = 100.0\n", ""][idx];
+            text += if is_position && idx == 2 { "continuous = true\n" } else { "" };
+        }
+        foresee_firmware_config::parse("arm", &text).unwrap()
+    }
+
+    #[test]
+    fn no_kind_of_joint_is_commanded_unsafely_in_any_safe_action() {
+        let (position, velocity) = ("position_radians", "velocity_radians_per_second");
+        let kinds =
+            [[position; 3], [velocity; 3], [position, velocity, "torque_newton_metres"], ["torque_normalised"; 3]];
+        for (kinds, action) in kinds.into_iter().flat_map(|kinds| ACTIONS.map(|action| (kinds, action))) {
+            if action == "return_home" && kinds != [position; 3] {
+                continue;
+            }
+            for row in run_faults(&arm(kinds, action)).unwrap() {
+                assert_eq!(row.unsafe_commands, 0, "{kinds:?} {action}: {row:?}");
+                let is_answered = row.detected_millis.and(row.safe_action_millis).and(row.recovered_millis).is_some();
+                assert!(is_answered, "{kinds:?} {action}: {row:?}");
+            }
+        }
     }
 }

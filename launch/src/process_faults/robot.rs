@@ -108,6 +108,8 @@ pub(crate) fn play(profile: &DeviceProfile, stop: &AtomicBool) -> anyhow::Result
     let mut observation = Observation::blank(profile.camera.width, profile.camera.height, profile.joints.len());
     observation.frame.encoding = profile.camera.encoding;
     let mut values = vec![0.0; profile.joints.len()];
+    // What the C header calls FORESEE_COMMAND_TIMEOUT_MILLIS.
+    let silence = Duration::from_millis(profile.watchdog.action_timeout_millis);
     let judge = Judge::at_rest(profile.joints.len());
     let (wishes, mut spoil) = (Spoil::wishes()?, Spoil::Nothing);
     let (mut obeyed, mut deadline) = (Instant::now(), Instant::now());
@@ -133,7 +135,7 @@ pub(crate) fn play(profile: &DeviceProfile, stop: &AtomicBool) -> anyhow::Result
             if robot.newest_command(&mut gate, &mut values)?.is_some() {
                 obeyed = Instant::now();
                 print(&judge.judge(Some(&values)).line());
-            } else if obeyed.elapsed() > SILENCE {
+            } else if obeyed.elapsed() > silence {
                 judge.rest();
                 print(&Kind::Silent.line());
             }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use foresee_firmware_config::JointProfile;
+
 use super::MAX_FRAME_AGE;
-use super::judge::Sent;
+use super::judge::{Positions, Sent};
 use crate::card::ModelCard;
 use crate::command::Action;
 use crate::encoder::{Encoder, EncoderInput, EngineReport, Features};
@@ -63,6 +65,7 @@ impl Injection {
 /// A camera at the loop's rate.
 pub(super) struct FaultySource {
     pub(super) injection: Arc<Injection>,
+    pub(super) positions: Positions,
     pub(super) sequence: u64,
     pub(super) began: Instant,
 }
@@ -96,6 +99,7 @@ impl FrameSource for FaultySource {
             _ => {}
         }
         observation.joints.stamp = observation.frame.stamp;
+        self.positions.read(&mut observation.joints.positions);
         Ok(SourceEvent::Observed)
     }
 
@@ -141,9 +145,9 @@ impl Encoder for FaultyEncoder {
     }
 }
 
-/// The image's brightness as a command, for every joint.
+/// The image's brightness as a command inside every joint's range.
 pub(super) struct FaultyPolicy {
-    pub(super) num_joints: usize,
+    pub(super) joints: Vec<JointProfile>,
     pub(super) injection: Arc<Injection>,
 }
 
@@ -152,12 +156,13 @@ impl Policy for FaultyPolicy {
 
     fn act(&mut self, features: &Features, _joints: &JointState, action: &mut Action) -> Result<(), RuntimeError> {
         let brightness = features.cls.iter().sum::<f32>() / features.cls.len().max(1) as f32;
+        let share = f64::from(brightness).clamp(0.0, 1.0);
         action.values.clear();
-        action.values.resize(self.num_joints, f64::from(brightness));
+        action.values.extend(self.joints.iter().map(|joint| joint.minimum + share * (joint.maximum - joint.minimum)));
         match self.injection.fault {
             _ if !self.injection.is_on.load(Ordering::SeqCst) => {}
             Fault::PolicyNan => action.values.fill(f64::NAN),
-            Fault::PolicyShort => action.values.truncate(self.num_joints.saturating_sub(1)),
+            Fault::PolicyShort => action.values.truncate(self.joints.len().saturating_sub(1)),
             Fault::PolicyOutOfRange => action.values.fill(1e6),
             _ => {}
         }

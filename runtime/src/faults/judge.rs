@@ -1,9 +1,9 @@
-//! The joints of a row: every command is looked at.
+//! The joints of a row: they go where they are commanded to, and every command is looked at.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{CommandKind, DeviceProfile, JointProfile};
 
 use super::PERIOD;
 use crate::ends::Actuator;
@@ -22,18 +22,55 @@ pub(super) struct Sent {
     pub(super) is_safe: bool,
 }
 
+/// Where the joints are, in radians.
+#[derive(Clone, Debug)]
+pub(super) struct Positions(Arc<Mutex<Vec<f64>>>);
+
+impl Positions {
+    /// Every joint at home, or where it may be.
+    fn of(joints: &[JointProfile]) -> Self {
+        let start = |joint: &JointProfile| match joint.position {
+            Some(limits) => 0.5 * (limits.minimum_radians + limits.maximum_radians),
+            None if joint.command == CommandKind::PositionRadians => start(joint),
+            None => 0.0,
+        };
+        Self(Arc::new(Mutex::new(joints.iter().map(start).collect())))
+    }
+
+    /// Writes them into the buffer.
+    pub(super) fn read(&self, positions: &mut Vec<f64>) {
+        positions.clone_from(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn follow(&self, joints: &[JointProfile], command: &SafeCommand) {
+        let mut positions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((joint, position), value) in joints.iter().zip(positions.iter_mut()).zip(command.values()) {
+            if joint.command == CommandKind::PositionRadians {
+                *position = *value;
+            }
+        }
+    }
+}
+
+/// What a joint's command goes on from.
+fn start(joint: &JointProfile) -> f64 {
+    joint.home.unwrap_or(0.0_f64.max(joint.minimum).min(joint.maximum))
+}
+
 /// The joints: looks at every command.
 pub(super) struct Judge {
-    limits: Vec<(f64, f64, f64)>,
+    joints: Vec<JointProfile>,
+    positions: Positions,
     last: Option<SafeCommand>,
     sent: Arc<Mutex<Vec<Sent>>>,
 }
 
 impl Judge {
-    pub(super) fn new(profile: &DeviceProfile) -> (Self, Arc<Mutex<Vec<Sent>>>) {
-        let limits = profile.joints.iter().map(|joint| (joint.minimum, joint.maximum, joint.max_rate_per_second));
-        let sent = Arc::<Mutex<Vec<Sent>>>::default();
-        (Self { limits: limits.collect(), last: None, sent: Arc::clone(&sent) }, sent)
+    pub(super) fn new(profile: &DeviceProfile) -> (Self, Positions, Arc<Mutex<Vec<Sent>>>) {
+        let (positions, sent) = (Positions::of(&profile.joints), Arc::<Mutex<Vec<Sent>>>::default());
+        let judge =
+            Self { joints: profile.joints.clone(), positions: positions.clone(), last: None, sent: Arc::clone(&sent) };
+        (judge, positions, sent)
     }
 
     fn is_at_rest(&self, command: &SafeCommand) -> bool {
@@ -46,13 +83,13 @@ impl Judge {
 
     fn is_safe(&self, command: &SafeCommand) -> bool {
         let elapsed = self.last.as_ref().map_or(PERIOD, |last| command.time().since(last.time()));
-        command.values().len() == self.limits.len()
-            && command.values().iter().zip(&self.limits).enumerate().all(|(joint_idx, (value, limits))| {
-                let (minimum, maximum, rate) = limits;
-                let last = self.last.as_ref().and_then(|last| last.values().get(joint_idx));
-                let change = (value - last.copied().unwrap_or(0.0)).abs();
-                let is_in_rate = change <= rate * elapsed.min(2 * PERIOD).as_secs_f64() + 1e-12;
-                value.is_finite() && (minimum..=maximum).contains(&value) && is_in_rate
+        command.values().len() == self.joints.len()
+            && command.values().iter().zip(&self.joints).enumerate().all(|(joint_idx, (value, joint))| {
+                let last = self.last.as_ref().and_then(|last| last.values().get(joint_idx).copied());
+                let change = (value - last.unwrap_or_else(|| start(joint))).abs();
+                let is_in_rate = change <= joint.max_rate_per_second * elapsed.min(2 * PERIOD).as_secs_f64() + 1e-12;
+                let is_in_range = joint.continuous || (joint.minimum..=joint.maximum).contains(value);
+                value.is_finite() && is_in_range && is_in_rate
             })
     }
 }
@@ -64,6 +101,7 @@ impl Actuator for Judge {
         let is_free = !is_held && verdict.num_clamped == 0;
         let (is_at_rest, is_safe) = (self.is_at_rest(command), self.is_safe(command));
         let sent = Sent { at, is_free, is_held, is_at_rest, is_safe };
+        self.positions.follow(&self.joints, command);
         self.last = Some(command.clone());
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
         Ok(())
