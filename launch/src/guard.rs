@@ -11,6 +11,7 @@ use foresee_runtime::{
     WatchdogSummary, Watched, ZenohActuator, ZenohLink, lock_memory, show_joints,
 };
 
+use crate::stop::Stop;
 use crate::words::{say, say_later, settle};
 
 /// A loop that was asked to stop and hangs is left after this, and once its joints are at rest.
@@ -21,6 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Guard {
     watchdog: Option<Watchdog>,
     has_ended: Arc<AtomicBool>,
+    signals: Stop,
     _hearings: Vec<Hearing>,
 }
 
@@ -34,8 +36,9 @@ impl Guard {
         link: &ZenohLink,
         profile: &DeviceProfile,
         control_loop: &ControlLoop,
-        (stop, tap): (&Arc<AtomicBool>, Option<CommandTap>),
+        (signals, tap): (&Stop, Option<CommandTap>),
     ) -> anyhow::Result<(Self, Box<dyn Actuator>)> {
+        let stop = &signals.flag;
         let direct: Box<dyn Actuator + Send> = Box::new(ZenohActuator::new(link, profile)?);
         // At the very end: what the watchdog sends is recorded, and what it refuses is not.
         let direct = match tap {
@@ -45,14 +48,17 @@ impl Guard {
         let mut hearings = vec![hear_stop(link, stop)?, hear_clear(link, control_loop)?];
         let has_ended = Arc::<AtomicBool>::default();
         if let Pace::Lockstep { .. } = profile.pace {
-            return Ok((Self { watchdog: None, has_ended, _hearings: hearings }, direct));
+            let signals = signals.clone();
+            return Ok((Self { watchdog: None, has_ended, signals, _hearings: hearings }, direct));
         }
         hearings.push(show_joints(link, profile, control_loop.filter())?);
         let watched =
             Watched { actuator: direct, filter: control_loop.filter(), clock: Clock::Wall, stop: Arc::clone(stop) };
         let (watchdog, actuator) = Watchdog::start(watched, profile)?;
-        leave_when_hung(Arc::clone(stop), Arc::clone(&has_ended), control_loop.filter())?;
-        Ok((Self { watchdog: Some(watchdog), has_ended, _hearings: hearings }, Box::new(actuator)))
+        leave_when_hung(signals.clone(), Arc::clone(&has_ended), control_loop.filter())?;
+        signals.guard()?;
+        let signals = signals.clone();
+        Ok((Self { watchdog: Some(watchdog), has_ended, signals, _hearings: hearings }, Box::new(actuator)))
     }
 
     /// The safe action until the joints rest; says, and gives, what the watchdog did.
@@ -62,7 +68,9 @@ impl Guard {
     pub(crate) fn finish(self) -> anyhow::Result<WatchdogSummary> {
         self.has_ended.store(true, Ordering::Release);
         let Some(watchdog) = self.watchdog else { return Ok(WatchdogSummary::default()) };
-        let summary = watchdog.finish()?;
+        let finished = watchdog.finish();
+        self.signals.release();
+        let summary = finished?;
         if summary.num_trips > 0 {
             let (trips, refused) = (summary.num_trips, summary.num_refused);
             say(&format!(
@@ -111,9 +119,9 @@ pub(crate) fn say_scheduled(profile: &DeviceProfile, scheduled: &Scheduled) {
 
 /// Ends the process when the loop does not return from a stop: an inference may hang for ever.
 #[expect(clippy::exit, reason = "the loop's thread cannot be made to return; the joints are stopped")]
-fn leave_when_hung(stop: Arc<AtomicBool>, has_ended: Arc<AtomicBool>, filter: SharedFilter) -> anyhow::Result<()> {
+fn leave_when_hung(signals: Stop, has_ended: Arc<AtomicBool>, filter: SharedFilter) -> anyhow::Result<()> {
     let wait = move || {
-        while !stop.load(Ordering::Acquire) {
+        while !signals.flag.load(Ordering::Acquire) {
             std::thread::sleep(LOOK);
         }
         let (began, patience) = (Instant::now(), filter.stop_patience());
@@ -128,6 +136,7 @@ fn leave_when_hung(stop: Arc<AtomicBool>, has_ended: Arc<AtomicBool>, filter: Sh
             };
             say_later(&format!("the loop hangs: left without a result; {joints}"));
             settle();
+            signals.end_as_asked();
             std::process::exit(i32::from(STOPPED));
         }
     };

@@ -18,9 +18,14 @@ impl Drop for Robot {
     }
 }
 
-/// Runs the profile `loop.toml` in this folder until its log `runs/test/log.mcap` holds some bytes, then asks it to stop. `profile` is
-/// written with the robot's own `[zenoh]`, and without one for the loop.
+/// As [`run_until`], and ended by SIGINT.
 pub(crate) fn run_with_robot(folder: &Path, profile: impl Fn(&str) -> String, log_bytes: u64) -> Output {
+    run_until(folder, profile, log_bytes, &["INT"])
+}
+
+/// Runs the profile `loop.toml` in this folder until its log `runs/test/log.mcap` holds some bytes, then sends it these signals, one
+/// every 100 ms. `profile` is written with the robot's own `[zenoh]`, and without one for the loop.
+pub(crate) fn run_until(folder: &Path, profile: impl Fn(&str) -> String, log_bytes: u64, signals: &[&str]) -> Output {
     let endpoint = free_endpoint();
     let listens = format!("[zenoh]\nlisten = [\"{endpoint}\"]\nconnect = []\nshared_memory = false\n");
     std::fs::write(folder.join("robot.toml"), profile(&listens)).unwrap();
@@ -37,7 +42,10 @@ pub(crate) fn run_with_robot(folder: &Path, profile: impl Fn(&str) -> String, lo
         assert!(began.elapsed() < PATIENCE && run.try_wait().unwrap().is_none(), "no log came");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let asked = std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
-    assert!(asked.success());
+    for signal in signals {
+        let asked = std::process::Command::new("kill").args([&format!("-{signal}"), &run.id().to_string()]).status();
+        assert!(asked.unwrap().success());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     run.wait_with_output().unwrap()
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -29,8 +28,9 @@ use crate::result::CameraResult;
 use crate::simulator::Simulation;
 use crate::simulator::Simulator;
 use crate::sources::open_source;
+use crate::stop::Stop;
 use crate::words::{joined, say};
-use crate::{guard, log_room, machine, models, places, stop};
+use crate::{guard, log_room, machine, models, places};
 
 /// Arguments of `foresee run`.
 #[derive(Args)]
@@ -89,19 +89,22 @@ pub(crate) struct Arguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let stop = stop::flag()?;
-    match act_until(arguments, &stop) {
+    let signals = Stop::install()?;
+    let done = act_until(arguments, &signals);
+    let done = match done {
         // Whoever stopped a robot does not want it started again because something else went wrong on the way.
-        Err(error) if stop.load(Ordering::Relaxed) => {
+        Err(error) if signals.flag.load(Ordering::Relaxed) => {
             say(&format!("foresee: {}", joined(&error)));
             Ok(ExitCode::from(foresee_firmware_config::STOPPED_BADLY))
         }
         done => done,
-    }
+    };
+    signals.end_as_asked();
+    done
 }
 
-fn act_until(arguments: &Arguments, stop: &Arc<AtomicBool>) -> anyhow::Result<ExitCode> {
-    let started = Instant::now();
+fn act_until(arguments: &Arguments, signals: &Stop) -> anyhow::Result<ExitCode> {
+    let (started, stop) = (Instant::now(), &signals.flag);
     places::check_run_name(&arguments.name)?;
     let mut profile = foresee_firmware_config::load(&arguments.profile)?;
     if let Some(endpoint) = &arguments.endpoint {
@@ -137,7 +140,7 @@ fn act_until(arguments: &Arguments, stop: &Arc<AtomicBool>) -> anyhow::Result<Ex
     recorder.iter().for_each(|recorder| attendant.record_into(recorder.fact_tap()));
     let log_is_left_out = recorder.is_none() && !arguments.no_log;
     let tap = recorder.as_mut().and_then(Recorder::take_command_tap);
-    let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, (stop, tap))?;
+    let (guard, mut actuator) = Guard::start(&link, &profile, &control_loop, (signals, tap))?;
 
     say(&format!("robot {}, profile {}", profile.robot, profile.name));
     say(&format!("encoder on {}", models::describe(&engines.encoder)));
