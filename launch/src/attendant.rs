@@ -115,8 +115,11 @@ impl Attendant {
 
     /// Counts what the loop tells; waits for nobody.
     pub(crate) fn observe(&self, event: &LoopEvent<'_>) {
-        if let LoopEvent::Ticked { num_unreadable, .. } | LoopEvent::Waiting { num_unreadable, .. } = event {
+        if let LoopEvent::Ticked { num_unreadable, num_restarts, .. }
+        | LoopEvent::Waiting { num_unreadable, num_restarts, .. } = event
+        {
             self.vitals.num_unreadable.store(*num_unreadable, Ordering::Relaxed);
+            self.vitals.num_restarts.store(*num_restarts, Ordering::Relaxed);
         }
         match event {
             LoopEvent::Ticked { report, num_dropped, cameras, .. } => {
@@ -384,7 +387,7 @@ mod tests {
         let systemd = Systemd::connect(&environment).unwrap();
         let (profile, mut control_loop) = fixed();
         let attendant = Attendant::attend(&profile, attended(&control_loop, None), systemd).unwrap();
-        attendant.observe(&LoopEvent::Waiting { held: None, num_unreadable: 0 });
+        attendant.observe(&LoopEvent::Waiting { held: None, num_unreadable: 0, num_restarts: 0 });
         assert_eq!(receive(), "READY=1");
         assert_eq!(receive(), "WATCHDOG=1");
         assert_eq!(receive(), "WATCHDOG=1");

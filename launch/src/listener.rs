@@ -23,6 +23,7 @@ pub(crate) struct Account {
     pub(crate) num_frames: u64,
     pub(crate) num_dropped: u64,
     pub(crate) num_unreadable: u64,
+    pub(crate) num_restarts: u64,
     pub(crate) num_failures: u64,
     pub(crate) start_to_first_action_seconds: Option<f64>,
     pub(crate) film: Film,
@@ -76,7 +77,16 @@ impl<'a> Observed<'a> {
 
     pub(crate) fn take(&mut self, event: LoopEvent<'_>) -> Result<(), RuntimeError> {
         match event {
-            LoopEvent::Ticked { observation, report, failure, num_dropped, num_unreadable, provider, .. } => {
+            LoopEvent::Ticked {
+                observation,
+                report,
+                failure,
+                num_dropped,
+                num_unreadable,
+                num_restarts,
+                provider,
+                ..
+            } => {
                 // Models that took over may run elsewhere.
                 self.provider = provider.name();
                 let started = self.started;
@@ -85,7 +95,7 @@ impl<'a> Observed<'a> {
                 account.statistics.record(&report);
                 account.num_frames += 1;
                 account.num_dropped = num_dropped;
-                account.num_unreadable = num_unreadable;
+                (account.num_unreadable, account.num_restarts) = (num_unreadable, num_restarts);
                 self.episode_latency.record(report.total_nanos());
                 self.stamp = observation.frame.stamp;
                 self.num_steps += 1;
@@ -110,8 +120,8 @@ impl<'a> Observed<'a> {
             }
             LoopEvent::EpisodeStarted(episode) => self.start_episode(episode),
             LoopEvent::EpisodeEnded(episode) => self.end_episode(episode),
-            LoopEvent::Waiting { held, num_unreadable } => {
-                self.account.num_unreadable = num_unreadable;
+            LoopEvent::Waiting { held, num_unreadable, num_restarts } => {
+                (self.account.num_unreadable, self.account.num_restarts) = (num_unreadable, num_restarts);
                 if held.is_some() {
                     self.account.statistics.num_held += 1;
                     self.hear_of_hold(held);

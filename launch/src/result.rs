@@ -50,6 +50,8 @@ pub(crate) struct RunResult {
     pub(crate) frames_dropped: u64,
     /// Messages that could not be read, each of which counted as none.
     pub(crate) messages_unreadable: u64,
+    /// Times that the sequence of a stream went back: its publisher started again.
+    pub(crate) streams_restarted: u64,
     /// One a camera, the profile's first.
     pub(crate) cameras: Vec<CameraResult>,
     pub(crate) commands_clamped: u64,

@@ -94,6 +94,10 @@ pub trait FrameSource {
     fn num_unreadable(&self) -> u64 {
         0
     }
+    /// Times that the sequence of a stream went back so far: its publisher started again.
+    fn num_restarts(&self) -> u64 {
+        0
+    }
 }
 
 /// Where commands go. Takes nothing but what the safety filter made, and no empty command.

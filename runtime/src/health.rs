@@ -230,6 +230,7 @@ impl Page {
             ("foresee_ticks_total", "Frames answered.", &vitals.num_ticks),
             ("foresee_frames_dropped_total", "Frames lost before the loop.", &vitals.num_dropped),
             ("foresee_messages_unreadable_total", "Messages that could not be read.", &vitals.num_unreadable),
+            ("foresee_streams_restarted_total", "Sequences that went back.", &vitals.num_restarts),
             ("foresee_stage_failures_total", "Ticks in which a stage failed.", &vitals.num_failures),
             ("foresee_commands_clamped_total", "Commands moved into the range.", &vitals.num_clamped),
             ("foresee_commands_rate_limited_total", "Commands slowed to the rate.", &vitals.num_rate_limited),

@@ -32,6 +32,8 @@ pub enum LoopEvent<'a> {
         num_dropped: u64,
         /// Messages that could not be read so far.
         num_unreadable: u64,
+        /// Times that the sequence of a stream went back so far.
+        num_restarts: u64,
         /// The cameras, with their accounts so far.
         cameras: &'a CameraRig,
         /// What ran the encoder.
@@ -47,6 +49,8 @@ pub enum LoopEvent<'a> {
         held: Option<Hold>,
         /// Messages that could not be read so far.
         num_unreadable: u64,
+        /// Times that the sequence of a stream went back so far.
+        num_restarts: u64,
     },
 }
 
@@ -141,6 +145,7 @@ fn step(
                 failure,
                 num_dropped,
                 num_unreadable,
+                num_restarts: ends.source.num_restarts(),
                 cameras,
                 provider,
             })?;
@@ -160,7 +165,8 @@ fn step(
                 send(ends.actuator, observation.frame.sequence, control_loop.command())?;
                 held = control_loop.command().verdict().held;
             }
-            listener(LoopEvent::Waiting { held, num_unreadable: ends.source.num_unreadable() })?;
+            let (num_unreadable, num_restarts) = (ends.source.num_unreadable(), ends.source.num_restarts());
+            listener(LoopEvent::Waiting { held, num_unreadable, num_restarts })?;
         }
     }
     Ok(Stepped::Heard)

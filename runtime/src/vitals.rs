@@ -88,6 +88,8 @@ pub struct Vitals {
     pub num_dropped: AtomicU64,
     /// Messages that could not be read.
     pub num_unreadable: AtomicU64,
+    /// Times that the sequence of a stream went back: its publisher started again.
+    pub num_restarts: AtomicU64,
     /// Ticks in which a stage failed.
     pub num_failures: AtomicU64,
     /// Commands in which a joint was moved into its range.
@@ -129,6 +131,7 @@ impl Default for Vitals {
             num_ticks: AtomicU64::default(),
             num_dropped: AtomicU64::default(),
             num_unreadable: AtomicU64::default(),
+            num_restarts: AtomicU64::default(),
             num_failures: AtomicU64::default(),
             num_clamped: AtomicU64::default(),
             num_rate_limited: AtomicU64::default(),

@@ -10,8 +10,8 @@
 //! | `foresee/<robot>/stop`, `.../clear_fault` | empty | operator |
 //! | `foresee/<robot>/alive/robot`, `.../alive/loop` | liveliness tokens | each |
 //!
-//! An image carries the observation's sequence (u64, little-endian) as attachment; the command that answers it, this and the loop's
-//! number: a robot obeys one loop, and says which at `alive/obeys/<number>`. Sessions are peers on the endpoints that they
+//! An image carries the observation's sequence (u64, little-endian) as attachment, of 8 bytes; the command that answers it, this and
+//! the loop's number, of 16; an attachment of another length is another program's, and is passed over. A robot obeys one loop, and says which at `alive/obeys/<number>`. Sessions are peers on the endpoints that they
 //! are given, or clients of a router there, and nowhere else: scouting and gossip are off.
 
 mod actuator;
@@ -23,6 +23,7 @@ mod link;
 mod live_log;
 mod robot;
 mod router;
+mod sequence;
 mod source;
 
 pub use actuator::ZenohActuator;

@@ -54,4 +54,8 @@ impl FrameSource for CameraRobot {
     fn num_unreadable(&self) -> u64 {
         self.joints.num_unreadable()
     }
+
+    fn num_restarts(&self) -> u64 {
+        self.joints.num_restarts()
+    }
 }

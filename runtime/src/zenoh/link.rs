@@ -242,7 +242,7 @@ impl ZenohLink {
 #[derive(Debug)]
 pub struct Hearing(#[expect(dead_code, reason = "it listens until it is dropped")] Subscriber<()>);
 
-/// A message as it came, and the sequence that it carries; a plain ROS 2 peer sends none.
+/// A message as it came, and the sequence that it carries; another program sends none, or an attachment of its own (rmw_zenoh: 33 bytes).
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) payload: ZBytes,
@@ -255,10 +255,17 @@ pub(super) struct Message {
 impl Message {
     fn of(sample: Sample) -> Self {
         let attached = sample.attachment().map(|attachment| attachment.to_bytes());
-        let mut numbers = attached.as_deref().unwrap_or_default().as_chunks::<8>().0.iter();
-        let mut next = || numbers.next().copied().map(u64::from_le_bytes);
-        let (sequence, number) = (next(), next());
+        let (sequence, number) = numbers(attached.as_deref().unwrap_or_default());
         Self { payload: sample.payload().clone(), sequence, number, arrived: Instant::now() }
+    }
+}
+
+/// The sequence and the loop's number, of an attachment of ours.
+fn numbers(attachment: &[u8]) -> (Option<u64>, Option<u64>) {
+    match attachment.as_chunks::<8>() {
+        ([sequence], []) => (Some(u64::from_le_bytes(*sequence)), None),
+        ([sequence, number], []) => (Some(u64::from_le_bytes(*sequence)), Some(u64::from_le_bytes(*number))),
+        _ => (None, None),
     }
 }
 

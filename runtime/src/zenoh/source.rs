@@ -9,6 +9,7 @@ use foresee_firmware_config::{DeviceProfile, Pace};
 
 use super::joints::JointReader;
 use super::link::{Delivery, Letter, Mailbox, Message, ZenohLink};
+use super::sequence::{Place, Sequence};
 use crate::ends::{FrameSource, Observation, SourceEvent, extra_frames};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
@@ -22,7 +23,7 @@ const PATIENCE_WITH_ANOTHER: Duration = Duration::from_secs(2);
 const NUM_WAITING: usize = 16;
 /// Events that wait for the loop at a fixed pace, beside the latest of the rest: more than a robot has to say while a loop is busy.
 const NUM_EVENTS_WAITING: usize = 1024;
-/// A message that cannot be read is said this often.
+/// A message that cannot be read, and a publisher that started again, are said this often.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -50,8 +51,14 @@ pub struct ZenohSource {
     extra: Vec<ExtraCamera>,
     is_lockstep: bool,
     joints: JointReader,
-    unreadable: Unreadable,
+    joint_sequence: Sequence,
+    unreadable: Told,
+    restarts: Told,
+    tell: fn(&str),
+    /// In lockstep.
     last_sequence: Option<u64>,
+    /// At a fixed pace.
+    sequence: Sequence,
     arrived: Option<Instant>,
     num_dropped: u64,
     /// This loop's number among the robot's.
@@ -84,7 +91,9 @@ impl ZenohSource {
             link.watch_numbers("obeys", &mailbox, |number, is_so| Arrival::Obeys { number, is_so })?,
         ];
         let extra = extra_frames(profile).into_iter();
-        let extra: Vec<_> = extra.map(|(name, latest)| ExtraCamera { topic: extra_image(&name), latest }).collect();
+        let extra: Vec<_> = extra
+            .map(|(name, latest)| ExtraCamera { topic: extra_image(&name), latest, sequence: Sequence::default() })
+            .collect();
         for (idx, ExtraCamera { topic, .. }) in extra.iter().enumerate() {
             let arrival = move |letter| Arrival::ExtraImage(idx, letter);
             subscribers.push(link.letters(topic, (&mailbox, delivery), arrival)?);
@@ -97,8 +106,12 @@ impl ZenohSource {
             extra,
             is_lockstep,
             joints: JointReader::new(profile),
-            unreadable: Unreadable { num: 0, said: None, tell: |_| {} },
+            joint_sequence: Sequence::default(),
+            unreadable: Told::default(),
+            restarts: Told::default(),
+            tell: |_| {},
             last_sequence: None,
+            sequence: Sequence::default(),
             arrived: None,
             num_dropped: 0,
             number: link.number(),
@@ -110,10 +123,10 @@ impl ZenohSource {
         })
     }
 
-    /// Says by `tell`, now and then, what could not be read.
+    /// Says by `tell`, now and then, what could not be read, and whose publisher started again.
     #[must_use]
     pub fn telling(mut self, tell: fn(&str)) -> Self {
-        self.unreadable.tell = tell;
+        self.tell = tell;
         self
     }
 
@@ -154,11 +167,13 @@ impl ZenohSource {
 
     fn take_extra(&mut self, idx: usize, letter: Letter) -> Result<(), RuntimeError> {
         let Some(message) = letter.open() else { return Ok(()) };
-        let Some(ExtraCamera { topic, latest }) = self.extra.get_mut(idx) else { return Ok(()) };
+        let Some(ExtraCamera { topic, latest, sequence }) = self.extra.get_mut(idx) else { return Ok(()) };
+        let place = sequence.next(message.sequence);
         let read = wire::decode_image(&message.payload.to_bytes(), latest).map_err(|problem| bad(topic, problem));
         if read.is_ok() {
-            latest.sequence = message.sequence.unwrap_or(latest.sequence + 1);
+            latest.sequence = place.sequence;
         }
+        note_restart((&mut self.restarts, self.tell), topic, place);
         self.heed(read).map(drop)
     }
 
@@ -167,7 +182,7 @@ impl ZenohSource {
     fn heed<T>(&mut self, read: Result<T, RuntimeError>) -> Result<Option<T>, RuntimeError> {
         match read {
             Err(error) if !self.is_lockstep => {
-                self.unreadable.note(&error);
+                self.unreadable.note(self.tell, |num| format!("{error}; it counts as none ({num} so far)"));
                 Ok(None)
             }
             read => read.map(Some),
@@ -200,15 +215,7 @@ impl ZenohSource {
             self.num_dropped += 1;
             return Ok(false);
         };
-        let next = self.last_sequence.map_or(0, |last| last + 1);
-        let sequence = message.sequence.unwrap_or(next);
-        if self.last_sequence.is_some() {
-            if sequence < next {
-                return Ok(false);
-            }
-            self.num_dropped += sequence - next;
-        }
-        self.last_sequence = Some(sequence);
+        let Some(sequence) = self.place(message) else { return Ok(false) };
         let read = wire::decode_image(&message.payload.to_bytes(), &mut observation.frame);
         if self.heed(read.map_err(|problem| bad("camera/image", problem)))?.is_none() {
             self.num_dropped += 1;
@@ -226,6 +233,24 @@ impl ZenohSource {
         }
         self.latest_extra(&mut observation.extra);
         Ok(self.latest_joints(&mut observation.joints))
+    }
+
+    /// The frame's sequence. In lockstep a robot repeats a frame that was not answered in time: `None`.
+    fn place(&mut self, message: &Message) -> Option<u64> {
+        if !self.is_lockstep {
+            let place = self.sequence.next(message.sequence);
+            self.num_dropped = self.num_dropped.saturating_add(place.num_missing);
+            note_restart((&mut self.restarts, self.tell), "camera/image", place);
+            return Some(place.sequence);
+        }
+        let next = self.last_sequence.map_or(0, |last| last.saturating_add(1));
+        let sequence = message.sequence.unwrap_or(next);
+        if self.last_sequence.is_some() {
+            let num_missing = sequence.checked_sub(next)?;
+            self.num_dropped = self.num_dropped.saturating_add(num_missing);
+        }
+        self.last_sequence = Some(sequence);
+        Some(sequence)
     }
 
     fn take_episode(&mut self, message: &Message) -> Result<Option<SourceEvent>, RuntimeError> {
@@ -255,6 +280,7 @@ impl ZenohSource {
 
     fn take_joints(&mut self, letter: Letter) -> Result<(), RuntimeError> {
         let Some(message) = letter.open() else { return Ok(()) };
+        note_restart((&mut self.restarts, self.tell), "joint_states", self.joint_sequence.next(message.sequence));
         let read = self.joints.read(&message).map_err(|problem| bad("joint_states", problem));
         self.heed(read).map(drop)
     }
@@ -264,23 +290,32 @@ impl ZenohSource {
 struct ExtraCamera {
     topic: String,
     latest: Frame,
+    sequence: Sequence,
 }
 
-/// Messages that could not be read: counted, and said now and then.
-struct Unreadable {
+/// What is counted, and said now and then.
+#[derive(Default)]
+struct Told {
     num: u64,
     said: Option<Instant>,
-    tell: fn(&str),
 }
 
-impl Unreadable {
-    fn note(&mut self, error: &RuntimeError) {
+impl Told {
+    fn note(&mut self, tell: fn(&str), words: impl FnOnce(u64) -> String) {
         self.num += 1;
         if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
             self.said = Some(Instant::now());
-            (self.tell)(&format!("{error}; it counts as none ({} so far)", self.num));
+            tell(&words(self.num));
         }
     }
+}
+
+fn note_restart((restarts, tell): (&mut Told, fn(&str)), topic: &str, place: Place) {
+    let Some(before) = place.restarted_after else { return };
+    let now = place.sequence;
+    restarts.note(tell, |num| {
+        format!("{topic}: its sequence went back from {before} to {now}: the publisher started again, and is followed ({num} so far)")
+    });
 }
 
 impl FrameSource for ZenohSource {
@@ -336,6 +371,10 @@ impl FrameSource for ZenohSource {
 
     fn num_unreadable(&self) -> u64 {
         self.unreadable.num
+    }
+
+    fn num_restarts(&self) -> u64 {
+        self.restarts.num
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) fn leave(
         frames: account.num_frames,
         frames_dropped: account.num_dropped,
         messages_unreadable: account.num_unreadable,
+        streams_restarted: account.num_restarts,
         cameras: outcome.cameras,
         commands_clamped: statistics.num_clamped,
         commands_rate_limited: statistics.num_rate_limited,
