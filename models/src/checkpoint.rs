@@ -14,8 +14,9 @@ use crate::recipe::Recipe;
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 30;
 /// Version of the layout.
-const FORMAT: &str = "foresee-checkpoint-1";
-const MODEL: &str = "model.";
+pub(crate) const CHECKPOINT_FORMAT: &str = "foresee-checkpoint-1";
+/// Before the names of its weights.
+pub(crate) const CHECKPOINT_MODEL: &str = "model.";
 const FIRST: &str = "first_moment.";
 const SECOND: &str = "second_moment.";
 
@@ -61,7 +62,7 @@ impl Checkpoint {
         let mut tensors = NamedTensors::new();
         for (name, parameter) in self.parameters.iter() {
             let shape = &parameter.shape;
-            tensors.insert(format!("{MODEL}{name}"), (shape.clone(), parameter.values.clone()));
+            tensors.insert(format!("{CHECKPOINT_MODEL}{name}"), (shape.clone(), parameter.values.clone()));
             if let Some(moments) = self.optimiser.moments().get(name) {
                 tensors.insert(format!("{FIRST}{name}"), (shape.clone(), moments.first.clone()));
                 tensors.insert(format!("{SECOND}{name}"), (shape.clone(), moments.second.clone()));
@@ -71,7 +72,7 @@ impl Checkpoint {
         let recipe = toml::to_string(&self.recipe).map_err(|error| fail(error.to_string()))?;
         let RunPlace { seed, step, num_skipped, threads, micro_batch, num_samples } = self.place;
         let facts = [
-            ("format", FORMAT.to_string()),
+            ("format", CHECKPOINT_FORMAT.to_string()),
             ("recipe", recipe),
             ("seed", seed.to_string()),
             ("step", step.to_string()),
@@ -94,8 +95,8 @@ impl Checkpoint {
         let fact = |key: &str| {
             facts.get(key).ok_or_else(|| fail(format!("has no {key}; give a checkpoint that foresee pretrain wrote")))
         };
-        if fact("format")? != FORMAT {
-            return Err(fail(format!("is of format {}; this program reads {FORMAT}", fact("format")?)));
+        if fact("format")? != CHECKPOINT_FORMAT {
+            return Err(fail(format!("is of format {}; this program reads {CHECKPOINT_FORMAT}", fact("format")?)));
         }
         let number = |key: &str| {
             let text = fact(key)?;
@@ -104,7 +105,7 @@ impl Checkpoint {
         let recipe = Recipe::parse(&path.display().to_string(), fact("recipe")?)?;
         let [mut model, mut first, mut second] = [NamedTensors::new(), NamedTensors::new(), NamedTensors::new()];
         for (name, tensor) in tensors {
-            let parts = [(MODEL, &mut model), (FIRST, &mut first), (SECOND, &mut second)];
+            let parts = [(CHECKPOINT_MODEL, &mut model), (FIRST, &mut first), (SECOND, &mut second)];
             let part = parts.into_iter().find_map(|(prefix, part)| Some((name.strip_prefix(prefix)?, part)));
             let Some((name, part)) = part else { return Err(fail(format!("holds an unknown tensor {name}"))) };
             part.insert(name.to_string(), tensor);

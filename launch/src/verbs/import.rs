@@ -12,7 +12,7 @@ use crate::words::print;
 /// Arguments of `foresee import`.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A .pth (zip or older) or a .safetensors
+    /// A .pth (zip or older), a .safetensors, one shard of several (all are joined), or their .index.json
     file: PathBuf,
     /// Write the weights as safetensors.
     #[arg(long, value_name = "FILE.safetensors")]
@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// Attention heads, which no shape tells [default: of the recipe that foresee import wrote, else dim / 64, as in ViT-S, B and L]
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
+    /// The set of weights, where the file holds several (without it they are listed), such as model, ema or teacher
+    #[arg(long, value_name = "NAME")]
+    weights: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -41,13 +44,18 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         output: arguments.out.clone(),
         image_size: arguments.image,
         heads: arguments.heads,
+        weights: arguments.weights.clone(),
     })?;
     if arguments.json {
         print(&serde_json::to_string_pretty(&report)?);
     } else {
         print(&format!("{}: {} tensors, {} values", report.method, report.num_tensors, report.num_values));
+        let files =
+            if report.files.len() > 1 { format!(", joined from {} shards", report.files.len()) } else { String::new() };
+        print(&format!("weights: {}{files}", report.weights));
         print(&heads_line(&report));
         let lists = [
+            ("left out", &report.left_out),
             ("missing", &report.missing),
             ("extra", &report.extra),
             ("wrong shape", &report.wrong_shape),
