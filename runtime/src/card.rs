@@ -18,7 +18,7 @@ pub use self::interface::{ClassToken, EncoderInterface, ImageLayout, TokenLayout
 pub use self::preprocessing::{Crop, PreprocessingCard, Resize};
 pub use self::signature::{CardSignature, SigningKey, Trust, VerifyingKey};
 use crate::error::RuntimeError;
-use crate::files::{hex, read_limited, write_atomically};
+use crate::files::{hex, inside_folder, read_limited, write_atomically};
 
 /// The version of the card's layout.
 pub const CARD_FORMAT: u32 = 1;
@@ -85,7 +85,7 @@ pub enum ModelKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalFile {
-    /// File name, in the model's folder.
+    /// Path inside the model's folder.
     pub name: String,
     /// Hex sha256.
     pub sha256: String,
@@ -336,9 +336,9 @@ impl ModelCard {
         if self.kind == ModelKind::Policy && (self.joints.is_empty() || self.encoder_sha256.is_none()) {
             return Err("a policy's card must have `joints` and `encoder_sha256`".to_owned());
         }
-        let is_file_name = |name: &str| !name.is_empty() && name != ".." && !name.contains(['/', '\\']);
-        if let Some(external) = self.external.iter().find(|external| !is_file_name(&external.name)) {
-            return Err(format!("external file `{}` must be a file name in the model's folder", external.name));
+        let is_inside = |name: &str| inside_folder(name).as_deref() == Some(name);
+        if let Some(external) = self.external.iter().find(|external| !is_inside(&external.name)) {
+            return Err(format!("external file `{}` must be a path inside the model's folder", external.name));
         }
         if let (ModelKind::Encoder, Some(interface)) = (self.kind, &self.interface) {
             interface.feature_shape(&self.outputs)?;

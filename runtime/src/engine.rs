@@ -13,6 +13,7 @@ mod measure;
 #[cfg(feature = "ort")]
 mod onnxruntime;
 mod probe;
+mod prove;
 mod refusal;
 #[cfg(feature = "tract")]
 mod tract;
@@ -30,12 +31,14 @@ use self::images::open_onnx_encoder;
 pub use self::measure::measure_operators;
 pub use self::measure::{MeasureOptions, OperatorTime, ServingMeasure, measure_serving};
 pub use self::probe::{ProviderProbe, probe_providers};
+use self::prove::prove;
 use self::refusal::Refusal;
 #[cfg(any(feature = "ort", feature = "tract"))]
 use crate::card::ElementType;
-use crate::card::{ModelCard, ModelKind, TensorCard, TensorData, Trust};
+use crate::card::{ModelCard, ModelKind, TensorCard, Trust};
 use crate::encoder::{Encoder, EngineReport};
 use crate::error::RuntimeError;
+use crate::files::inside_folder;
 use crate::onnx::OnnxSummary;
 use crate::policy::Policy;
 
@@ -147,7 +150,17 @@ impl ReadModel {
 
     fn model<'a>(&'a self, path: &'a Path) -> Result<Model<'a>, RuntimeError> {
         let summary = OnnxSummary::parse(&self.bytes);
-        let summary = summary.map_err(|problem| RuntimeError::Model { path: path.to_path_buf(), problem })?;
+        let refuse = |problem| RuntimeError::Model { path: path.to_path_buf(), problem };
+        let summary = summary.map_err(refuse)?;
+        for name in &summary.external_files {
+            let known = inside_folder(name);
+            if !self.card.external.iter().any(|external| Some(&external.name) == known.as_ref()) {
+                let problem = format!("keeps weights in `{name}`, which its card does not name; make its card again");
+                return Err(refuse(problem));
+            }
+        }
+        let served: Vec<&str> = self.card.outputs.iter().map(|output| output.name.as_str()).collect();
+        summary.check_is_function(&served).map_err(refuse)?;
         let (external, signed_by) = (self.external.as_slice(), self.signed_by.clone());
         Ok(Model { path, card: &self.card, bytes: &self.bytes, external, summary, signed_by })
     }
@@ -236,7 +249,7 @@ fn opened(
 /// Loads the model and has it prove itself.
 fn open_one(model: &Model<'_>, provider: Provider, options: &EngineOptions) -> Result<Loaded, Refusal> {
     let mut loaded = load(model, provider, options)?;
-    prove(model.card, loaded.session.as_mut())
+    prove(model.card, provider, loaded.session.as_mut())
         .map_err(|problem| Refusal::Model(format!("on {} ({}) {problem}", provider.name(), loaded.engine)))?;
     if let Some(build) = loaded.build.take() {
         build.seal().map_err(|error| Refusal::Provider(error.to_string()))?;
@@ -262,31 +275,6 @@ fn load(model: &Model<'_>, provider: Provider, options: &EngineOptions) -> Resul
 fn lacks(provider: Provider) -> Refusal {
     let feature = if provider == Provider::Tract { "tract" } else { "ort" };
     Refusal::Provider(format!("this build has no {feature}; build with the feature `{feature}`"))
-}
-
-/// Runs the golden input and compares with the golden output.
-fn prove(card: &ModelCard, session: &mut dyn InferenceSession) -> Result<(), String> {
-    let values = |tensors: &[TensorCard], golden: &BTreeMap<String, TensorData>| {
-        let values = |tensor: &TensorCard| golden.get(&tensor.name).map_or(Ok(Vec::new()), TensorData::values);
-        tensors.iter().map(values).collect::<Result<Vec<_>, _>>()
-    };
-    let inputs = values(&card.inputs, &card.golden.inputs)?;
-    let expected = values(&card.outputs, &card.golden.outputs)?;
-    let mut outputs: Vec<Vec<f32>> = expected.iter().map(|values| vec![f32::NAN; values.len()]).collect();
-    let input_slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut output_slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    session.run(&input_slices, &mut output_slices).map_err(|problem| format!("the golden input fails: {problem}"))?;
-    for (tensor, (output, expected)) in card.outputs.iter().zip(outputs.iter().zip(&expected)) {
-        let worst = output.iter().zip(expected).map(|(a, b)| (a - b).abs());
-        let worst = worst.fold(0.0, |worst, off| if off.is_nan() { f32::INFINITY } else { f32::max(worst, off) });
-        if worst > card.golden.tolerance {
-            let (name, tolerance) = (&tensor.name, card.golden.tolerance);
-            return Err(format!(
-                "output `{name}` of the golden input is off by {worst:e} where the card allows {tolerance:e}; use another provider or export the model again"
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Reads a model with its card, external weights and signature, and checks them against each other; gives the card and the hex of the

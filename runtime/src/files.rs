@@ -114,6 +114,21 @@ fn walk(
     Ok(())
 }
 
+/// A relative path inside a folder without `.` and `..`, such as `weights/x.data` of `./weights/x.data`; nothing when it leads out.
+pub(crate) fn inside_folder(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" if parts.is_empty() && path.starts_with('/') => return None,
+            "" | "." => {}
+            ".." => _ = parts.pop()?,
+            part if part.contains(['\\', '\0']) => return None,
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -132,6 +147,18 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_inside_a_folder_loses_its_detours_and_never_leads_out() {
+        let check = |path: &str, expected: Option<&str>| assert_eq!(inside_folder(path).as_deref(), expected, "{path}");
+        check("x.data", Some("x.data"));
+        check("./x.data", Some("x.data"));
+        check("weights/../x.data", Some("x.data"));
+        check(".//weights/./x.data", Some("weights/x.data"));
+        for outside in ["", ".", "..", "../x.data", "weights/../../x.data", "/x.data", "..\\x.data", "x\0"] {
+            check(outside, None);
+        }
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_else_is_left() {

@@ -4,8 +4,10 @@
 //! written out with `Erf`, since the `Gelu` operator needs opset 20.
 
 mod messages;
+mod nodes;
 mod precision;
 mod reader;
+mod shape_probe;
 
 use std::path::Path;
 
@@ -16,9 +18,11 @@ use self::messages::{
     DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
+pub(crate) use self::nodes::OnnxNode;
 pub use self::precision::{OnnxConstant, OnnxType, QuantisedWeight, read_onnx_constants};
 pub(crate) use self::reader::type_name;
 pub use self::reader::{OnnxAxis, OnnxSummary, OnnxTensor};
+pub(crate) use self::shape_probe::ShapeProbe;
 use crate::error::RuntimeError;
 use crate::files::write_atomically;
 
@@ -80,6 +84,12 @@ impl OnnxGraph {
     pub fn add_output(&mut self, name: &str, value: &OnnxValue, shape: &[OnnxDim]) {
         self.graph.output.push(value_info(name, shape));
         self.push_node("Identity", (&[value], vec![name.to_string()]), Vec::new());
+    }
+
+    /// Notes the shape of an inner value, as other exporters do.
+    #[cfg(test)]
+    pub(crate) fn add_value_info(&mut self, value: &OnnxValue, shape: &[OnnxDim]) {
+        self.graph.value_info.push(value_info(&value.0, shape));
     }
 
     /// An f32 initialiser, row-major. `values` must hold the product of `shape`.

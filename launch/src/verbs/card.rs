@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use foresee_runtime::{
     AdmitOptions, ClassTokenChoice, Crop, ImageLayout, ModelCard, PreprocessingCard, Provenance, Resize, SigningKey,
-    admit_encoder, check_model, declared_image_size,
+    TokenLayout, admit_encoder, check_model, declared_image_size,
 };
 
 use crate::models::{EngineArguments, describe};
@@ -55,7 +55,10 @@ struct Make {
     /// Output that holds the tokens, where there are several.
     #[arg(long, value_name = "NAME")]
     tokens: Option<String>,
-    /// Rows before the patches' (class, distillation, register tokens) [default: by their number]
+    /// How a map of features lies, where the graph leaves it open.
+    #[arg(long, value_enum)]
+    map: Option<MapArgument>,
+    /// Rows before the patches' (class, distillation, register tokens) [default: by the operators that make the patches]
     #[arg(long, value_name = "N")]
     prefix_tokens: Option<usize>,
     /// Class token: `first` row, `mean` over the tokens, or the name of an output [default: found]
@@ -126,6 +129,14 @@ enum LayoutArgument {
     Nhwc,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum MapArgument {
+    /// [1, D, h, w]
+    ChannelsFirst,
+    /// [1, h, w, D]
+    ChannelsLast,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -190,6 +201,10 @@ fn admit(make: &Make) -> anyhow::Result<()> {
             LayoutArgument::Nhwc => ImageLayout::Nhwc,
         }),
         tokens: make.tokens.clone(),
+        token_layout: make.map.map(|map| match map {
+            MapArgument::ChannelsFirst => TokenLayout::ChannelsFirst,
+            MapArgument::ChannelsLast => TokenLayout::ChannelsLast,
+        }),
         num_prefix_tokens: make.prefix_tokens,
         cls: match make.cls.as_deref() {
             None => ClassTokenChoice::Found,

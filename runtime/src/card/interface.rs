@@ -19,6 +19,9 @@ pub struct EncoderInterface {
     /// Rows before the patches' (class, distillation and register tokens), which are left out.
     #[serde(default)]
     pub num_prefix_tokens: usize,
+    /// Patches down and across, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<[usize; 2]>,
     /// Where the class token is.
     pub cls: ClassToken,
 }
@@ -68,6 +71,7 @@ impl EncoderInterface {
             tokens: "tokens".to_owned(),
             token_layout: TokenLayout::Rows,
             num_prefix_tokens: 0,
+            grid: None,
             cls: ClassToken::Output("cls".to_owned()),
         }
     }
@@ -87,6 +91,12 @@ impl EncoderInterface {
         if self.num_prefix_tokens >= num_rows || dim == 0 {
             let prefix = self.num_prefix_tokens;
             return Err(format!("output `{}` {shape:?} has no tokens behind {prefix} prefix tokens", self.tokens));
+        }
+        if let Some([rows, columns]) = self.grid
+            && rows.checked_mul(columns) != Some(num_rows - self.num_prefix_tokens)
+        {
+            let count = num_rows - self.num_prefix_tokens;
+            return Err(format!("a grid of {rows}x{columns} patches where `{}` has {count} tokens", self.tokens));
         }
         match &self.cls {
             ClassToken::Row(row) if *row >= num_rows => {

@@ -1,27 +1,29 @@
 //! Admits an encoder that was exported elsewhere: finds its image and its features, runs it once, and writes its card.
 
+mod explore;
 mod find;
+mod trace;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use self::find::{describe_input, image_card, image_of, interface_of, layouts, sizes_of};
-use super::{EngineOptions, Model, NamedTensor, ProviderChoice, Refusal, open_onnx_encoder};
+use foresee_firmware_config::CameraOrder;
+
+use self::explore::{Exploration, Explorer};
+use self::find::{Found, describe_input, image_card, image_of, interface_of, layout_of, sizes_of};
+use self::trace::Trace;
+use super::{EngineOptions, ProviderChoice, Refusal, open_onnx_encoder};
 use crate::card::{
-    CARD_FORMAT, ClassToken, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout, ModelCard, ModelKind,
-    PreprocessingCard, Provenance, TensorCard, TensorData,
+    CARD_FORMAT, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout, ModelCard, ModelKind,
+    PreprocessingCard, Provenance, TensorCard, TensorData, TokenLayout,
 };
 use crate::encoder::{Encoder as _, EngineReport};
 use crate::error::RuntimeError;
-use crate::files::{read_limited, sha256_file};
+use crate::files::{inside_folder, read_limited, sha256_file};
 use crate::onnx::OnnxSummary;
 
 /// The limit of an ONNX file, which is one protobuf message.
 const MAX_MODEL_BYTES: u64 = 2 << 30;
-/// The seed of the golden input.
-const GOLDEN_SEED: u64 = 20_261_120;
-
-/// How far two runs on one image may be from each other, of the largest value.
-const REPEATED: f32 = 1e-3;
 
 /// Height and width of the image that an encoder's graph is for.
 ///
@@ -31,7 +33,7 @@ pub fn declared_image_size(model: &Path) -> Result<(usize, usize), RuntimeError>
     let refuse = |problem: String| RuntimeError::Model { path: model.to_path_buf(), problem };
     let summary = OnnxSummary::parse(&read_limited(model, MAX_MODEL_BYTES)?).map_err(refuse)?;
     let image = image_of(&summary).map_err(refuse)?;
-    let sizes = sizes_of(image).map_err(refuse)?;
+    let sizes = sizes_of(&summary, image).map_err(refuse)?;
     sizes.ok_or_else(|| refuse("the graph leaves the size of its image open; give --image SIDE".to_owned()))
 }
 
@@ -46,7 +48,9 @@ pub struct AdmitOptions {
     pub layout: Option<ImageLayout>,
     /// The output that holds the tokens, where there are several.
     pub tokens: Option<String>,
-    /// Rows before the patches', where they cannot be told from the number of rows.
+    /// How the tokens' output lies, where it is a map and the graph leaves it open.
+    pub token_layout: Option<TokenLayout>,
+    /// Rows before the patches', where they do not follow from the graph's patches.
     pub num_prefix_tokens: Option<usize>,
     /// Where the class token is.
     pub cls: ClassTokenChoice,
@@ -91,103 +95,52 @@ pub fn admit_encoder(model: &Path, options: &AdmitOptions, engine: &EngineOption
     let bytes = read_limited(model, MAX_MODEL_BYTES)?;
     let summary = OnnxSummary::parse(&bytes).map_err(refuse)?;
     let image = image_of(&summary).map_err(refuse)?;
+    let layout = layout_of(&summary, image, options.layout).map_err(refuse)?;
     let mut card = blank_card(model, &summary, options)?;
+    card.inputs = vec![image_card(image, layout, options).map_err(refuse)?];
     let external = card.load_external(model)?;
-    let mut problem = String::new();
-    for layout in layouts(image, options).map_err(refuse)? {
-        card.inputs = vec![image_card(image, layout, options).map_err(refuse)?];
-        let (found, first) = match Exploration::of(model, &card, (&bytes, &external, &summary), engine) {
-            Ok(found) => found,
-            Err(Refusal::Provider(problem)) => {
-                return Err(RuntimeError::Provider { provider: describe(&engine.choice), problem });
-            }
-            // Where the graph leaves the layout open, the other one may run.
-            Err(Refusal::Model(refused)) => {
-                problem = refused;
-                continue;
-            }
-        };
-        let mut notes = vec![describe_input(image, layout)];
-        let interface = interface_of(image, layout, &found, (options, &mut notes)).map_err(refuse)?;
-        fill_golden(&mut card, interface, (&found, first), options).map_err(refuse)?;
-        card.save(model)?;
-        let proved = open_onnx_encoder(model, &EngineOptions { trust: Default::default(), ..engine.clone() });
-        let encoder = proved.inspect_err(|_| {
-            // A card that does not prove itself helps nobody; the proof's failure is the one to report.
-            let _ = std::fs::remove_file(ModelCard::path_of(model));
-        })?;
-        return Ok(Admitted { report: encoder.report().clone(), card, notes });
-    }
-    Err(refuse(problem))
-}
-
-/// What a graph gave for the golden input.
-struct Exploration {
-    outputs: Vec<NamedTensor>,
-}
-
-impl Exploration {
-    /// Runs the graph on the golden input and on another one; gives what came out and the golden input's values.
-    fn of(
-        path: &Path,
-        card: &ModelCard,
-        (bytes, external, summary): (&[u8], &[Vec<u8>], &OnnxSummary),
-        engine: &EngineOptions,
-    ) -> Result<(Self, Vec<f32>), Refusal> {
-        let model = Model { path, card, bytes, external, summary: summary.clone(), signed_by: None };
-        let input = |seed: u64| -> Vec<NamedTensor> {
-            let count = |card: &TensorCard| card.shape.iter().product::<usize>();
-            let tensor = |card: &TensorCard| NamedTensor { card: card.clone(), values: noise(seed, count(card)) };
-            card.inputs.iter().map(tensor).collect()
-        };
-        let golden = input(GOLDEN_SEED);
-        let outputs = explore(&model, &golden, engine)?;
-        let (others, again) = (explore(&model, &input(GOLDEN_SEED + 1), engine)?, explore(&model, &golden, engine)?);
-        for ((output, other), again) in outputs.iter().zip(&others).zip(&again) {
-            let name = &output.card.name;
-            let largest = output.values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
-            let is_same = |(a, b): (&f32, &f32)| (a - b).abs() <= REPEATED * largest;
-            if !output.values.iter().zip(&again.values).all(is_same)
-                && output.values.iter().all(|value| value.is_finite())
-            {
-                return Err(Refusal::Model(format!(
-                    "gives another `{name}` for the same image: it draws at random; export it for inference, without dropout"
-                )));
-            }
-            if !output.values.iter().all(|value| value.is_finite()) {
-                return Err(Refusal::Model(format!(
-                    "gives NaN or infinity in `{name}` for standard normal pixels; export it in f32"
-                )));
-            }
-            if output.values == other.values {
-                return Err(Refusal::Model(format!(
-                    "gives the same `{name}` for two images: it does not look at them; export the encoder again"
-                )));
-            }
-        }
-        let values = golden.into_iter().next().map(|tensor| tensor.values).unwrap_or_default();
-        Ok((Self { outputs }, values))
-    }
-}
-
-fn explore(model: &Model<'_>, inputs: &[NamedTensor], options: &EngineOptions) -> Result<Vec<NamedTensor>, Refusal> {
-    use foresee_firmware_config::Provider;
-
-    let providers = match &options.choice {
-        ProviderChoice::Exactly(provider) => std::slice::from_ref(provider),
-        ProviderChoice::Auto(list) => list.as_slice(),
+    let explorer = Explorer { path: model, bytes: &bytes, external: &external, summary: &summary, engine };
+    let exploration = explorer.run(&card).map_err(|refusal| match refusal {
+        Refusal::Provider(problem) => RuntimeError::Provider { provider: describe(&engine.choice), problem },
+        Refusal::Model(problem) => refuse(problem),
+    })?;
+    let trace = Trace::new(&summary, &image.name);
+    let mut notes = vec![describe_input(image, layout)];
+    let found = Found { exploration: &exploration, trace: &trace, options };
+    let mut unread = None;
+    let shapes = |output: &str| {
+        explorer.shapes(&card, &trace.probes(output)).unwrap_or_else(|problem| {
+            unread = Some(problem);
+            Default::default()
+        })
     };
-    // The golden output is a CPU's: what a GPU makes of it is for the proof to say.
-    if providers.iter().all(|provider| *provider == Provider::Tract) {
-        #[cfg(feature = "tract")]
-        return super::tract::explore(model, inputs);
-    }
-    #[cfg(feature = "ort")]
-    return super::onnxruntime::explore(model, inputs, options);
-    #[cfg(not(feature = "ort"))]
-    {
-        let _ = (model, inputs);
-        Err(Refusal::Provider("this build has no engine to run the model once".to_owned()))
+    let interface = interface_of((image, layout), &found, shapes, &mut notes);
+    let interface = interface.map_err(|problem| {
+        let unread = unread.map_or_else(String::new, |why| format!(" (shapes inside the graph are not known: {why})"));
+        refuse(problem + &unread)
+    })?;
+    let served: Vec<&str> = exploration.served(&interface).iter().map(|output| output.card.name.as_str()).collect();
+    exploration.judge(&served, &summary).map_err(refuse)?;
+    notes.extend(exploration.dropout_note(&summary));
+    fill_golden(&mut card, interface, &exploration, options).map_err(refuse)?;
+    card.save(model)?;
+    let proved = open_onnx_encoder(model, &EngineOptions { trust: Default::default(), ..engine.clone() });
+    let encoder = proved.inspect_err(|_| {
+        // A card that does not prove itself helps nobody; the proof's failure is the one to report.
+        let _ = std::fs::remove_file(ModelCard::path_of(model));
+    })?;
+    notes.push(batch_note(model, engine));
+    Ok(Admitted { report: encoder.report().clone(), card, notes })
+}
+
+/// Whether the images of several cameras can go through it at once.
+fn batch_note(model: &Path, engine: &EngineOptions) -> String {
+    let two =
+        EngineOptions { trust: Default::default(), num_cameras: 2, camera_order: CameraOrder::Batch, ..engine.clone() };
+    match open_onnx_encoder(model, &two) {
+        Ok(encoder) if encoder.num_images() == 2 => "several cameras: in one batch, or in turn".to_owned(),
+        Ok(_) => "several cameras: one image after the other, since the graph is for one at a time".to_owned(),
+        Err(refused) => format!("several cameras: not with `rates.cameras = \"batch\"`: {refused}"),
     }
 }
 
@@ -200,13 +153,15 @@ fn describe(choice: &ProviderChoice) -> String {
 
 fn blank_card(model: &Path, summary: &OnnxSummary, options: &AdmitOptions) -> Result<ModelCard, RuntimeError> {
     let external = |name: &String| {
-        let is_plain = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
-        if !is_plain {
+        let name = inside_folder(name).ok_or_else(|| {
             let problem = format!("keeps weights in `{name}`, outside its folder; export it with them beside it");
-            return Err(RuntimeError::Model { path: model.to_path_buf(), problem });
-        }
-        Ok(ExternalFile { name: name.clone(), sha256: sha256_file(&model.with_file_name(name))? })
+            RuntimeError::Model { path: model.to_path_buf(), problem }
+        })?;
+        Ok((name.clone(), sha256_file(&model.with_file_name(&name))?))
     };
+    // One file may be named in several ways.
+    let external: BTreeMap<String, String> =
+        summary.external_files.iter().map(external).collect::<Result<_, RuntimeError>>()?;
     Ok(ModelCard {
         format: CARD_FORMAT,
         kind: ModelKind::Encoder,
@@ -215,7 +170,7 @@ fn blank_card(model: &Path, summary: &OnnxSummary, options: &AdmitOptions) -> Re
         sha256: sha256_file(model)?,
         inputs: Vec::new(),
         outputs: Vec::new(),
-        external: summary.external_files.iter().map(external).collect::<Result<_, _>>()?,
+        external: external.into_iter().map(|(name, sha256)| ExternalFile { name, sha256 }).collect(),
         interface: None,
         preprocessing: Some(options.preprocessing.clone()),
         joints: Vec::new(),
@@ -229,14 +184,13 @@ fn blank_card(model: &Path, summary: &OnnxSummary, options: &AdmitOptions) -> Re
 fn fill_golden(
     card: &mut ModelCard,
     interface: EncoderInterface,
-    (found, input): (&Exploration, Vec<f32>),
+    found: &Exploration,
     options: &AdmitOptions,
 ) -> Result<(), String> {
-    let is_used = |name: &str| name == interface.tokens || interface.cls == ClassToken::Output(name.to_owned());
-    let used: Vec<&NamedTensor> = found.outputs.iter().filter(|output| is_used(&output.card.name)).collect();
+    let used = found.served(&interface);
     card.outputs = used.iter().map(|output| output.card.clone()).collect();
     let data = |tensor: &TensorCard, values: &[f32]| (tensor.name.clone(), TensorData::new(&tensor.shape, values));
-    card.golden.inputs = card.inputs.iter().map(|tensor| data(tensor, &input)).collect();
+    card.golden.inputs = card.inputs.iter().map(|tensor| data(tensor, &found.golden_input)).collect();
     card.golden.outputs = used.iter().map(|output| data(&output.card, &output.values)).collect();
     let largest = used.iter().flat_map(|output| &output.values).fold(1.0_f32, |most, value| most.max(value.abs()));
     let is_f32 = card.inputs.iter().chain(&card.outputs).all(|tensor| tensor.element == ElementType::F32);
@@ -244,19 +198,4 @@ fn fill_golden(
     interface.feature_shape(&card.outputs)?;
     card.interface = Some(interface);
     Ok(())
-}
-
-/// Standard normal values, by Box and Muller, the same on every machine to f32's last bits.
-fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    };
-    let mut normal = || (-2.0 * (1.0 - uniform()).ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
-    // Whole multiples of 2^-8 are the same in f16.
-    (0..count).map(|_| ((normal() * 256.0).round() / 256.0) as f32).collect()
 }

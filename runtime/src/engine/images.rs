@@ -5,8 +5,8 @@ use std::path::Path;
 use foresee_firmware_config::CameraOrder;
 
 use super::adapters::OnnxEncoder;
-use super::{EngineOptions, Model, OpenedSession, ReadModel, card_error, expect_kind, open_session};
-use crate::card::ModelKind;
+use super::{EngineOptions, InferenceSession, Model, OpenedSession, ReadModel, card_error, expect_kind, open_session};
+use crate::card::{ModelCard, ModelKind, TensorData};
 use crate::error::RuntimeError;
 use crate::onnx::{OnnxAxis, OnnxSummary};
 
@@ -25,13 +25,16 @@ pub(super) fn open_onnx_encoder(model: &Path, options: &EngineOptions) -> Result
         (one_at_a_time(&one, options, "the graph has no open batch")?, 1)
     } else {
         let card = read.card.for_images(num_images).map_err(|problem| card_error(model, problem))?;
-        match open_session(&Model { card: &card, ..one.clone() }, options) {
-            Ok(opened) => (opened, num_images),
-            // A graph for one image at a time still serves several cameras, one after the other.
-            Err(refused) => {
-                (one_at_a_time(&one, options, &format!("a batch of {num_images} is refused: {refused}"))?, 1)
-            }
-        }
+        let refuse = |why: &str| RuntimeError::Model {
+            path: model.to_path_buf(),
+            problem: format!(
+                "leaves its batch open, but a batch of {num_images} is not served as {num_images} single images are: {why}; give `rates.cameras = \"round_robin\"`, or export the encoder with an open batch in every operator"
+            ),
+        };
+        let opened = open_session(&Model { card: &card, ..one.clone() }, options);
+        let mut opened = opened.map_err(|refused| refuse(&refused.to_string()))?;
+        check_batch(&read.card, num_images, opened.session.as_mut()).map_err(|problem| refuse(&problem))?;
+        (opened, num_images)
     };
     let encoder = OnnxEncoder::new(read.card.clone(), opened, num_images);
     encoder.map_err(|problem| card_error(model, problem))
@@ -41,6 +44,42 @@ pub(super) fn open_onnx_encoder(model: &Path, options: &EngineOptions) -> Result
 fn takes_batches(summary: &OnnxSummary, image: &str) -> bool {
     let declared = summary.inputs.iter().find(|input| input.name == image).and_then(|input| input.shape.as_ref());
     declared.is_none_or(|shape| matches!(shape.first(), Some(OnnxAxis::Dynamic(_))))
+}
+
+/// Puts the golden image at each place of a batch of other images: it must give there what it gives alone.
+fn check_batch(card: &ModelCard, num_images: usize, session: &mut dyn InferenceSession) -> Result<(), String> {
+    let [image] = card.inputs.as_slice() else { return Ok(()) };
+    let golden = card.golden.inputs.get(&image.name).map_or(Ok(Vec::new()), TensorData::values)?;
+    let expected: Vec<Vec<f32>> = card
+        .outputs
+        .iter()
+        .map(|output| card.golden.outputs.get(&output.name).map_or(Ok(Vec::new()), TensorData::values))
+        .collect::<Result<_, _>>()?;
+    let mut outputs: Vec<Vec<f32>> = expected.iter().map(|values| vec![f32::NAN; num_images * values.len()]).collect();
+    for place in 0..num_images {
+        let mut batch = Vec::with_capacity(num_images * golden.len());
+        for other in 0..num_images {
+            // Other pictures of the same numbers: backwards, and each turned by another number of values.
+            let turned = golden.iter().rev().cycle().skip(31 * other).take(golden.len());
+            if other == place { batch.extend_from_slice(&golden) } else { batch.extend(turned) }
+        }
+        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        session.run(&[&batch], &mut slices)?;
+        for ((output, expected), tensor) in outputs.iter().zip(&expected).zip(&card.outputs) {
+            let given = output.iter().skip(place * expected.len());
+            let differences = given.zip(expected).map(|(a, b)| (a - b).abs());
+            let worst =
+                differences.fold(0.0_f32, |worst, off| if off.is_nan() { f32::INFINITY } else { worst.max(off) });
+            if worst > card.golden.tolerance {
+                return Err(format!(
+                    "`{}` of image {} of the batch differs by {worst:e} from what that image gives alone: the graph mixes the images of a batch",
+                    tensor.name,
+                    place + 1
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn one_at_a_time(model: &Model<'_>, options: &EngineOptions, why: &str) -> Result<OpenedSession, RuntimeError> {

@@ -26,7 +26,8 @@ use super::{
     one_line,
 };
 use crate::card::{ElementType, TensorCard};
-use crate::onnx::{OnnxAxis, OnnxSummary};
+use crate::files::inside_folder;
+use crate::onnx::{OnnxAxis, OnnxSummary, ShapeProbe};
 
 /// The name that the system's loader knows the library by.
 const LIBRARY_NAME: &str = "libonnxruntime.so";
@@ -118,12 +119,12 @@ pub(super) fn open(model: &Model<'_>, provider: Provider, options: &EngineOption
     Ok(Loaded { session: Box::new(session), engine: library.engine, nodes, note, build: build.flatten() })
 }
 
-/// Runs a graph once on inputs of these shapes; gives every floating output, in graph order.
+/// Runs a graph on each of these inputs in one session; gives every floating output and every probed shape, in graph order.
 pub(super) fn explore(
     model: &Model<'_>,
-    inputs: &[NamedTensor],
+    inputs: &[Vec<NamedTensor>],
     options: &EngineOptions,
-) -> Result<Vec<NamedTensor>, Refusal> {
+) -> Result<Vec<Vec<NamedTensor>>, Refusal> {
     let library = load_library(options.library.as_deref()).map_err(Refusal::Provider)?;
     let what = BuilderOptions {
         provider: Provider::Cpu,
@@ -134,28 +135,34 @@ pub(super) fn explore(
     let builder = session_builder(&library, &what).map_err(Refusal::Provider)?;
     let builder = with_model(builder, model).map_err(|error| Refusal::Model(one_line(&error)))?;
     let mut session = commit(builder, model).map_err(Refusal::Model)?;
-    let mut run = || -> ort::Result<Vec<NamedTensor>> {
-        let mut given: Vec<(String, DynValue)> = Vec::with_capacity(inputs.len());
-        for NamedTensor { card, values } in inputs {
-            let mut tensor = BoundTensor::new(&session, card)?;
-            tensor.fill(values);
-            given.push((card.name.clone(), tensor.into_value()));
+    let runs: ort::Result<Vec<_>> = inputs.iter().map(|inputs| run_once(&mut session, inputs)).collect();
+    runs.map_err(|error| Refusal::Model(format!("onnxruntime cannot run this graph: {}", one_line(&error))))
+}
+
+fn run_once(session: &mut Session, inputs: &[NamedTensor]) -> ort::Result<Vec<NamedTensor>> {
+    let mut given: Vec<(String, DynValue)> = Vec::with_capacity(inputs.len());
+    for NamedTensor { card, values } in inputs {
+        let mut tensor = BoundTensor::new(session, card)?;
+        tensor.fill(values);
+        given.push((card.name.clone(), tensor.into_value()));
+    }
+    let outputs = session.run(given)?;
+    let mut found = Vec::new();
+    for (name, value) in outputs.iter() {
+        let shape = |shape: &[i64]| shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect::<Vec<_>>();
+        if let Ok((sizes, values)) = value.try_extract_tensor::<f32>() {
+            found.push(NamedTensor { card: TensorCard::f32(name, &shape(sizes)), values: values.to_vec() });
+        } else if let Ok((sizes, values)) = value.try_extract_tensor::<f16>() {
+            let card = TensorCard { element: ElementType::F16, ..TensorCard::f32(name, &shape(sizes)) };
+            found.push(NamedTensor { card, values: values.to_f32_vec() });
+        } else if ShapeProbe::is_probe(name)
+            && let Ok((sizes, values)) = value.try_extract_tensor::<i64>()
+        {
+            let values = values.iter().map(|size| *size as f32).collect();
+            found.push(NamedTensor { card: TensorCard::f32(name, &shape(sizes)), values });
         }
-        let outputs = session.run(given)?;
-        let mut found = Vec::new();
-        for (name, value) in outputs.iter() {
-            let shape =
-                |shape: &[i64]| shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect::<Vec<_>>();
-            if let Ok((sizes, values)) = value.try_extract_tensor::<f32>() {
-                found.push(NamedTensor { card: TensorCard::f32(name, &shape(sizes)), values: values.to_vec() });
-            } else if let Ok((sizes, values)) = value.try_extract_tensor::<f16>() {
-                let card = TensorCard { element: ElementType::F16, ..TensorCard::f32(name, &shape(sizes)) };
-                found.push(NamedTensor { card, values: values.to_f32_vec() });
-            }
-        }
-        Ok(found)
-    };
-    run().map_err(|error| Refusal::Model(format!("onnxruntime cannot run this graph: {}", one_line(&error))))
+    }
+    Ok(found)
 }
 
 /// What a session is built for.
@@ -222,7 +229,12 @@ fn with_model(mut builder: SessionBuilder, model: &Model<'_>) -> ort::Result<Ses
         builder = builder.with_dimension_override(name, i64::try_from(size).unwrap_or(i64::MAX))?;
     }
     for (external, bytes) in model.card.external.iter().zip(model.external) {
-        builder = builder.with_external_initializer_file_in_memory(&external.name, Arc::from(bytes.as_slice()))?;
+        let bytes: Arc<[u8]> = Arc::from(bytes.as_slice());
+        // By the names that the graph has for it, such as `./x.data`.
+        let names = model.summary.external_files.iter();
+        for name in names.filter(|name| inside_folder(name).as_deref() == Some(external.name.as_str())) {
+            builder = builder.with_external_initializer_file_in_memory(name, bytes.clone())?;
+        }
     }
     Ok(builder)
 }

@@ -1,6 +1,7 @@
 //! One suite over both engines.
 
 mod admission;
+mod patches;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -15,6 +15,7 @@ use super::{
     GraphTensor, InferenceSession, Loaded, Model, NamedTensor, Refusal, check_tensors, explain_operator, one_line,
 };
 use crate::card::{ElementType, TensorCard};
+use crate::onnx::ShapeProbe;
 
 /// The version in Cargo.lock; `tests` holds it to that.
 pub(super) const ENGINE: &str = "tract 0.23.9";
@@ -31,30 +32,42 @@ pub(super) fn open(model: &Model<'_>) -> Result<Loaded, Refusal> {
     Ok(Loaded { session: Box::new(session), engine: ENGINE.to_owned(), nodes, note: None, build: None })
 }
 
-/// Runs a graph once on inputs of these shapes; gives every floating output, in graph order.
-pub(super) fn explore(model: &Model<'_>, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, Refusal> {
+/// Runs a graph on each of these inputs in one session; gives every floating output and every probed shape, in graph order.
+pub(super) fn explore(model: &Model<'_>, inputs: &[Vec<NamedTensor>]) -> Result<Vec<Vec<NamedTensor>>, Refusal> {
     check_opset(model)?;
     unpanicking(|| {
-        let cards: Vec<TensorCard> = inputs.iter().map(|input| input.card.clone()).collect();
+        let shapes = inputs.first().map(Vec::as_slice).unwrap_or_default();
+        let cards: Vec<TensorCard> = shapes.iter().map(|input| input.card.clone()).collect();
         let mut session = load(model, &cards, None)?;
-        for (tensor, input) in session.inputs.iter_mut().zip(inputs) {
-            fill(tensor, &input.values)?;
-        }
-        let names: Vec<String> = model.summary.outputs.iter().map(|output| output.name.clone()).collect();
-        let mut found = Vec::new();
-        for (name, value) in names.iter().zip(session.evaluate()?) {
-            let element = match value.datum_type() {
-                datum_type if datum_type == f32::datum_type() => ElementType::F32,
-                datum_type if datum_type == f16::datum_type() => ElementType::F16,
-                _ => continue,
-            };
-            let card = TensorCard { element, ..TensorCard::f32(name, value.shape()) };
-            let mut values = vec![0.0; value.len()];
-            read(&value, &mut values)?;
-            found.push(NamedTensor { card, values });
-        }
-        Ok(found)
+        inputs.iter().map(|inputs| run_once(&mut session, model, inputs)).collect()
     })
+}
+
+fn run_once(session: &mut TractSession, model: &Model<'_>, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, String> {
+    for (tensor, input) in session.inputs.iter_mut().zip(inputs) {
+        fill(tensor, &input.values)?;
+    }
+    let mut found = Vec::new();
+    for (output, value) in model.summary.outputs.iter().zip(session.evaluate()?) {
+        let name = output.name.as_str();
+        let element = match value.datum_type() {
+            datum_type if datum_type == f32::datum_type() => ElementType::F32,
+            datum_type if datum_type == f16::datum_type() => ElementType::F16,
+            _ if ShapeProbe::is_probe(name) => {
+                let sizes = value.cast_to::<f32>().map_err(|error| one_line(&error))?;
+                let mut values = vec![0.0; sizes.len()];
+                read(&sizes, &mut values)?;
+                found.push(NamedTensor { card: TensorCard::f32(name, value.shape()), values });
+                continue;
+            }
+            _ => continue,
+        };
+        let card = TensorCard { element, ..TensorCard::f32(name, value.shape()) };
+        let mut values = vec![0.0; value.len()];
+        read(&value, &mut values)?;
+        found.push(NamedTensor { card, values });
+    }
+    Ok(found)
 }
 
 fn check_opset(model: &Model<'_>) -> Result<(), Refusal> {
@@ -95,14 +108,16 @@ fn load(
         let text = format!("{error:#}");
         format!("tract cannot run this graph: {}{}", one_line(&error), explain_operator(&text))
     };
-    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true);
+    // The card's shapes are the ones to plan for: what exporters note of inner values may hold names of open dimensions.
+    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     // External weights were checked against the card when the model was read.
-    let read = if model.external.is_empty() {
-        onnx.model_for_read(&mut &*model.bytes)
-    } else {
-        onnx.model_for_path(model.path)
-    };
-    let mut graph = read.map_err(explain)?;
+    let folder = model.path.parent().map(|folder| folder.display().to_string());
+    let parsed = onnx.proto_model_for_read(&mut &*model.bytes).and_then(|proto| onnx.parse(&proto, folder.as_deref()));
+    let parsed = parsed.map_err(explain)?;
+    if let Some(value) = parsed.unresolved_inputs.first() {
+        return Err(format!("tract cannot run this graph: no node gives `{value}`; export the model again"));
+    }
+    let mut graph = parsed.model;
     let inputs = graph.input_outlets().map_err(explain)?.to_vec();
     let outputs = graph.output_outlets().map_err(explain)?.to_vec();
     let input_names: Vec<String> = inputs.iter().map(|outlet| graph.node(outlet.node).name.clone()).collect();

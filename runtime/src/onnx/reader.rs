@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
-use super::messages::{DimensionValue, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto};
+use super::messages::{DimensionValue, ValueInfoProto};
+use super::nodes::{Model, Node, OnnxNode, operator_name};
 
 /// An ONNX file without its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,10 @@ pub struct OnnxSummary {
     pub external_files: BTreeSet<String>,
     /// Number of weights by `TensorProto.DataType`.
     pub num_weights: BTreeMap<i32, u64>,
+    /// The main graph's, in graph order.
+    pub(crate) nodes: Vec<OnnxNode>,
+    /// Nodes of local functions by the operator that calls them.
+    pub(crate) functions: BTreeMap<String, Vec<OnnxNode>>,
 }
 
 /// An input or output as a graph declares it.
@@ -64,17 +69,26 @@ impl OnnxSummary {
             operators: BTreeMap::new(),
             external_files: BTreeSet::new(),
             num_weights: BTreeMap::new(),
+            nodes: Vec::new(),
+            functions: BTreeMap::new(),
         };
-        for node in graph.node {
-            let is_standard = node.domain.is_empty() || node.domain == "ai.onnx";
-            let name = if is_standard { node.op_type } else { format!("{}.{}", node.domain, node.op_type) };
-            *summary.operators.entry(name).or_default() += 1;
+        let bodies = model.functions.iter().flat_map(|function| &function.node);
+        for tensor in graph.node.iter().chain(bodies).flat_map(Node::tensors).chain(&graph.initializer) {
+            let location = tensor.external_data.iter().find(|entry| entry.key == "location");
+            summary.external_files.extend(location.map(|entry| entry.value.clone()));
         }
-        for tensor in graph.initializer {
+        for tensor in &graph.initializer {
             let count = tensor.dims.iter().try_fold(1_u64, |count, size| count.checked_mul(u64::try_from(*size).ok()?));
             *summary.num_weights.entry(tensor.data_type).or_default() += count.unwrap_or(0);
-            let location = tensor.external_data.into_iter().find(|entry| entry.key == "location");
-            summary.external_files.extend(location.map(|entry| entry.value));
+        }
+        summary.nodes = graph.node.into_iter().map(Node::into_node).collect();
+        for node in &summary.nodes {
+            *summary.operators.entry(node.operator.clone()).or_default() += 1;
+        }
+        for function in model.functions {
+            // Overloads of one name are taken together.
+            let body = summary.functions.entry(operator_name(&function.domain, &function.name)).or_default();
+            body.extend(function.node.into_iter().map(Node::into_node));
         }
         Ok(summary)
     }
@@ -125,45 +139,4 @@ fn tensor(value: &ValueInfoProto) -> OnnxTensor {
             .and_then(|tensor| tensor.shape.as_ref())
             .map(|shape| shape.dim.iter().map(|dim| axis(&dim.value)).collect()),
     }
-}
-
-/// `ModelProto` without what is not read; prost skips the rest without keeping it.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Model {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
-    #[prost(message, repeated, tag = "8")]
-    opset_import: Vec<OperatorSetIdProto>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Graph {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<Node>,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<Initialiser>,
-    #[prost(message, repeated, tag = "11")]
-    input: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "12")]
-    output: Vec<ValueInfoProto>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Node {
-    #[prost(string, tag = "4")]
-    op_type: String,
-    #[prost(string, tag = "7")]
-    domain: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Initialiser {
-    #[prost(int64, repeated, tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(message, repeated, tag = "13")]
-    external_data: Vec<StringStringEntryProto>,
 }

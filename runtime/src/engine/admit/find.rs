@@ -1,14 +1,14 @@
 //! Finds image and features in a foreign graph: by number and size of dimensions first, by usual names where several fit.
 
-use super::{AdmitOptions, ClassTokenChoice, Exploration};
+use super::explore::Exploration;
+use super::trace::{Shapes, Trace};
+use super::{AdmitOptions, ClassTokenChoice};
 use crate::card::{ClassToken, ElementType, EncoderInterface, ImageLayout, PreprocessingCard, TensorCard, TokenLayout};
 use crate::onnx::{OnnxAxis, OnnxSummary, OnnxTensor, type_name};
 
 /// `TensorProto.DataType` of the inputs that are understood.
 const DATA_FLOAT: i32 = 1;
 const DATA_FLOAT16: i32 = 10;
-/// Most class, distillation and register tokens before the patches'.
-const MAX_PREFIX_TOKENS: usize = 16;
 
 /// The one input, which must be an image.
 pub(super) fn image_of(summary: &OnnxSummary) -> Result<&OnnxTensor, String> {
@@ -33,47 +33,58 @@ pub(super) fn image_of(summary: &OnnxSummary) -> Result<&OnnxTensor, String> {
     }
 }
 
-/// The layouts to try: one where the graph tells.
-pub(super) fn layouts(image: &OnnxTensor, options: &AdmitOptions) -> Result<Vec<ImageLayout>, String> {
-    layouts_of(image, options.layout)
-}
-
 /// Height and width, where the graph has both.
-pub(super) fn sizes_of(image: &OnnxTensor) -> Result<Option<(usize, usize)>, String> {
-    let layouts = layouts_of(image, None)?;
+pub(super) fn sizes_of(summary: &OnnxSummary, image: &OnnxTensor) -> Result<Option<(usize, usize)>, String> {
     let fixed = |axis: usize| match image.shape.as_ref().and_then(|axes| axes.get(axis)) {
         Some(OnnxAxis::Fixed(size)) => Some(*size),
         _ => None,
     };
-    Ok(match layouts.as_slice() {
-        [ImageLayout::Nchw] => fixed(2).zip(fixed(3)),
-        [ImageLayout::Nhwc] => fixed(1).zip(fixed(2)),
-        _ => None,
+    Ok(match layout_of(summary, image, None)? {
+        ImageLayout::Nchw => fixed(2).zip(fixed(3)),
+        ImageLayout::Nhwc => fixed(1).zip(fixed(2)),
     })
 }
 
-fn layouts_of(image: &OnnxTensor, layout: Option<ImageLayout>) -> Result<Vec<ImageLayout>, String> {
+/// The order of the image's dimensions: by the 3 channels that the graph declares, else by its first convolution.
+///
+/// # Errors
+/// When the input is no image of 3 channels, or the graph leaves the order open.
+pub(super) fn layout_of(
+    summary: &OnnxSummary,
+    image: &OnnxTensor,
+    wanted: Option<ImageLayout>,
+) -> Result<ImageLayout, String> {
     let channels = |axis: usize| match image.shape.as_ref().and_then(|axes| axes.get(axis)) {
         Some(OnnxAxis::Fixed(size)) => Some(*size),
         _ => None,
     };
     let can = |axis: usize| channels(axis).is_none_or(|size| size == 3);
-    let possible: Vec<ImageLayout> = [(ImageLayout::Nchw, 1), (ImageLayout::Nhwc, 3)]
+    let possible: Vec<(ImageLayout, usize)> = [(ImageLayout::Nchw, 1), (ImageLayout::Nhwc, 3)]
         .into_iter()
-        .filter(|(possible, axis)| can(*axis) && layout.is_none_or(|wanted| wanted == *possible))
-        .map(|(layout, _)| layout)
+        .filter(|(possible, axis)| can(*axis) && wanted.is_none_or(|wanted| wanted == *possible))
         .collect();
     // A graph that fixes 3 channels in one place means that one.
-    let sure: Vec<ImageLayout> = possible
-        .iter()
-        .copied()
-        .filter(|layout| channels(if *layout == ImageLayout::Nchw { 1 } else { 3 }) == Some(3))
-        .collect();
-    if possible.is_empty() {
-        let wanted = layout.map_or_else(String::new, |layout| format!(" as {}", format!("{layout:?}").to_uppercase()));
-        return Err(format!("input `{}` {} is no image of 3 channels{wanted}", image.name, describe_shape(image)));
+    let sure: Vec<ImageLayout> =
+        possible.iter().filter(|(_, axis)| channels(*axis) == Some(3)).map(|(layout, _)| *layout).collect();
+    match (sure.as_slice(), possible.as_slice()) {
+        (_, []) => {
+            let wanted =
+                wanted.map_or_else(String::new, |layout| format!(" as {}", format!("{layout:?}").to_uppercase()));
+            Err(format!("input `{}` {} is no image of 3 channels{wanted}", image.name, describe_shape(image)))
+        }
+        ([only], _) | ([], [(only, _)]) => Ok(*only),
+        _ => {
+            let axis = Trace::new(summary, &image.name).channels_of_image();
+            let derived = possible.iter().find(|(_, channels)| axis == Some(*channels));
+            derived.map(|(layout, _)| *layout).ok_or_else(|| {
+                format!(
+                    "input `{}` {} leaves open which dimension holds the channels, and no convolution tells; give --layout nchw or --layout nhwc",
+                    image.name,
+                    describe_shape(image)
+                )
+            })
+        }
     }
-    Ok(if sure.is_empty() { possible } else { sure })
 }
 
 pub(super) fn image_card(
@@ -117,52 +128,112 @@ pub(super) fn describe_input(image: &OnnxTensor, layout: ImageLayout) -> String 
     format!("image: input `{}` {} {}, {order}", image.name, describe_shape(image), type_name(image.data_type))
 }
 
+/// What the features are found in.
+pub(super) struct Found<'a> {
+    pub(super) exploration: &'a Exploration,
+    pub(super) trace: &'a Trace<'a>,
+    pub(super) options: &'a AdmitOptions,
+}
+
+/// Rows of tokens: how they lie, how many come before the patches', and the patches' grid as far as it is known.
+struct TokenRows {
+    layout: TokenLayout,
+    num_rows: usize,
+    dim: usize,
+    num_prefix_tokens: usize,
+    grid: Option<[usize; 2]>,
+    /// For people.
+    source: String,
+}
+
 /// Which outputs are the features.
 pub(super) fn interface_of(
-    image: &OnnxTensor,
-    layout: ImageLayout,
-    found: &Exploration,
-    (options, notes): (&AdmitOptions, &mut Vec<String>),
+    (image, layout): (&OnnxTensor, ImageLayout),
+    found: &Found<'_>,
+    shapes_of: impl FnOnce(&str) -> Shapes,
+    notes: &mut Vec<String>,
 ) -> Result<EncoderInterface, String> {
-    let tokens = tokens_of(found, options)?;
-    let PreprocessingCard { width, height, .. } = options.preprocessing;
-    let shape = tokens.shape.as_slice();
-    let (token_layout, num_rows, dim) = match *shape {
-        [1, rows, dim] => (TokenLayout::Rows, rows, dim),
-        [1, first, second, third] if first >= third => (TokenLayout::ChannelsFirst, second * third, first),
-        [1, first, second, third] => (TokenLayout::ChannelsLast, first * second, third),
-        [1, dim] => (TokenLayout::Pooled, 1, dim),
-        _ => {
-            return Err(format!(
-                "output `{}` {shape:?} is neither tokens nor a feature map; give --tokens NAME",
-                tokens.name
-            ));
-        }
-    };
-    let num_prefix_tokens = match (token_layout, options.num_prefix_tokens) {
-        (TokenLayout::Rows, Some(given)) => given,
-        (TokenLayout::Rows, None) => num_prefix(num_rows, height, width).ok_or_else(|| {
-            format!(
-                "output `{}` has {num_rows} rows, which is no grid of patches of a {width}x{height} image behind at most {MAX_PREFIX_TOKENS} tokens; give --prefix-tokens N (0 when every row is a patch)",
-                tokens.name
-            )
-        })?,
-        _ => 0,
-    };
-    let is_first = num_prefix_tokens > 0 || token_layout == TokenLayout::Pooled;
-    let cls = class_token(found, &options.cls, (tokens, dim), is_first)?;
+    let tokens = tokens_of(found.exploration, found.options)?;
+    // What is wrong with the output itself comes before what cannot be read off its shape.
+    found.exploration.judge(&[&tokens.name], found.trace.summary())?;
+    let shapes = shapes_of(&tokens.name);
+    let rows = token_rows(tokens, found, &shapes)?;
+    let TokenRows { num_prefix_tokens, num_rows, dim, .. } = rows;
+    let is_first = num_prefix_tokens > 0 || rows.layout == TokenLayout::Pooled;
+    let cls = class_token(found.exploration, &found.options.cls, (tokens, dim), is_first)?;
     notes.push(format!(
-        "tokens: output `{}` {shape:?}, {} of {dim} behind {num_prefix_tokens} that are no patches",
+        "tokens: output `{}` {:?}: {} patches of {dim} values behind {num_prefix_tokens} other tokens{}",
         tokens.name,
-        num_rows - num_prefix_tokens.min(num_rows)
+        tokens.shape,
+        num_rows - num_prefix_tokens.min(num_rows),
+        rows.source
     ));
     notes.push(match &cls {
         ClassToken::Row(row) => format!("class token: row {row} of `{}`", tokens.name),
         ClassToken::Output(name) => format!("class token: output `{name}`"),
         ClassToken::Mean => "class token: none; the mean over the tokens stands for it".to_owned(),
     });
+    notes.extend(found.exploration.passed_over(&tokens.name, &cls));
     let (image, tokens) = (image.name.clone(), tokens.name.clone());
-    Ok(EncoderInterface { image, layout, tokens, token_layout, num_prefix_tokens, cls })
+    let (token_layout, grid) = (rows.layout, rows.grid);
+    Ok(EncoderInterface { image, layout, tokens, token_layout, num_prefix_tokens, grid, cls })
+}
+
+fn token_rows(tokens: &TensorCard, found: &Found<'_>, shapes: &Shapes) -> Result<TokenRows, String> {
+    let (trace, options, name) = (found.trace, found.options, tokens.name.as_str());
+    let map = |layout, [rows, columns, dim]: [usize; 3]| TokenRows {
+        layout,
+        num_rows: rows * columns,
+        dim,
+        num_prefix_tokens: 0,
+        grid: Some([rows, columns]),
+        source: format!(", a map of {rows}x{columns}"),
+    };
+    match *tokens.shape.as_slice() {
+        [1, num_rows, dim] => {
+            if trace.channels_of(name, shapes) == Some(1) {
+                return Err(format!(
+                    "output `{name}` {:?} has its channels before its rows; export it transposed, as [1, rows, channels]",
+                    tokens.shape
+                ));
+            }
+            let (num_prefix_tokens, grid) = match options.num_prefix_tokens {
+                Some(given) => (given, trace.grid_of(name, num_rows.saturating_sub(given), shapes)),
+                None => {
+                    let (prefix, grid) = trace.prefix_of(name, num_rows, shapes)?;
+                    (prefix, Some(grid))
+                }
+            };
+            let source = match (&grid, options.num_prefix_tokens) {
+                (Some(grid), _) => format!(", {}", grid.describe()),
+                (None, Some(_)) => ", as --prefix-tokens gives it".to_owned(),
+                (None, None) => String::new(),
+            };
+            let grid = grid.map(|grid| [grid.rows, grid.columns]);
+            Ok(TokenRows { layout: TokenLayout::Rows, num_rows, dim, num_prefix_tokens, grid, source })
+        }
+        [1, first, second, third] => match (options.token_layout, trace.channels_of(name, shapes)) {
+            (Some(TokenLayout::ChannelsFirst), _) | (None, Some(1)) => {
+                Ok(map(TokenLayout::ChannelsFirst, [second, third, first]))
+            }
+            (Some(TokenLayout::ChannelsLast), _) | (None, Some(3)) => {
+                Ok(map(TokenLayout::ChannelsLast, [first, second, third]))
+            }
+            _ => Err(format!(
+                "output `{name}` {:?} is a map, and the graph does not tell which dimension holds its channels; give --map channels-first ([1, D, h, w]) or --map channels-last ([1, h, w, D])",
+                tokens.shape
+            )),
+        },
+        [1, dim] => Ok(TokenRows {
+            layout: TokenLayout::Pooled,
+            num_rows: 1,
+            dim,
+            num_prefix_tokens: 0,
+            grid: Some([1, 1]),
+            source: ", pooled".to_owned(),
+        }),
+        _ => Err(format!("output `{name}` {:?} is neither tokens nor a feature map; give --tokens NAME", tokens.shape)),
+    }
 }
 
 /// Where the class token is; `is_first` when the first row is none of the patches'.
@@ -172,8 +243,10 @@ fn class_token(
     (tokens, dim): (&TensorCard, usize),
     is_first: bool,
 ) -> Result<ClassToken, String> {
+    // What is not named must be usable.
     let pooled = |name: Option<&str>| {
-        found.outputs.iter().map(|output| &output.card).find(|card| {
+        let outputs = found.outputs.iter().filter(|output| name.is_some() || output.problem().is_none());
+        outputs.map(|output| &output.card).find(|card| {
             card.shape == [1, dim] && card.name != tokens.name && name.is_none_or(|name| card.name == name)
         })
     };
@@ -195,27 +268,26 @@ fn class_token(
     })
 }
 
-impl Exploration {
-    fn describe(&self) -> String {
-        self.outputs
-            .iter()
-            .map(|output| format!("`{}` {:?}", output.card.name, output.card.shape))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-}
-
-/// The output that holds the tokens: the named one, else the only one with most structure (rows, feature map, pooled).
+/// The output that holds the tokens: the named one, else the only usable one with most structure (rows, feature map, pooled).
 fn tokens_of<'a>(found: &'a Exploration, options: &AdmitOptions) -> Result<&'a TensorCard, String> {
-    let cards = || found.outputs.iter().map(|output| &output.card);
     if let Some(name) = &options.tokens {
-        let named = cards().find(|card| card.name == *name);
-        return named.ok_or_else(|| format!("has no floating output `{name}`; outputs: {}", found.describe()));
+        let named = found.outputs.iter().find(|output| output.card.name == *name);
+        return named
+            .map(|output| &output.card)
+            .ok_or_else(|| format!("has no floating output `{name}`; outputs: {}", found.describe()));
     }
     for rank in [3, 4, 2] {
-        let of_rank: Vec<&TensorCard> = cards().filter(|card| card.shape.len() == rank).collect();
-        match of_rank.as_slice() {
-            [] => {}
+        // What is the same for two images holds no features.
+        let of_rank = || found.outputs.iter().filter(|output| output.card.shape.len() == rank && !output.is_constant);
+        let usable: Vec<&TensorCard> =
+            of_rank().filter(|output| output.problem().is_none()).map(|output| &output.card).collect();
+        match usable.as_slice() {
+            [] => {
+                // Its problem is the one to report.
+                if let Some(broken) = of_rank().next() {
+                    return Ok(&broken.card);
+                }
+            }
             [only] => return Ok(only),
             // The names of our own exports and of the libraries that most encoders come from.
             several => {
@@ -227,33 +299,12 @@ fn tokens_of<'a>(found: &'a Exploration, options: &AdmitOptions) -> Result<&'a T
             }
         }
     }
-    Err(format!("has no output that could be tokens; outputs: {}", found.describe()))
-}
-
-/// How many rows come before a full grid of square patches; the finest grid that fits.
-fn num_prefix(num_rows: usize, height: usize, width: usize) -> Option<usize> {
-    let grids = (1..=height.min(width)).filter(|patch| height.is_multiple_of(*patch) && width.is_multiple_of(*patch));
-    let finest = grids.map(|patch| (height / patch) * (width / patch)).filter(|count| *count <= num_rows).max()?;
-    Some(num_rows - finest).filter(|prefix| *prefix <= MAX_PREFIX_TOKENS && *prefix < finest.max(2))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rows_before_the_patches_are_told_from_their_number() {
-        let check = |num_rows: usize, (height, width): (usize, usize), expected: Option<usize>| {
-            assert_eq!(num_prefix(num_rows, height, width), expected, "{num_rows} rows of {width}x{height}");
-        };
-        check(196, (224, 224), Some(0));
-        check(197, (224, 224), Some(1));
-        check(198, (224, 224), Some(2));
-        check(201, (224, 224), Some(5));
-        check(261, (224, 224), Some(5));
-        check(17, (32, 32), Some(1));
-        check(50, (224, 224), Some(1));
-        check(193, (192, 256), Some(1));
-        check(100, (224, 224), None);
+    let constant = found.outputs.iter().find(|output| output.is_constant);
+    match constant {
+        Some(output) => Err(format!(
+            "gives the same `{}` for two images: it does not depend on them; export the encoder again",
+            output.card.name
+        )),
+        None => Err(format!("has no output that could be tokens; outputs: {}", found.describe())),
     }
 }

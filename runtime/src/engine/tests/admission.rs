@@ -14,7 +14,7 @@ const SIDE: usize = 8;
 const PATCH: usize = 4;
 const DIM: usize = 6;
 
-fn options(side: usize) -> AdmitOptions {
+pub(super) fn options(side: usize) -> AdmitOptions {
     let preprocessing = PreprocessingCard {
         width: side,
         height: side,
@@ -29,6 +29,7 @@ fn options(side: usize) -> AdmitOptions {
         preprocessing: preprocessing.with_hash(),
         layout: None,
         tokens: None,
+        token_layout: None,
         num_prefix_tokens: None,
         cls: ClassTokenChoice::Found,
         tolerance: None,

@@ -46,6 +46,7 @@ pub(super) fn admit(
         preprocessing: preprocessing.with_hash(),
         layout: None,
         tokens: None,
+        token_layout: None,
         num_prefix_tokens: Some(0),
         cls: ClassTokenChoice::Found,
         tolerance: None,
