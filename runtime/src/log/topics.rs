@@ -128,7 +128,9 @@ impl LogTopics {
                     Role::Of(Topic::ExpertCommand)
                 }
                 (_, Some(MessageKind::JointCommand)) => Role::Of(Topic::JointCommand),
-                (_, None) => return Err(format!("topic `{}` (--topic) {}", channel.topic, channel.why_not(None))),
+                (_, Some(MessageKind::Reward) | None) => {
+                    return Err(format!("topic `{}` (--topic) {}", channel.topic, channel.why_not(None)));
+                }
             };
             if let Some(other) = roles.insert(role, channel.name()) {
                 return Err(format!(
