@@ -90,6 +90,31 @@ fn a_replay_that_differs_fails_and_one_that_compares_nothing_says_so() {
     assert!(code == 0 && told["truncation"].is_string() && count(&told, "commands_compared") > 0, "{told}");
 }
 
+/// An expert's demonstrations hold no models, and a policy's commands are others.
+#[test]
+fn a_log_of_unknown_models_of_which_no_command_is_equal_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut command = foresee(folder);
+    command.args(["record", "dmc/reacher-easy", "--episodes", "1", "--max-steps", "20", "--out", "demos"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("with success"));
+    let (code, told, said) = replay(folder, "demos/episode-0000000000.mcap", &[]);
+    assert_eq!((code, count(&told, "commands_compared"), count(&told, "commands_bit_equal")), (1, 20, 0), "{told}");
+    assert!(said.contains("nothing could be compared"), "{said}");
+}
+
+#[test]
+fn a_profile_of_another_robot_is_refused_by_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = foresee(folder.path());
+    command.args(["record", "metaworld/reach", "--profile", "desktop-sim", "--episodes", "1", "--out", "demos"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("shoulder") && said.contains("gripper"), "{said}");
+}
+
 #[test]
 fn at_a_fixed_pace_a_replay_that_differs_fails_too() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,7 +124,8 @@ fn at_a_fixed_pace_a_replay_that_differs_fails_too() {
     let output = run_with_robot(folder, profile, 4 << 20);
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     let profile = ["--profile", "loop.toml"];
-    let (code, told, said) = replay(folder, "runs/test/log.mcap", &profile);
+    // The profile lies in the log: its file is not needed.
+    let (code, told, said) = replay(folder, "runs/test/log.mcap", &[]);
     assert_eq!(code, 0, "{told} {said}");
     let [compared, equal] = ["commands_compared", "commands_bit_equal"].map(|key| count(&told, key));
     assert!(compared >= 20 && equal > compared / 2, "{told}");

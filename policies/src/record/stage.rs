@@ -220,7 +220,13 @@ impl<'a> Stage<'a> {
     fn log_header(&self, seed: u64) -> LogHeader {
         let manifest = serde_json::to_string(&self.options.manifest()).unwrap_or_default();
         let facts = [("recording", manifest), ("seed", seed.to_string()), ("mujoco", MUJOCO_VERSION.to_string())];
+        let [encoder, policy] = match &self.actor {
+            Actor::State(_) => [None, None],
+            Actor::Visual(actor) => actor.reports(),
+        };
         let header = LogHeader {
+            encoder,
+            policy,
             robot: self.options.robot.clone(),
             profile: self.options.profile.clone(),
             joints: self.names.clone(),

@@ -1,7 +1,8 @@
 //! A policy that acts in a recording by what the cameras show.
 
 use foresee_runtime::{
-    Action, CameraRig, Encoder, Features, Frame, JointState, Observation, Policy, open_encoder, open_policy,
+    Action, CameraRig, Encoder, EngineReport, Features, Frame, JointState, Observation, Policy, open_encoder,
+    open_policy,
 };
 
 use super::PolicyActor;
@@ -39,6 +40,11 @@ impl VisualActor {
             observation: Observation::of(&actor.device),
             action: Action { values: vec![0.0; names.len()] },
         })
+    }
+
+    /// What runs encoder and policy, for the log's header.
+    pub(super) fn reports(&self) -> [Option<EngineReport>; 2] {
+        [Some(self.encoder.report().clone()), self.policy.report().cloned()]
     }
 
     /// A new episode begins.

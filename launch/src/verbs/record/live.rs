@@ -44,8 +44,8 @@ pub(super) fn act(arguments: &Arguments, stop: &AtomicBool) -> anyhow::Result<Ex
     std::fs::create_dir_all(&arguments.out)
         .with_context(|| format!("--out {}: cannot be made", arguments.out.display()))?;
     let path = free_name(&arguments.out)?;
-    let partial = path.with_extension("mcap.partial");
-    let writer = LogWriter::create(&partial, &header(&profile, foresee_firmware_config::show(named)?))?;
+    // Under its own name from the start: a log is whole after a kill at any moment.
+    let writer = LogWriter::create(&path, &header(&profile, foresee_firmware_config::show(named)?))?;
     let max_bytes = machine::free_bytes(&arguments.out).map_or(u64::MAX, |free| free / 2);
     log_room::warning(&profile, max_bytes).iter().for_each(|line| say(line));
     say(&format!("record: robot {}, into {}; Ctrl-C ends the demonstration", profile.robot, path.display()));
@@ -61,7 +61,7 @@ pub(super) fn act(arguments: &Arguments, stop: &AtomicBool) -> anyhow::Result<Ex
         say(&format!("record: {} messages could not be read, the first of them {problem}", counts.num_unreadable));
     }
     if counts.num_frames == 0 {
-        std::fs::remove_file(&partial).with_context(|| format!("{}: cannot be removed", partial.display()))?;
+        std::fs::remove_file(&path).with_context(|| format!("{}: cannot be removed", path.display()))?;
         let endpoints =
             profile.zenoh.connect.iter().chain(&profile.zenoh.listen).cloned().collect::<Vec<_>>().join(", ");
         bail!(
@@ -69,7 +69,6 @@ pub(super) fn act(arguments: &Arguments, stop: &AtomicBool) -> anyhow::Result<Ex
             profile.robot
         );
     }
-    std::fs::rename(&partial, &path).with_context(|| format!("{}: cannot be written", path.display()))?;
     trail::leave(&arguments.out, [])?;
     report(arguments, path, &counts)?;
     Ok(ExitCode::SUCCESS)
