@@ -50,8 +50,11 @@ impl FrameStore {
             return Ok(store);
         }
         let path = paths.first().cloned().unwrap_or_default();
-        let first = store.problems.first().map_or(String::new(), |problem| format!(" ({problem})"));
-        Err(ModelsError::Data { path, problem: format!("no frame in it; record one with foresee record{first}") })
+        let problem = store.problems.first().map_or_else(
+            || "no frame in it; record one with foresee record".to_owned(),
+            |problem| format!("no frame of it can be read: {problem}"),
+        );
+        Err(ModelsError::Data { path, problem })
     }
 
     /// Begins a clip: frame pairs never reach across.

@@ -11,6 +11,9 @@ use crate::samples::JointRange;
 /// Time that turns back by more than this begins a new part: a clock was set, or a simulation began again.
 const TIME_RESET: Duration = Duration::from_millis(500);
 
+/// Stamps that are this far from every image are not late: they are of another clock.
+const OTHER_CLOCK: Duration = Duration::from_secs(60);
+
 /// One log, without its pixels.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -209,11 +212,15 @@ impl Matching {
                         if self.num_other_joints > 0 { " with the profile's joints" } else { "" }
                     )
                 },
-                |offset| {
-                    format!(
+                |offset| match offset > OTHER_CLOCK {
+                    true => format!(
+                        "their stamps are {:.0} s from the images': another clock, or none; stamp both with one clock",
+                        offset.as_secs_f64()
+                    ),
+                    false => format!(
                         "the nearest is {:.1} ms away or more, allowed are {limit:.1} ms; see --match-millis",
                         millis(offset)
-                    )
+                    ),
                 },
             );
             (count > 0).then(|| format!("{count} frames without {what}: {why}"))

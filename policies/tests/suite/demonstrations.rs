@@ -192,6 +192,15 @@ fn stamps_that_differ_are_matched_within_half_a_period_and_reported() {
 }
 
 #[test]
+fn stamps_of_another_clock_are_named_as_such() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("odd.mcap"), |step| step.state_late_nanos = 1_700_000_000_000_000_000);
+    let (loaded, report) = load(&options(folder.path()));
+    let error = loaded.expect_err("nothing belongs together").to_string();
+    assert!(error.contains("another clock") && report.logs[0].contains("odd.mcap: 0 of 40"), "{error} {report:?}");
+}
+
+#[test]
 fn a_column_that_never_changes_trains_and_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     write(&folder.path().join("one.mcap"), |step| step.action[1] = 0.25);
