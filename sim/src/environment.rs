@@ -2,6 +2,7 @@
 
 mod joints;
 mod options;
+mod substeps;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -11,6 +12,7 @@ use foresee_runtime::{JointState, Stamp};
 use mujoco_rs::wrappers::mj_model::MjtObjBase;
 
 pub use options::{Autoreset, EnvironmentOptions};
+pub(crate) use substeps::num_substeps;
 
 use crate::actuators::action_specs;
 use crate::error::SimError;
@@ -384,32 +386,6 @@ fn cut_off(warning: PhysicsWarning) -> Transition {
     }
 }
 
-/// Physics steps in a control step, as `dm_control.rl.control.compute_n_steps`.
-pub(crate) fn num_substeps(control_timestep: f64, timestep: f64) -> Result<u32, String> {
-    let ratio = control_timestep / timestep;
-    let is_whole = ratio >= 1.0 && ratio <= f64::from(u32::MAX) && (ratio - ratio.round()).abs() <= 1e-8;
-    if !is_whole {
-        return Err(format!(
-            "control timestep {control_timestep} s is not a multiple of the physics timestep {timestep} s"
-        ));
-    }
-    Ok(ratio.round() as u32)
-}
-
 pub(crate) fn names(physics: &Physics, kind: MjtObjBase, number: usize) -> Vec<String> {
     (0..number).map(|id| physics.model().id_to_name(kind, id).map_or_else(|| id.to_string(), str::to_string)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::num_substeps;
-
-    #[test]
-    fn a_control_step_is_a_whole_number_of_physics_steps() {
-        assert_eq!([num_substeps(0.02, 0.002), num_substeps(0.002, 0.002)], [Ok(10), Ok(1)]);
-        for control_timestep in [f64::NAN, f64::INFINITY, -0.02, 0.0, 0.001, 0.003, 1e12] {
-            let problem = num_substeps(control_timestep, 0.002);
-            assert!(problem.is_err_and(|problem| problem.contains(&format!("{control_timestep} s"))));
-        }
-    }
 }

@@ -144,6 +144,7 @@ fn joint(action: &ActionSpec, period_seconds: f64) -> String {
     let mut text = String::from("\n[[joints]]\n");
     let unit = match kind {
         CommandKind::TorqueNormalised => String::new(),
+        _ if action.unit == "1" => "   # as the actuator's plugin takes it".to_owned(),
         _ => format!("   # {}", action.unit),
     };
     // Writing into a String cannot fail.
