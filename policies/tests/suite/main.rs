@@ -167,6 +167,45 @@ fn a_stride_leaves_steps_out_and_counts_what_is_written() {
     }
 }
 
+/// The reacher's motors give 0.05 N m at a control of 1.
+#[test]
+fn a_profile_is_recorded_in_its_own_order_and_units() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let joint = |name: &str| {
+        format!(
+            "[[joints]]\nname = \"{name}\"\ncommand = \"torque_newton_metres\"\nminimum = -0.05\nmaximum = 0.05\nmax_rate_per_second = 9.0\n"
+        )
+    };
+    let file = folder.path().join("newton.toml");
+    let text = format!("inherit = \"desktop-sim\"\n{}{}", joint("wrist"), joint("shoulder"));
+    std::fs::write(&file, text).expect("written");
+    let device = foresee_firmware_config::load(&file.to_string_lossy()).expect("a profile");
+    let recorded = |device, name: &str| {
+        let options = RecordOptions { device, num_episodes: 1, ..recording(&folder.path().join(name)) };
+        run(&options).expect("recorded");
+        let (_, entries) = entries_of(&options.folder).remove(0);
+        entries
+    };
+    let (plain, newton) = (recorded(None, "plain"), recorded(Some(device), "newton"));
+    let mut num_commands = 0;
+    for (plain, newton) in plain.iter().zip(&newton) {
+        match (plain, newton) {
+            (LogEntry::Joints { state: plain, .. }, LogEntry::Joints { names, state }) => {
+                assert_eq!((names[0].as_str(), names[1].as_str()), ("wrist", "shoulder"));
+                assert_eq!(state.positions, [plain.positions[1], plain.positions[0]]);
+                assert_eq!(state.velocities, [plain.velocities[1], plain.velocities[0]]);
+            }
+            (LogEntry::Command { values: plain, .. }, LogEntry::Command { values, .. }) => {
+                num_commands += 1;
+                let off = [values[0] - 0.05 * plain[1], values[1] - 0.05 * plain[0]];
+                assert!(off.iter().all(|off| off.abs() < 1e-12), "{values:?} of {plain:?}");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(num_commands, 60);
+}
+
 #[test]
 fn a_recording_reads_back_with_clean_labels_beside_disturbed_commands() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use foresee_sim::{Assets, Environment, SimError, TASKS, TaskEntry, Textures};
+use foresee_sim::{Assets, Environment, SimError, TASKS, TaskEntry, TaskSpec, Textures};
 use serde::Serialize;
 
 use crate::places;
@@ -84,6 +84,12 @@ fn line(task: &Listed) -> String {
     )
 }
 
+/// The model's cameras; before them the default one where it is none of them.
+fn default_first(spec: &TaskSpec) -> Vec<String> {
+    let is_extra = !spec.cameras.contains(&spec.camera);
+    is_extra.then(|| spec.camera.clone()).into_iter().chain(spec.cameras.iter().cloned()).collect()
+}
+
 fn listed(entry: &TaskEntry) -> Result<Listed, SimError> {
     let native = places::native();
     let environment = Environment::with_assets(entry.name, Assets { native: &native, textures: Textures::Small })?;
@@ -105,7 +111,7 @@ fn listed(entry: &TaskEntry) -> Result<Listed, SimError> {
         observation: observation.collect(),
         actions: actions.collect(),
         camera: spec.camera.clone(),
-        cameras: spec.cameras.clone(),
+        cameras: default_first(spec),
         control_timestep_seconds: spec.control_timestep_seconds,
         max_steps: (!spec.is_endless()).then_some(spec.max_steps),
         success: spec.success_criterion,
