@@ -111,6 +111,42 @@ fn a_unit_waits_for_the_joints() {
     assert!(unit.contains("RestartPreventExitStatus=130"), "{unit}");
 }
 
+/// A service starts in another folder, as another user, and does not see the folders of users.
+#[test]
+fn a_unit_names_its_files_by_whole_paths_and_what_a_service_cannot_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "inherit = \"desktop-cpu\"\nrobot = \"arm\"\n";
+    std::fs::create_dir(folder.path().join("my models")).unwrap();
+    for (file, text) in [("arm.toml", text), ("my models/50%.onnx", ""), ("bc.onnx", "")] {
+        std::fs::write(folder.path().join(file), text).unwrap();
+    }
+    let render = |arguments: &[&str]| {
+        let output = foresee(folder.path())
+            .args(["config", "render", "systemd", "arm.toml", "--"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, unit, message) = render(&["--encoder", "my models/50%.onnx", "--policy=./bc.onnx"]);
+    assert_eq!(code, Some(0), "{message}");
+    let here = folder.path().display();
+    let start = format!(
+        "ExecStart=/usr/local/bin/foresee run --profile {here}/arm.toml --encoder \"{here}/my models/50%%.onnx\" \
+         --policy={here}/bc.onnx\n"
+    );
+    assert!(unit.contains(&start), "{unit}");
+    for option in ["profile", "--encoder", "--policy"] {
+        let warning = format!("{option} {here}/");
+        assert!(message.lines().any(|line| line.contains(&warning) && line.contains("DynamicUser")), "{message}");
+        assert!(unit.lines().any(|line| line.starts_with("# WARNING") && line.contains(&warning)), "{unit}");
+    }
+    let (code, _, message) = render(&["--encoder", "/home/ann/encoder.onnx"]);
+    assert!(code == Some(0) && message.contains("/home/ann/encoder.onnx: ProtectHome=yes"), "{message}");
+    let (code, unit, message) = render(&["--encoder", "none.onnx"]);
+    assert!(code == Some(2) && unit.is_empty() && message.contains("none.onnx"), "{message}");
+}
+
 /// One request, as `curl` makes it.
 fn get(address: &str, path: &str) -> Option<String> {
     let mut client = TcpStream::connect(address).ok()?;

@@ -29,6 +29,8 @@ pub struct UnitOptions {
     pub profile: String,
     /// Further arguments of `foresee run`.
     pub arguments: Vec<String>,
+    /// What stands against the service on the robot; one comment each.
+    pub warnings: Vec<String>,
     /// How long the joints may take to come to rest.
     pub stop_patience: Duration,
 }
@@ -40,11 +42,14 @@ pub fn systemd_unit(profile: &DeviceProfile, options: &UnitOptions) -> String {
     let is_csi = cameras.any(|camera| camera.device.as_ref().is_some_and(|device| device.starts_with("csi:")));
     let builds_engines = profile.inference.providers.contains(&Provider::Tensorrt);
     let after = if is_csi { "network.target nvargus-daemon.service" } else { "network.target" };
+    let warnings = options.warnings.iter().map(|warning| format!("# WARNING: {}\n", warning.replace('\n', " ")));
+    let warnings: String = warnings.collect();
     let mut unit = format!(
-        "# Made by `foresee config render systemd` from profile {}; make it again rather than edit it.\n\
+        "# Made by `foresee config render systemd` from profile {}; make it again rather than edit it.\n{warnings}\
          [Unit]\nDescription=Foresee control loop of robot {}\nAfter={after}\nStartLimitIntervalSec=60\nStartLimitBurst=5\n\n\
          [Service]\nType=notify\nNotifyAccess=main\n",
-        profile.name, profile.robot
+        profile.name,
+        profile.robot.replace('%', "%%")
     );
     let mut line = |key: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -124,6 +129,7 @@ mod tests {
             binary: "/usr/local/bin/foresee".to_owned(),
             profile: "/etc/foresee/my robot.toml".to_owned(),
             arguments: vec!["--name".to_owned(), "100%".to_owned()],
+            warnings: vec!["/home/x: is hidden".to_owned()],
             stop_patience: Duration::from_millis(21_100),
         };
         systemd_unit(&load(profile).unwrap(), &options)
@@ -151,11 +157,27 @@ mod tests {
         ] {
             assert!(jetson.lines().any(|found| found == line), "{line} is not in\n{jetson}");
         }
+        assert!(jetson.contains("\n# WARNING: /home/x: is hidden\n[Unit]\n"), "{jetson}");
         let desktop = unit("desktop-sim");
         for absent in
             ["ExecStartPre", "LimitRTPRIO", "LimitMEMLOCK", "MemoryMax", "BindPaths", "TimeoutStart", "engine-cache"]
         {
             assert!(!desktop.contains(absent), "{absent} is in\n{desktop}");
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_as_systemd_splits_them() {
+        for (word, expected) in [
+            ("/etc/foresee/encoder.onnx", "/etc/foresee/encoder.onnx"),
+            ("/etc/my robot/a.onnx", "\"/etc/my robot/a.onnx\""),
+            ("/etc/50%/a b", "\"/etc/50%%/a b\""),
+            ("/etc/$x", "/etc/$$x"),
+            ("say \"no\" \\", "\"say \\\"no\\\" \\\\\""),
+            ("it's", "\"it's\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(quoted(word), expected);
         }
     }
 

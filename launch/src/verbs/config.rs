@@ -2,6 +2,7 @@
 
 #[cfg(feature = "sim")]
 mod new;
+mod unit;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,8 +10,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use foresee_firmware_config::{
-    BUILT_IN_PROFILES, UnitOptions, difference, load, notes, power_script, schema, show, systemd_unit, zenoh_config,
-    zenoh_pico_header,
+    BUILT_IN_PROFILES, DeviceProfile, UnitOptions, difference, load, notes, power_script, schema, show, systemd_unit,
+    zenoh_config, zenoh_pico_header,
 };
 use foresee_runtime::{probe_providers, stop_patience, write_atomically};
 use serde_json::json;
@@ -218,22 +219,7 @@ fn render(arguments: &RenderArguments) -> anyhow::Result<ExitCode> {
     }
     let profile = load(name)?;
     let text = match arguments.target {
-        Target::Systemd => {
-            if !Path::new(&arguments.binary).is_absolute() {
-                bail!("--binary {}: systemd wants the whole path, such as /usr/local/bin/foresee", arguments.binary);
-            }
-            let profile_name = match BUILT_IN_PROFILES.iter().any(|(built_in, _)| *built_in == name) {
-                true => name.to_owned(),
-                false => std::path::absolute(name).with_context(|| name.to_owned())?.display().to_string(),
-            };
-            let options = UnitOptions {
-                binary: arguments.binary.clone(),
-                profile: profile_name,
-                arguments: arguments.arguments.clone(),
-                stop_patience: stop_patience(&profile),
-            };
-            systemd_unit(&profile, &options)
-        }
+        Target::Systemd => service(arguments, &profile)?,
         Target::Nvpmodel => power_script(&profile)?,
         Target::Zenoh => format!(
             "// Made by `foresee config render zenoh` from profile {}; make it again rather than edit it.\n{}\n",
@@ -250,4 +236,29 @@ fn render(arguments: &RenderArguments) -> anyhow::Result<ExitCode> {
         None => print(text.trim_end()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The unit, with every path absolute; what the service cannot reach is named here and in the unit.
+fn service(arguments: &RenderArguments, profile: &DeviceProfile) -> anyhow::Result<String> {
+    let name = arguments.profile.name();
+    if !Path::new(&arguments.binary).is_absolute() {
+        bail!("--binary {}: systemd wants the whole path, such as /usr/local/bin/foresee", arguments.binary);
+    }
+    let mut checked = unit::Checked::of(&arguments.arguments)?;
+    let profile_name = match BUILT_IN_PROFILES.iter().any(|(built_in, _)| *built_in == name) {
+        true => name.to_owned(),
+        false => checked.absolute("profile", Path::new(name))?,
+    };
+    checked.look_at(&arguments.binary, profile);
+    for warning in &checked.warnings {
+        say(&format!("foresee: {warning}"));
+    }
+    let options = UnitOptions {
+        binary: arguments.binary.clone(),
+        profile: profile_name,
+        arguments: checked.arguments,
+        warnings: checked.warnings,
+        stop_patience: stop_patience(profile),
+    };
+    Ok(systemd_unit(profile, &options))
 }
