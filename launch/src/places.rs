@@ -11,8 +11,13 @@ pub(crate) fn native() -> PathBuf {
     if let Some(folder) = std::env::var_os("FORESEE_NATIVE") {
         return folder.into();
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("native")));
-    beside.filter(|folder| folder.is_dir()).unwrap_or_else(|| PathBuf::from("target/native"))
+    installed("native").unwrap_or_else(|| PathBuf::from("target/native"))
+}
+
+/// A folder next to the binary's own: of the build folder, or of `PREFIX/lib/foresee` where `launch/install` put it.
+fn installed(name: &str) -> Option<PathBuf> {
+    let exe = std::env::current_exe().ok()?;
+    Some(exe.parent()?.parent()?.join(name)).filter(|folder| folder.is_dir())
 }
 
 /// ONNX Runtime's library: the one given, else `ORT_DYLIB_PATH`, else the unpacked wheel's when it is there.
@@ -52,9 +57,12 @@ pub(crate) fn quieten_decoders() {
     }
 }
 
-/// The committed models: `FORESEE_ZOO`, else `models/zoo`.
+/// The committed models: `FORESEE_ZOO`, else those installed with the binary, else `models/zoo`.
 pub(crate) fn zoo() -> PathBuf {
-    std::env::var_os("FORESEE_ZOO").map_or_else(|| PathBuf::from("models/zoo"), PathBuf::from)
+    if let Some(folder) = std::env::var_os("FORESEE_ZOO") {
+        return folder.into();
+    }
+    installed("zoo").unwrap_or_else(|| PathBuf::from("models/zoo"))
 }
 
 /// What systemd gave this process, when it is a service.

@@ -10,6 +10,7 @@ mod doctor;
 mod engine;
 mod faults;
 mod hand_eye;
+mod install;
 mod pretraining;
 mod probes;
 mod replay;
