@@ -41,16 +41,22 @@ fn of_actor(
     for &first_seed in seeds {
         episodes.extend(evaluate_state(environment, actor, EpisodePlan { first_seed, num_episodes: 1 }, watch)?);
     }
-    Ok((episodes.len() == seeds.len()).then(|| returns(&episodes)))
+    Ok((episodes.len() == seeds.len()).then(|| returns(&environment.spec().name, &episodes)))
 }
 
-/// Episodes as returns.
-pub(crate) fn returns(episodes: &[EpisodeResult]) -> Returns {
-    let summary = Summary::of(episodes);
+/// Episodes of a task as returns. Where it is known what a return can be, the interval lies within that.
+pub(crate) fn returns(task: &str, episodes: &[EpisodeResult]) -> Returns {
+    let mut summary = Summary::of(episodes);
+    // A reward of the DeepMind control suite is 0 to 1, an episode has 1000 steps.
+    if task.starts_with("dmc/") {
+        let highest = summary.mean_return.max(1000.0);
+        summary.ci95 = summary.ci95.map(|end| end.clamp(summary.mean_return.min(0.0), highest));
+    }
     Returns {
         mean_return: summary.mean_return,
         ci95: summary.ci95,
         success_rate: summary.success_rate,
+        success_ci95: summary.success_ci95,
         returns: episodes.iter().map(|episode| episode.episode_return).collect(),
     }
 }

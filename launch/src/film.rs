@@ -17,6 +17,13 @@ const NUM_STILLS: usize = 10;
 const STILL_GAP: u32 = 2;
 /// Small images are shown at least this wide.
 const MIN_WIDTH: u32 = 256;
+/// A GIF counts in hundredths of a second.
+const GIF_STEP_MILLIS: u32 = 10;
+const GIF_STEP_NANOS: u64 = 10_000_000;
+/// Programs show a delay of one step as ten.
+const SHORTEST_STEPS: u64 = 2;
+/// How long a film of one frame is.
+const LONE_STEPS: u64 = 100;
 /// Large ones are kept at most this wide and high.
 const MAX_SIDE: u32 = 320;
 
@@ -100,15 +107,19 @@ impl Film {
         let mut bytes = Vec::new();
         let mut encoder = GifEncoder::new_with_speed(&mut bytes, 10);
         encoder.set_repeat(Repeat::Infinite)?;
-        for (frame_idx, (picture, stamp_nanos)) in self.frames.iter().enumerate() {
-            let next = self.frames.get(frame_idx + 1).map_or(stamp_nanos + 1_000_000_000, |next| next.1);
-            let millis =
-                u32::try_from(next.saturating_sub(*stamp_nanos) / 1_000_000).unwrap_or(u32::MAX).clamp(20, 2_000);
+        let stamps: Vec<u64> = self.frames.iter().map(|(_, stamp_nanos)| *stamp_nanos).collect();
+        for Shown { frame_idx, delay } in schedule(&stamps) {
+            let Some((picture, _)) = self.frames.get(frame_idx) else { continue };
             let scale = MIN_WIDTH.div_ceil(picture.width().max(1));
             let size = (picture.width() * scale, picture.height() * scale);
             let large = imageops::resize(picture, size.0, size.1, imageops::FilterType::Nearest);
             let rgba = image::DynamicImage::ImageRgb8(large).into_rgba8();
-            encoder.encode_frame(image::Frame::from_parts(rgba, 0, 0, Delay::from_numer_denom_ms(millis, 1)))?;
+            encoder.encode_frame(image::Frame::from_parts(
+                rgba,
+                0,
+                0,
+                Delay::from_numer_denom_ms(delay * GIF_STEP_MILLIS, 1),
+            ))?;
         }
         drop(encoder);
         write_atomically(path, &bytes).map_err(Into::into)
@@ -130,6 +141,35 @@ impl Film {
         strip.write_to(&mut bytes, image::ImageFormat::Png)?;
         write_atomically(path, bytes.get_ref()).map_err(Into::into)
     }
+}
+
+/// A frame of a GIF, and how long it is shown, in steps of 10 ms.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    frame_idx: usize,
+    delay: u32,
+}
+
+/// Which frames are shown, and for how long, so that the film is as long as what it shows. Frames that come faster than
+/// [`SHORTEST_STEPS`] are left out; every delay is the difference of two rounded times, so that no error adds up.
+fn schedule(stamps_nanos: &[u64]) -> Vec<Shown> {
+    let first = stamps_nanos.first().copied().unwrap_or_default();
+    let step = |stamp: u64| (stamp.saturating_sub(first) + GIF_STEP_NANOS / 2) / GIF_STEP_NANOS;
+    let mut starts: Vec<(usize, u64)> = Vec::new();
+    for (frame_idx, stamp) in stamps_nanos.iter().enumerate() {
+        if starts.last().is_none_or(|(_, last)| step(*stamp) >= last + SHORTEST_STEPS) {
+            starts.push((frame_idx, step(*stamp)));
+        }
+    }
+    // The last frame is shown for as long as one is on average.
+    let end = starts.last().map_or(0, |(_, last)| *last);
+    let mean = if starts.len() > 1 { end / (starts.len() as u64 - 1) } else { LONE_STEPS };
+    let ends = starts.iter().skip(1).map(|(_, start)| *start).chain([end + mean.max(SHORTEST_STEPS)]);
+    let shown = starts.iter().zip(ends).map(|((frame_idx, start), end)| {
+        let delay = u32::try_from(end - start).unwrap_or(u32::MAX).min(u32::from(u16::MAX));
+        Shown { frame_idx: *frame_idx, delay }
+    });
+    shown.collect()
 }
 
 /// Mean absolute difference of bytes; infinite between images of different sizes.
@@ -211,6 +251,29 @@ mod tests {
         let mut film = Film::default();
         film.add(&frame(PixelEncoding::Nv12, 128));
         assert_eq!((film.frames.len(), film.undrawn()), (1, None));
+    }
+
+    /// Steps that a film of these stamps takes, and the frames that it shows.
+    fn shown(stamps_millis: impl IntoIterator<Item = f64>) -> (u32, Vec<usize>) {
+        let stamps: Vec<u64> = stamps_millis.into_iter().map(|millis| (millis * 1e6) as u64 + 5_000_000_000).collect();
+        let shown = schedule(&stamps);
+        assert!(shown.iter().all(|shown| u64::from(shown.delay) >= SHORTEST_STEPS), "{shown:?}");
+        (shown.iter().map(|shown| shown.delay).sum(), shown.iter().map(|shown| shown.frame_idx).collect())
+    }
+
+    #[test]
+    fn a_film_is_as_long_as_what_it_shows() {
+        for period_millis in [2.0, 8.333, 10.0, 12.5, 15.0, 16.667, 20.0, 33.333, 50.0, 100.0, 1000.0] {
+            let (steps, frames) = shown((0..150).map(|idx| f64::from(idx) * period_millis));
+            let error = f64::from(steps) * 10.0 - 150.0 * period_millis;
+            assert!(error.abs() <= 0.011 * 150.0 * period_millis + 25.0, "{period_millis} ms: {error} ms off");
+            assert_eq!(frames.len() == 150, period_millis >= 20.0, "{period_millis}: {} frames", frames.len());
+        }
+        let (steps, _) = shown([0.0, 40.0, 80.0, 10_080.0, 10_120.0]);
+        assert!((1012..=1300).contains(&steps), "a pause is as long as it was: {steps}");
+        assert_eq!(shown([0.0]), (100, vec![0]));
+        assert_eq!(shown([50.0, 0.0, 100.0]).1, [0, 2]);
+        assert_eq!(shown([]), (0, vec![]));
     }
 
     #[test]

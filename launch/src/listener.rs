@@ -12,6 +12,7 @@ use crate::filming::Filming;
 use crate::result::Millis;
 use crate::simulator::Simulator;
 use crate::table::{Row, Table};
+use crate::traces::Traces;
 
 /// A reason for the safe action is said this often.
 const MAX_SAID: u64 = 5;
@@ -28,6 +29,8 @@ pub(crate) struct Account {
     pub(crate) start_to_first_action_seconds: Option<f64>,
     pub(crate) film: Film,
     pub(crate) episodes: Vec<Episode>,
+    /// What a robot's run shows in the place of episodes.
+    pub(crate) traces: Traces,
     /// Times that the safe action was begun, by reason.
     pub(crate) safe_actions: BTreeMap<String, u64>,
 }
@@ -38,6 +41,7 @@ pub(crate) struct Beside<'a> {
     pub(crate) filming: Filming,
     pub(crate) swap: Option<SwapHandle>,
     pub(crate) simulator: Option<&'a mut Simulator>,
+    pub(crate) traces: Traces,
 }
 
 /// Listens to the loop: counts, fills the table, feeds what stands beside it.
@@ -58,14 +62,15 @@ pub(crate) struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    pub(crate) fn new(started: Instant, provider: &'static str, beside: Beside<'a>) -> Self {
+    pub(crate) fn new(started: Instant, provider: &'static str, mut beside: Beside<'a>) -> Self {
+        let traces = std::mem::take(&mut beside.traces);
         Self {
             started,
             provider,
             beside,
             film_is_final: false,
             table: Table::new(),
-            account: Account::default(),
+            account: Account { traces, ..Account::default() },
             episode_latency: LatencyHistogram::default(),
             current: None,
             num_steps: 0,
@@ -79,6 +84,7 @@ impl<'a> Observed<'a> {
         match event {
             LoopEvent::Ticked {
                 observation,
+                command,
                 report,
                 failure,
                 num_dropped,
@@ -93,6 +99,7 @@ impl<'a> Observed<'a> {
                 let account = &mut self.account;
                 account.start_to_first_action_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
                 account.statistics.record(&report);
+                account.traces.take(observation, command);
                 account.num_frames += 1;
                 account.num_dropped = num_dropped;
                 (account.num_unreadable, account.num_restarts) = (num_unreadable, num_restarts);
@@ -193,6 +200,18 @@ impl<'a> Observed<'a> {
     fn redraw(&self) {
         if let Some(episode) = &self.current {
             self.table.update(&self.row(episode, None));
+        } else if self.account.episodes.is_empty() {
+            let (account, millis) = (&self.account, Millis::of(&self.episode_latency));
+            self.table.update_robot(|| {
+                format!(
+                    "{}  p50 {:.2} ms  p99 {:.2} ms  dropped {}  {}",
+                    account.traces.text(),
+                    millis.p50,
+                    millis.p99,
+                    account.num_dropped,
+                    self.provider
+                )
+            });
         }
     }
 

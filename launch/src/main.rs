@@ -39,6 +39,7 @@ mod sources;
 mod stop;
 mod systemd;
 mod table;
+mod traces;
 #[cfg_attr(
     not(feature = "pretrain"),
     allow(dead_code, reason = "a robot's build names its command and leaves no trail of folders")

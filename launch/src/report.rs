@@ -5,8 +5,9 @@ use std::path::Path;
 
 use plotters::style::RGBColor;
 
-use crate::plots::{Series, histogram, per_episode};
+use crate::plots::{Series, histogram, over_time, per_episode};
 use crate::result::{Millis, Returns, RunResult};
+use crate::traces::{Chart, Traces};
 use foresee_runtime::write_atomically;
 
 /// The look of every report.
@@ -19,7 +20,12 @@ img.film{width:100%;image-rendering:pixelated}img.episode{width:256px;image-rend
 ///
 /// # Errors
 /// Names the file that cannot be written.
-pub(crate) fn write(folder: &Path, result: &RunResult, loop_bars: &[(f64, f64, u64)]) -> anyhow::Result<()> {
+pub(crate) fn write(
+    folder: &Path,
+    result: &RunResult,
+    loop_bars: &[(f64, f64, u64)],
+    traces: &Traces,
+) -> anyhow::Result<()> {
     let mut page = String::new();
     let title = format!("{} on {}", result.name, result.task.as_deref().unwrap_or(&result.robot));
     let _ = write!(
@@ -33,10 +39,13 @@ pub(crate) fn write(folder: &Path, result: &RunResult, loop_bars: &[(f64, f64, u
     if let Some(failure) = &result.failure {
         let _ = write!(page, "<p><b>Failed:</b> {}</p>", escape(failure));
     }
-    page.push_str(&comparison(result)?);
+    match result.episodes {
+        0 => page.push_str(&control(traces)?),
+        _ => page.push_str(&comparison(result)?),
+    }
     pictures(&mut page, folder);
-    page.push_str("<h2>Loop</h2><p>Frame in memory to command in memory, wall time a tick.</p>");
-    page.push_str(&histogram("milliseconds a tick", loop_bars, result.loop_millis.p99 * 1.5)?);
+    page.push_str("<h2>Loop</h2><p>Frame in memory to command in memory, wall time a tick. Ticks that the safety filter held without running the models are the short ones.</p>");
+    page.push_str(&histogram("milliseconds a tick", loop_bars)?);
     page.push_str(&latency_table(result));
     page.push_str(&account(result));
     page.push_str("</html>\n");
@@ -55,14 +64,15 @@ fn comparison(result: &RunResult) -> anyhow::Result<String> {
         return Ok(String::new());
     }
     let mut html = format!("<h2>Return</h2><p>{} episodes, the same seeds for each row.</p>", result.episodes);
-    html.push_str("<table><tr><th>policy<th>mean return<th>95 % interval<th>success</tr>");
+    html.push_str("<table><tr><th>policy<th>mean return<th>95 % interval<th>success<th>95 % interval</tr>");
     for (name, _, returns) in &known {
         let interval = returns
             .interval()
-            .map_or_else(|| "one episode has none".to_owned(), |[lower, upper]| format!("{lower:.1} to {upper:.1}"));
+            .map_or_else(|| "too few episodes".to_owned(), |[lower, upper]| format!("{lower:.1} to {upper:.1}"));
+        let [low, high] = returns.success_ci95.map(|share| share * 100.0);
         let _ = write!(
             html,
-            "<tr><td>{name}<td>{:.1}<td>{interval}<td>{:.0} %</tr>",
+            "<tr><td>{name}<td>{:.1}<td>{interval}<td>{:.0} %<td>{low:.0} to {high:.0} %</tr>",
             returns.mean_return,
             returns.success_rate * 100.0
         );
@@ -73,6 +83,20 @@ fn comparison(result: &RunResult) -> anyhow::Result<String> {
         .map(|(name, colour, returns)| Series { name, colour: *colour, values: &returns.returns })
         .collect();
     html.push_str(&per_episode("return", &series)?);
+    Ok(html)
+}
+
+/// Joints and commands over time.
+fn control(traces: &Traces) -> anyhow::Result<String> {
+    let charts = traces.charts();
+    if charts.is_empty() {
+        return Ok(String::new());
+    }
+    let mut html = String::from("<h2>Joints and commands</h2><p>By the stamps of the frames.</p>");
+    for Chart { label, curves } in &charts {
+        let curves: Vec<_> = curves.iter().map(|(name, points)| (name.as_str(), points.as_slice())).collect();
+        html.push_str(&over_time(label, &curves)?);
+    }
     Ok(html)
 }
 
@@ -145,10 +169,12 @@ fn account(result: &RunResult) -> String {
         );
     }
     row("profile", result.profile.clone());
+    if result.episodes > 0 {
+        row("seeds", format!("{:?}", result.seeds));
+    }
     row("MuJoCo", result.mujoco_version.clone().unwrap_or_else(|| "not in this build".to_owned()));
     row("revision", result.git_revision.clone());
     row("processor", result.cpu_features.join(" "));
-    row("seeds", format!("{:?}", result.seeds));
     html.push_str("</table>");
     html
 }

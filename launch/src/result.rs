@@ -108,6 +108,8 @@ pub(crate) struct Returns {
     /// 95 % interval of the mean, lower and upper.
     pub(crate) ci95: [f64; 2],
     pub(crate) success_rate: f64,
+    /// 95 % interval of the share of successes (Wilson), lower and upper.
+    pub(crate) success_ci95: [f64; 2],
     /// One an episode, in the order of `seeds`.
     pub(crate) returns: Vec<f64>,
 }

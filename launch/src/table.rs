@@ -1,5 +1,6 @@
 //! The live table of a run: one row an episode, the current one redrawn in place on a terminal.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -25,10 +26,12 @@ pub(crate) struct Row<'a> {
 /// Draws rows on standard error, from a thread of its own: whoever fills it in does not wait for a terminal.
 pub(crate) struct Table {
     live: Option<ProgressBar>,
+    /// Whether the columns of episodes were named; a robot has none.
+    has_head: Cell<bool>,
 }
 
 impl Table {
-    /// Prints the head.
+    /// An empty table; its head comes with the first episode.
     pub(crate) fn new() -> Self {
         let live = std::io::stderr().is_terminal().then(|| {
             let live = ProgressBar::new_spinner();
@@ -38,21 +41,36 @@ impl Table {
             live.enable_steady_tick(Duration::from_millis(250));
             live
         });
-        let table = Self { live };
-        table.line("episode    steps   return  success   p50 ms   p99 ms  dropped  provider");
-        table
+        Self { live, has_head: Cell::new(false) }
+    }
+
+    fn head(&self) {
+        if !self.has_head.replace(true) {
+            self.line("episode    steps   return  success   p50 ms   p99 ms  dropped  provider");
+        }
     }
 
     /// Redraws the current episode; nothing when the output is not a terminal.
     pub(crate) fn update(&self, row: &Row<'_>) {
+        self.head();
+        self.set(|| text(row));
+    }
+
+    /// Redraws the line of a robot, which has no episodes; nothing when the output is not a terminal.
+    pub(crate) fn update_robot(&self, text: impl FnOnce() -> String) {
+        self.set(text);
+    }
+
+    fn set(&self, text: impl FnOnce() -> String) {
         if let Some(live) = &self.live {
-            let (live, text) = (live.clone(), text(row));
+            let (live, text) = (live.clone(), text());
             later(move || live.set_message(text));
         }
     }
 
     /// A finished episode becomes a row that stays.
     pub(crate) fn finish_row(&self, row: &Row<'_>) {
+        self.head();
         self.line(&text(row));
     }
 

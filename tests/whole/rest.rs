@@ -34,4 +34,12 @@ fn a_run_whose_joints_do_not_rest_fails_and_keeps_its_result() {
     assert!(result["frames"].as_u64() > Some(0) && result["interrupted"] == true);
     let page = std::fs::read_to_string(folder.path().join("runs/test/report.html")).unwrap();
     assert!(page.contains("<b>Failed:</b>"), "{page}");
+    // A robot has no episodes: the page shows its joints and commands, and nothing of a simulator.
+    for shown in ["Joints and commands", "position (rad or m)", "position command (rad)", "shoulder", "wrist"] {
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
+    for absent in ["mean return", "scripted expert", "<td>seeds"] {
+        assert!(!page.contains(absent), "{absent} is in {page}");
+    }
+    assert!(!said.contains("return  success"), "{said}");
 }

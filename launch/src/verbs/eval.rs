@@ -124,7 +124,7 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = EnvironmentOptions { randomisation: randomisation.clone(), ..EnvironmentOptions::default() };
     let [expert, random] = baselines::play(&task, options, &seeds, &mut watch)?;
     steps.finish();
-    let policy = baselines::returns(&episodes);
+    let policy = baselines::returns(&task, &episodes);
     let evaluation = Evaluation {
         task,
         episodes: episodes.len(),
@@ -194,9 +194,13 @@ fn report(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {
         let Some(returns) = returns else { continue };
         let interval = returns
             .interval()
-            .map_or_else(|| "one episode".to_owned(), |[lower, upper]| format!("95 % [{lower:.1}, {upper:.1}]"));
+            .map_or_else(|| "too few episodes".to_owned(), |[lower, upper]| format!("95 % [{lower:.1}, {upper:.1}]"));
         let success = returns.success_rate * 100.0;
-        print(&format!("{name:<8} mean return {:>7.1}  {interval}  success {success:.0} %", returns.mean_return));
+        let [low, high] = returns.success_ci95.map(|share| share * 100.0);
+        print(&format!(
+            "{name:<8} mean return {:>7.1}  {interval}  success {success:.0} %  95 % [{low:.0}, {high:.0}]",
+            returns.mean_return
+        ));
     }
     if let Some(share) = evaluation.policy_over_expert {
         print(&format!("policy over expert {share:.3}"));

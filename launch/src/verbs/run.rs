@@ -29,6 +29,7 @@ use crate::simulator::Simulation;
 use crate::simulator::Simulator;
 use crate::sources::open_source;
 use crate::stop::Stop;
+use crate::traces::Traces;
 use crate::words::{joined, say};
 use crate::{guard, log_room, machine, models, places};
 
@@ -154,7 +155,8 @@ fn act_until(arguments: &Arguments, signals: &Stop) -> anyhow::Result<ExitCode> 
     if simulator.is_none() {
         say(&format!("waiting for the robot at {}", profile.zenoh.connect.join(", ")));
     }
-    let beside = Beside { recorder, filming: Filming::start()?, swap, simulator: simulator.as_mut() };
+    let traces = Traces::of(&profile);
+    let beside = Beside { recorder, filming: Filming::start()?, swap, simulator: simulator.as_mut(), traces };
     let mut observed = Observed::new(started, engines.encoder.provider.name(), beside);
     let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
     // Last: what was started before runs elsewhere than the loop.

@@ -29,6 +29,15 @@ impl Score {
         Self { mean, ci95: [mean - half_width, mean + half_width], values }
     }
 
+    /// Of these values of a quantity that lies within `range`: so does the interval.
+    pub(crate) fn within(values: &[f64], range: [f64; 2]) -> Self {
+        let mut score = Self::of(values);
+        // Rounding may leave a mean a hair outside.
+        let [low, high] = [range[0].min(score.mean), range[1].max(score.mean)];
+        score.ci95 = score.ci95.map(|end| end.clamp(low, high));
+        score
+    }
+
     /// `52.1 (50.3 to 53.9)`; where there is no interval, the mean alone.
     pub(crate) fn text(&self, decimals: usize) -> String {
         let [lower, upper] = self.ci95;
@@ -79,6 +88,18 @@ impl ProbeResult {
     }
 }
 
+/// What a score can be: all are percentages; that of joints is of explained variance, which has no lower end.
+pub(crate) fn range_of(score: &str) -> [f64; 2] {
+    let low = if score.starts_with("joints") { f64::NEG_INFINITY } else { 0.0 };
+    [low, 100.0]
+}
+
+/// What a difference of two scores can be.
+pub(crate) fn range_of_difference(score: &str) -> [f64; 2] {
+    let [low, high] = range_of(score);
+    [low - high, high - low]
+}
+
 /// Values by name, gathered one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Gathered(pub(crate) BTreeMap<String, Vec<f64>>);
@@ -101,7 +122,7 @@ impl Gathered {
     }
 
     pub(crate) fn scores(&self) -> BTreeMap<String, Score> {
-        self.0.iter().map(|(name, values)| (name.clone(), Score::of(values))).collect()
+        self.0.iter().map(|(name, values)| (name.clone(), Score::within(values, range_of(name)))).collect()
     }
 }
 
@@ -159,6 +180,18 @@ mod tests {
         assert_eq!(of(), of());
         let alone = bootstrap(1, |units| BTreeMap::from([("mean".to_owned(), mean(units))]));
         assert_eq!(alone["mean"], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn an_interval_of_few_values_lies_within_what_can_be() {
+        // Student's t of two values is twelve deviations wide.
+        let percent = Score::within(&[15.0, 90.0], range_of("k-NN accuracy"));
+        assert_eq!(percent.ci95, [0.0, 100.0]);
+        let [low, high] = Score::within(&[20.0, 90.0], range_of("joints, linear, patches")).ci95;
+        assert!(low < 0.0 && high == 100.0, "{low} {high}");
+        let inside = Score::within(&[50.0, 51.0, 52.0], range_of("J"));
+        assert_eq!(inside, Score::of(&[50.0, 51.0, 52.0]));
+        assert_eq!(range_of_difference("J"), [-100.0, 100.0]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use foresee_runtime::write_atomically;
 use super::clips::FRAME_SECONDS;
 use super::methods::{BATCH, METHODS};
 use super::plan::{Plan, Unit};
-use super::scores::{INTERVAL, Score};
+use super::scores::{INTERVAL, Score, range_of, range_of_difference};
 use crate::machine;
 
 /// What the table is of.
@@ -124,7 +124,7 @@ fn scores(page: &mut String, units: &[Unit]) {
         let _ = write!(page, "| {} | {steps} |", method.name);
         for (name, _) in COLUMNS {
             let values: Vec<f64> = of_method.iter().filter_map(|unit| unit.scores.get(name)).copied().collect();
-            let _ = write!(page, " {} |", Score::of(&values).text(1));
+            let _ = write!(page, " {} |", Score::within(&values, range_of(name)).text(1));
         }
         page.push('\n');
     }
@@ -157,10 +157,11 @@ fn baselines(page: &mut String, units: &[Unit]) {
         let cells = scores.map(|score| {
             let differences = paired(units, [method.name, BASELINE], score);
             let (mean, half_width) = mean_and_half_width(&differences);
-            let text = format!("{mean:+.1} ({:+.1} to {:+.1})", mean - half_width, mean + half_width);
+            let [lower, upper] = Score::within(&differences, range_of_difference(score)).ci95;
+            let text = format!("{mean:+.1} ({lower:+.1} to {upper:+.1})");
             match differences.len() {
                 0 => "-".to_owned(),
-                1 => text,
+                1 => format!("{mean:+.1} (too few seeds)"),
                 _ if mean.abs() > half_width => format!("**{text}**"),
                 _ => text,
             }
@@ -190,19 +191,15 @@ fn orders(page: &mut String, units: &[Unit]) {
         for pair in order.methods.windows(2) {
             let [better, worse] = pair else { continue };
             let differences = paired(units, [better, worse], order.score);
-            let (mean, half_width) = mean_and_half_width(&differences);
+            let difference = Score::within(&differences, range_of_difference(order.score));
+            let (mean, [lower, upper]) = (difference.mean, difference.ci95);
             let verdict = match differences.len() {
                 0 | 1 => "too few seeds",
-                _ if mean - half_width > 0.0 => "agrees",
-                _ if mean + half_width < 0.0 => "**disagrees**",
+                _ if lower > 0.0 => "agrees",
+                _ if upper < 0.0 => "**disagrees**",
                 _ => "cannot be told",
             };
-            let _ = writeln!(
-                page,
-                "| {better} - {worse} | {mean:+.1} ({:+.1} to {:+.1}) | {verdict} |",
-                mean - half_width,
-                mean + half_width
-            );
+            let _ = writeln!(page, "| {better} - {worse} | {mean:+.1} ({lower:+.1} to {upper:+.1}) | {verdict} |");
         }
     }
 }

@@ -97,10 +97,10 @@ pub(super) fn leave(
         if let Err(error) = account.film.write(folder) {
             say(&format!("film: {error:#}; it is left out"));
         }
-        report::write(folder, &result, &statistics.total.bars_millis())?;
+        report::write(folder, &result, &statistics.total.bars_millis(), &account.traces)?;
     }
     // With --json standard output is the JSON alone.
-    conclude(folder.as_deref(), &result, if arguments.json { say } else { print });
+    conclude(folder.as_deref(), &result, account.traces.seconds(), if arguments.json { say } else { print });
     if arguments.json {
         print(&json);
     }
@@ -125,7 +125,7 @@ fn compare(episodes: &[Episode], stop: &AtomicBool) -> anyhow::Result<[Option<Re
     let mut watch = foresee_policies::Watch { observe: &mut nothing, stop };
     let options = foresee_sim::EnvironmentOptions::default();
     let [expert, random] = crate::baselines::play(&first.task, options, &seeds, &mut watch)?;
-    Ok([Some(crate::baselines::returns(&played)), expert, random])
+    Ok([Some(crate::baselines::returns(&first.task, &played)), expert, random])
 }
 
 #[cfg(not(feature = "sim"))]
@@ -133,24 +133,12 @@ fn compare(_episodes: &[Episode], _stop: &AtomicBool) -> anyhow::Result<[Option<
     Ok([None, None, None])
 }
 
-fn conclude(folder: Option<&Path>, result: &RunResult, tell: fn(&str)) {
-    let text = |returns: &Option<Returns>| {
-        returns.as_ref().map_or_else(
-            || "not measured".to_owned(),
-            |returns| match returns.interval() {
-                None => format!("{:.1}", returns.mean_return),
-                Some([lower, upper]) => format!("{:.1} [{lower:.1}, {upper:.1}]", returns.mean_return),
-            },
-        )
-    };
-    let interval = if result.episodes == 1 { "no interval of one" } else { "95 % interval" };
-    tell(&format!(
-        "mean return over {} episodes [{interval}]: camera policy {} | expert {} | random {}",
-        result.episodes,
-        text(&result.policy),
-        text(&result.expert),
-        text(&result.random)
-    ));
+fn conclude(folder: Option<&Path>, result: &RunResult, seconds: f64, tell: fn(&str)) {
+    if result.episodes == 0 {
+        tell(&control(result, seconds));
+    } else {
+        tell(&returns(result));
+    }
     tell(&format!(
         "loop p50 {:.2} ms, p99 {:.2} ms; {} frames, {} dropped; provider {} ({})",
         result.loop_millis.p50,
@@ -167,4 +155,37 @@ fn conclude(folder: Option<&Path>, result: &RunResult, tell: fn(&str)) {
             tell(&format!("  {}", path.display()));
         }
     }
+}
+
+/// A robot's run, which has no episodes: how long it was controlled, and what the safety filter did.
+fn control(result: &RunResult, seconds: f64) -> String {
+    let reasons: Vec<String> =
+        result.safe_actions.iter().map(|(reason, count)| format!("{count} x {reason}")).collect();
+    format!(
+        "controlled for {seconds:.1} s; commands: {} clamped, {} rate-limited, {} held; safe actions: {}",
+        result.commands_clamped,
+        result.commands_rate_limited,
+        result.commands_held,
+        if reasons.is_empty() { "none".to_owned() } else { reasons.join("; ") }
+    )
+}
+
+fn returns(result: &RunResult) -> String {
+    let text = |returns: &Option<Returns>| {
+        returns.as_ref().map_or_else(
+            || "not measured".to_owned(),
+            |returns| match returns.interval() {
+                None => format!("{:.1}", returns.mean_return),
+                Some([lower, upper]) => format!("{:.1} [{lower:.1}, {upper:.1}]", returns.mean_return),
+            },
+        )
+    };
+    let interval = if result.episodes == 1 { "no interval of one" } else { "95 % interval" };
+    format!(
+        "mean return over {} episodes [{interval}]: camera policy {} | expert {} | random {}",
+        result.episodes,
+        text(&result.policy),
+        text(&result.expert),
+        text(&result.random)
+    )
 }
