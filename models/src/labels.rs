@@ -25,6 +25,24 @@ pub struct PropagationRecipe {
     pub temperature: f32,
 }
 
+impl PropagationRecipe {
+    /// The settings for people, such as `7 nearest patches of the first frame and the last 20, ...`.
+    pub fn words(&self) -> String {
+        let Self { protocol, num_nearest, num_last_frames, radius, temperature } = self;
+        let (window, weights) = match protocol {
+            Protocol::SquareWindow => ("a square", "weights exp(cosine / T)"),
+            Protocol::Disc => ("a disc", "softmax of cosine / T"),
+        };
+        let place = radius.map_or_else(
+            || "anywhere in the frame".to_string(),
+            |radius| format!("within {window} of radius {radius} patches"),
+        );
+        format!(
+            "{num_nearest} nearest patches of the first frame and of the last {num_last_frames}, {place}, {weights} with T = {temperature}"
+        )
+    }
+}
+
 /// The two protocols in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {

@@ -24,7 +24,10 @@ use std::path::{Path, PathBuf};
 use foresee_firmware_config::{CameraOrder, Provider};
 
 use self::adapters::OnnxPolicy;
-pub use self::admit::{AdmitOptions, Admitted, ClassTokenChoice, admit_encoder, declared_image_size};
+pub use self::admit::{
+    AdmitOptions, Admitted, ClassTokenChoice, PolicyAdmitOptions, admit_encoder, admit_policy, copy_model,
+    declared_image_size,
+};
 pub use self::engine_cache::{CacheState, EngineBuild, EngineCache, EngineKey};
 use self::images::open_onnx_encoder;
 #[cfg(feature = "ort")]

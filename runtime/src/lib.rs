@@ -68,8 +68,9 @@ pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 pub use engine::measure_operators;
 pub use engine::{
     AdmitOptions, Admitted, CacheState, ClassTokenChoice, EngineBuild, EngineCache, EngineKey, EngineOptions,
-    MeasureOptions, OperatorTime, ProviderChoice, ProviderProbe, ServingMeasure, admit_encoder, check_model,
-    declared_image_size, measure_serving, open_encoder, open_policy, probe_providers,
+    MeasureOptions, OperatorTime, PolicyAdmitOptions, ProviderChoice, ProviderProbe, ServingMeasure, admit_encoder,
+    admit_policy, check_model, copy_model, declared_image_size, measure_serving, open_encoder, open_policy,
+    probe_providers,
 };
 pub use error::RuntimeError;
 pub use faults::{FaultRow, Lateness, run_faults};

@@ -1,18 +1,15 @@
-//! `foresee card`: admits encoders from elsewhere, signs models, says what a card holds.
+//! `foresee card`: admits models from elsewhere, signs models, shows what a card holds.
+
+mod make;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use foresee_runtime::{
-    AdmitOptions, ClassTokenChoice, Crop, ImageLayout, ModelCard, PreprocessingCard, Provenance, Resize, SigningKey,
-    TokenLayout, admit_encoder, check_model, declared_image_size,
-};
+use foresee_runtime::{ModelCard, PreprocessingCard, SigningKey, check_model};
 
-use crate::models::{EngineArguments, describe};
-use crate::words::{print, say};
-use crate::{machine, trail};
+use crate::models::EngineArguments;
+use crate::words::print;
 
 /// Arguments of `foresee card`.
 #[derive(Args)]
@@ -23,7 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Admit an encoder that was exported elsewhere: find its tensors, run it once, write its card.
+    /// Admit an encoder, or with --policy a policy, that was exported elsewhere: find its tensors, run it once, write its card.
     Make(Box<Make>),
     /// Make a pair of keys to sign models with.
     Keygen(Keygen),
@@ -35,7 +32,7 @@ enum What {
 
 #[derive(Args)]
 struct Make {
-    /// The encoder, as PyTorch, timm or any other exporter wrote it
+    /// The model, as PyTorch, timm or any other exporter wrote it
     model: PathBuf,
     /// Size of the image that it takes, in pixels [default: the graph's]
     #[arg(long, value_name = "SIDE|HEIGHTxWIDTH")]
@@ -73,6 +70,18 @@ struct Make {
     /// What it was trained on, for the card.
     #[arg(long, default_value = "", value_name = "TEXT")]
     data: String,
+    /// The model is a policy: `tokens` and `joints` in, `action` out.
+    #[arg(long, requires = "encoder")]
+    policy: bool,
+    /// The encoder that a policy takes its features from; an ONNX file with its card beside it
+    #[arg(long, value_name = "FILE.onnx", requires = "policy")]
+    encoder: Option<PathBuf>,
+    /// The profile that has a policy's joints and cameras: a name or a file
+    #[arg(long, default_value = "desktop-sim", value_name = "PROFILE")]
+    profile: String,
+    /// Copy the model with its weights to this file, and leave the card beside the copy.
+    #[arg(long, value_name = "FILE.onnx")]
+    out: Option<PathBuf>,
     /// Replace a card that is there.
     #[arg(long)]
     force: bool,
@@ -143,7 +152,7 @@ enum MapArgument {
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.what {
-        What::Make(make) => admit(make)?,
+        What::Make(make) => make::act(make)?,
         What::Keygen(keygen) => {
             let key = SigningKey::generate()?;
             let public = key.save(&keygen.key)?;
@@ -167,71 +176,6 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn admit(make: &Make) -> anyhow::Result<()> {
-    let card_path = ModelCard::path_of(&make.model);
-    if card_path.exists() && !make.force {
-        bail!("{}: is there already; --force makes it anew", card_path.display());
-    }
-    let stem = make.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let (mean, std) = normalisation(&make.normalise)?;
-    let (height, width) = match &make.image {
-        Some(text) => image_size(text)?,
-        None => declared_image_size(&make.model)?,
-    };
-    let preprocessing = PreprocessingCard {
-        width,
-        height,
-        resize: match make.resize {
-            ResizeArgument::Bilinear => Resize::BilinearAntialias,
-            ResizeArgument::Bicubic => Resize::BicubicAntialias,
-            ResizeArgument::Area => Resize::Area,
-            ResizeArgument::BilinearPlain => Resize::Bilinear,
-            ResizeArgument::BicubicPlain => Resize::Bicubic,
-        },
-        crop: make.crop.map(|fraction| Crop::Centre { fraction }),
-        mean,
-        std,
-        hash: String::new(),
-    };
-    let options = AdmitOptions {
-        name: make.name.clone().unwrap_or(stem),
-        preprocessing: preprocessing.with_hash(),
-        layout: make.layout.map(|layout| match layout {
-            LayoutArgument::Nchw => ImageLayout::Nchw,
-            LayoutArgument::Nhwc => ImageLayout::Nhwc,
-        }),
-        tokens: make.tokens.clone(),
-        token_layout: make.map.map(|map| match map {
-            MapArgument::ChannelsFirst => TokenLayout::ChannelsFirst,
-            MapArgument::ChannelsLast => TokenLayout::ChannelsLast,
-        }),
-        num_prefix_tokens: make.prefix_tokens,
-        cls: match make.cls.as_deref() {
-            None => ClassTokenChoice::Found,
-            Some("first") => ClassTokenChoice::First,
-            Some("mean") => ClassTokenChoice::Mean,
-            Some(name) => ClassTokenChoice::Output(name.to_owned()),
-        },
-        tolerance: make.tolerance,
-        provenance: Provenance {
-            commands: vec![trail::command_line()],
-            git_revision: machine::GIT_REVISION.to_owned(),
-            data: make.data.clone(),
-            ..Provenance::default()
-        },
-    };
-    let profile = foresee_firmware_config::load("desktop-sim")?;
-    let admitted = admit_encoder(&make.model, &options, &make.engine.options(&profile)?)?;
-    admitted.notes.iter().for_each(|note| say(note));
-    say(&format!("proved on {}", describe(&admitted.report)));
-    if make.json {
-        print(&serde_json::to_string_pretty(&admitted.card)?);
-    } else {
-        print_card(&make.model, &admitted.card);
-    }
-    Ok(())
-}
-
 fn print_card(model: &Path, card: &ModelCard) {
     print(&format!("{}  sha256 {}", model.display(), card.sha256));
     if let Ok((num_tokens, dim)) = card.feature_shape() {
@@ -242,33 +186,4 @@ fn print_card(model: &Path, card: &ModelCard) {
         print(&format!("{width}x{height} {} mean {mean:?} std {std:?}", resize.name()));
     }
     print(&ModelCard::path_of(model).display().to_string());
-}
-
-/// Mean and std of red, green, blue.
-fn normalisation(text: &str) -> anyhow::Result<([f32; 3], [f32; 3])> {
-    match text {
-        "imagenet" => return Ok(([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])),
-        "half" => return Ok(([0.5; 3], [0.5; 3])),
-        "clip" => return Ok(([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1])),
-        "none" => return Ok(([0.0; 3], [1.0; 3])),
-        _ => {}
-    }
-    let three = |part: &str| -> Option<[f32; 3]> {
-        let values: Vec<f32> = part.split(',').map(|value| value.trim().parse().ok()).collect::<Option<_>>()?;
-        values.try_into().ok()
-    };
-    let given = text.split_once('/').and_then(|(mean, std)| Some((three(mean)?, three(std)?)));
-    given.with_context(|| {
-        format!("--normalise {text:?}: give imagenet, half, clip, none, or three means and three stds such as 0.5,0.5,0.5/0.25,0.25,0.25")
-    })
-}
-
-/// Height and width.
-fn image_size(text: &str) -> anyhow::Result<(usize, usize)> {
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
-    let sizes =
-        height.parse().ok().zip(width.parse().ok()).filter(|(height, width): &(usize, usize)| *height.min(width) > 0);
-    sizes.with_context(|| {
-        format!("--image {text:?}: give a side in pixels such as 224, or HEIGHTxWIDTH such as 192x256")
-    })
 }

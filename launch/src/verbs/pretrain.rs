@@ -88,9 +88,17 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut recipe = Recipe::load(name)?;
     must_fit(name, &recipe)?;
     if let Some(steps) = arguments.steps {
-        let warm_up = recipe.optimiser.warm_up_steps;
+        if steps == 0 {
+            bail!("--steps 0: give at least 1");
+        }
+        let (warm_up, all) = (recipe.optimiser.warm_up_steps, recipe.optimiser.steps.max(1));
         if steps <= warm_up {
-            bail!("--steps {steps}: recipe {} warms up for {warm_up} steps; give more", recipe.name);
+            // The same share of a short run, as for a look at whether it runs at all.
+            recipe.optimiser.warm_up_steps = warm_up * steps / all;
+            say(&format!(
+                "--steps {steps}: fewer than the recipe's {warm_up} steps of warm-up, which become {}",
+                recipe.optimiser.warm_up_steps
+            ));
         }
         recipe.optimiser.steps = steps;
     }

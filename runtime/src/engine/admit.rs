@@ -1,7 +1,9 @@
 //! Admits an encoder that was exported elsewhere: finds its image and its features, runs it once, and writes its card.
 
+mod copy;
 mod explore;
 mod find;
+mod policy;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -9,13 +11,15 @@ use std::path::Path;
 
 use foresee_firmware_config::CameraOrder;
 
-use self::explore::{Exploration, Explorer};
+pub use self::copy::copy_model;
+use self::explore::{Explorer, FoundOutput};
 use self::find::{Found, describe_input, image_card, image_of, interface_of, layout_of, sizes_of};
+pub use self::policy::{PolicyAdmitOptions, admit_policy};
 use self::trace::Trace;
 use super::{EngineOptions, ProviderChoice, Refusal, open_onnx_encoder};
 use crate::card::{
-    CARD_FORMAT, ElementType, EncoderInterface, ExternalFile, Golden, ImageLayout, ModelCard, ModelKind,
-    PreprocessingCard, Provenance, TensorCard, TensorData, TokenLayout,
+    CARD_FORMAT, ElementType, ExternalFile, Golden, ImageLayout, ModelCard, ModelKind, PreprocessingCard, Provenance,
+    TensorCard, TensorData, TokenLayout,
 };
 use crate::encoder::{Encoder as _, EngineReport};
 use crate::error::RuntimeError;
@@ -73,7 +77,7 @@ pub enum ClassTokenChoice {
     Output(String),
 }
 
-/// An encoder that can be served from now on.
+/// A model that can be served from now on.
 #[derive(Clone, Debug)]
 pub struct Admitted {
     /// Written beside the model.
@@ -96,7 +100,8 @@ pub fn admit_encoder(model: &Path, options: &AdmitOptions, engine: &EngineOption
     let summary = OnnxSummary::parse(&bytes).map_err(refuse)?;
     let image = image_of(&summary).map_err(refuse)?;
     let layout = layout_of(&summary, image, options.layout).map_err(refuse)?;
-    let mut card = blank_card(model, &summary, options)?;
+    let mut card = blank_card(model, &summary, ModelKind::Encoder, (&options.name, &options.provenance))?;
+    card.preprocessing = Some(options.preprocessing.clone());
     card.inputs = vec![image_card(image, layout, options).map_err(refuse)?];
     let external = card.load_external(model)?;
     let explorer = Explorer { path: model, bytes: &bytes, external: &external, summary: &summary, engine };
@@ -122,7 +127,9 @@ pub fn admit_encoder(model: &Path, options: &AdmitOptions, engine: &EngineOption
     let served: Vec<&str> = exploration.served(&interface).iter().map(|output| output.card.name.as_str()).collect();
     exploration.judge(&served, &summary).map_err(refuse)?;
     notes.extend(exploration.dropout_note(&summary));
-    fill_golden(&mut card, interface, &exploration, options).map_err(refuse)?;
+    fill_golden(&mut card, &exploration.served(&interface), &exploration.golden_inputs, options.tolerance);
+    interface.feature_shape(&card.outputs).map_err(refuse)?;
+    card.interface = Some(interface);
     card.save(model)?;
     let proved = open_onnx_encoder(model, &EngineOptions { trust: Default::default(), ..engine.clone() });
     let encoder = proved.inspect_err(|_| {
@@ -151,7 +158,12 @@ fn describe(choice: &ProviderChoice) -> String {
     }
 }
 
-fn blank_card(model: &Path, summary: &OnnxSummary, options: &AdmitOptions) -> Result<ModelCard, RuntimeError> {
+fn blank_card(
+    model: &Path,
+    summary: &OnnxSummary,
+    kind: ModelKind,
+    (name, provenance): (&str, &Provenance),
+) -> Result<ModelCard, RuntimeError> {
     let external = |name: &String| {
         let name = inside_folder(name).ok_or_else(|| {
             let problem = format!("keeps weights in `{name}`, outside its folder; export it with them beside it");
@@ -164,38 +176,30 @@ fn blank_card(model: &Path, summary: &OnnxSummary, options: &AdmitOptions) -> Re
         summary.external_files.iter().map(external).collect::<Result<_, RuntimeError>>()?;
     Ok(ModelCard {
         format: CARD_FORMAT,
-        kind: ModelKind::Encoder,
-        name: options.name.clone(),
+        kind,
+        name: name.to_owned(),
         model: model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: sha256_file(model)?,
         inputs: Vec::new(),
         outputs: Vec::new(),
         external: external.into_iter().map(|(name, sha256)| ExternalFile { name, sha256 }).collect(),
         interface: None,
-        preprocessing: Some(options.preprocessing.clone()),
+        preprocessing: None,
         joints: Vec::new(),
         encoder_sha256: None,
         golden: Golden { inputs: Default::default(), outputs: Default::default(), tolerance: 1.0 },
-        provenance: options.provenance.clone(),
+        provenance: provenance.clone(),
     })
 }
 
 /// Outputs, golden tensors and tolerance.
-fn fill_golden(
-    card: &mut ModelCard,
-    interface: EncoderInterface,
-    found: &Exploration,
-    options: &AdmitOptions,
-) -> Result<(), String> {
-    let used = found.served(&interface);
+fn fill_golden(card: &mut ModelCard, used: &[&FoundOutput], golden_inputs: &[Vec<f32>], tolerance: Option<f32>) {
     card.outputs = used.iter().map(|output| output.card.clone()).collect();
     let data = |tensor: &TensorCard, values: &[f32]| (tensor.name.clone(), TensorData::new(&tensor.shape, values));
-    card.golden.inputs = card.inputs.iter().map(|tensor| data(tensor, &found.golden_input)).collect();
+    let inputs = card.inputs.iter().zip(golden_inputs);
+    card.golden.inputs = inputs.map(|(tensor, values)| data(tensor, values)).collect();
     card.golden.outputs = used.iter().map(|output| data(&output.card, &output.values)).collect();
     let largest = used.iter().flat_map(|output| &output.values).fold(1.0_f32, |most, value| most.max(value.abs()));
     let is_f32 = card.inputs.iter().chain(&card.outputs).all(|tensor| tensor.element == ElementType::F32);
-    card.golden.tolerance = options.tolerance.unwrap_or(if is_f32 { 1e-4 } else { 2e-2 } * largest);
-    interface.feature_shape(&card.outputs)?;
-    card.interface = Some(interface);
-    Ok(())
+    card.golden.tolerance = tolerance.unwrap_or(if is_f32 { 1e-4 } else { 2e-2 } * largest);
 }

@@ -70,3 +70,47 @@ fn worst_difference(a: &[f32], b: &[f32]) -> f32 {
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     differences.fold(0.0, |worst, off| if off.is_nan() { f32::INFINITY } else { f32::max(worst, off) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw_pixels::RawPixels;
+
+    /// Gives the golden output, and this much more with each run.
+    struct Drifting {
+        output: Vec<f32>,
+        step: f32,
+        num_runs: u32,
+    }
+
+    impl InferenceSession for Drifting {
+        fn run(&mut self, _: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), String> {
+            let drift = self.step * self.num_runs as f32;
+            for output in outputs {
+                output.iter_mut().zip(&self.output).for_each(|(value, golden)| *value = golden + drift);
+            }
+            self.num_runs += 1;
+            Ok(())
+        }
+
+        fn run_bare(&mut self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_differs_from_run_to_run_is_refused_even_within_the_tolerance() {
+        let mut card = RawPixels::new(4, 4).card().clone();
+        let tensor = TensorCard::f32("tokens", &[1, 2]);
+        let data = TensorData::new(&[1, 2], &[1.0, -1.0]);
+        (card.inputs, card.outputs) = (vec![tensor.clone()], vec![tensor]);
+        card.golden.inputs = [("tokens".to_owned(), data.clone())].into();
+        card.golden.outputs = [("tokens".to_owned(), data)].into();
+        card.golden.tolerance = 0.1;
+        let prove =
+            |step: f32| prove(&card, Provider::Cpu, &mut Drifting { output: vec![1.0, -1.0], step, num_runs: 0 });
+        assert_eq!(prove(0.0), Ok(()));
+        let problem = prove(0.01).unwrap_err();
+        assert!(problem.contains("a second run of one session") && problem.contains("`tokens`"), "{problem}");
+    }
+}

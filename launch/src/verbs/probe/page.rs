@@ -51,7 +51,8 @@ pub(crate) fn write(folder: &Path, result: &ProbeResult) -> anyhow::Result<()> {
             row(&encoder.name, source);
         }
     }
-    row("seeds", &format!("{:?}", result.seeds));
+    let seeds: Vec<String> = result.seeds.iter().map(u64::to_string).collect();
+    row("seeds", &seeds.join(", "));
     row("revision", &result.git_revision);
     row("processor", &result.cpu_features.join(" "));
     page.push_str("</table></html>\n");

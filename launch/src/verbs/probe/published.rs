@@ -166,7 +166,7 @@ pub(crate) fn act(data_set: DataSet, arguments: &Arguments) -> anyhow::Result<Ex
         subject.set(pooled_scores(pools));
     }
     let settings = [
-        ("label propagation", format!("{recipe:?}")),
+        ("label propagation", recipe.words()),
         ("videos", format!("{num_done} of {}", videos.len())),
         ("random encoder", format!("mean over {} seeds for each video", arguments.seeds)),
     ];

@@ -94,8 +94,8 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let size = arguments.size;
     let settings = [
-        ("masks", format!("{SQUARE:?}")),
-        ("key points", format!("{DISC:?}")),
+        ("masks", SQUARE.words()),
+        ("key points", DISC.words()),
         (
             "frames",
             format!("{} of {size}x{size} pixels, {} videos of each task and seed", arguments.frames, arguments.videos),

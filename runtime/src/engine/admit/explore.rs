@@ -24,7 +24,8 @@ pub(super) struct Explorer<'a> {
 /// What a graph gave.
 pub(super) struct Exploration {
     pub(super) outputs: Vec<FoundOutput>,
-    pub(super) golden_input: Vec<f32>,
+    /// In the card's order.
+    pub(super) golden_inputs: Vec<Vec<f32>>,
 }
 
 /// A floating output, and what the golden input made of it.
@@ -64,8 +65,8 @@ impl Explorer<'_> {
             });
         }
         let [golden, ..] = given;
-        let golden_input = golden.into_iter().next().map(|tensor| tensor.values).unwrap_or_default();
-        Ok(Exploration { outputs, golden_input })
+        let golden_inputs = golden.into_iter().map(|tensor| tensor.values).collect();
+        Ok(Exploration { outputs, golden_inputs })
     }
 
     /// Shapes of values inside the graph for the golden input.

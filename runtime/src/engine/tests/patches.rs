@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::*;
 use super::admission::options;
-use super::{engine, noise};
+use super::{engine, joint_names, noise, write_encoder, write_policy};
 use crate::card::{PreprocessingCard, TokenLayout};
 use crate::files::sha256_file;
 use crate::onnx::{OnnxAttribute, OnnxDim, OnnxFilter, OnnxGraph, OnnxValue, write_model};
@@ -325,4 +325,47 @@ fn a_batch_that_is_open_in_name_only_is_refused_for_several_cameras() {
         let in_turn = EngineOptions { camera_order: CameraOrder::RoundRobin, ..two };
         assert!(open_encoder(&model, &in_turn).is_ok());
     }
+}
+
+#[test]
+fn a_policy_from_elsewhere_is_admitted_for_an_encoder_and_its_joints() {
+    let folder = tempfile::tempdir().unwrap();
+    let (encoder, policy) = (folder.path().join("encoder.onnx"), folder.path().join("policy.onnx"));
+    let encoder_card = write_encoder(&encoder);
+    write_policy(&policy, &encoder_card);
+    fs::remove_file(ModelCard::path_of(&policy)).unwrap();
+    let options = |joints: Vec<String>| PolicyAdmitOptions {
+        name: "foreign".to_owned(),
+        joints,
+        tolerance: None,
+        provenance: Default::default(),
+    };
+    for provider in [Provider::Cpu, Provider::Tract] {
+        let engine = engine(ProviderChoice::Exactly(provider));
+        let admitted = admit_policy(&policy, &encoder_card, &options(joint_names()), &engine).unwrap();
+        assert_eq!(admitted.card.encoder_sha256, Some(encoder_card.sha256.clone()));
+        assert!(open_policy(&policy, &encoder_card, &joint_names(), &engine).is_ok());
+        fs::remove_file(ModelCard::path_of(&policy)).unwrap();
+        let refused = |model: &Path, joints: Vec<String>, wanted: &str| {
+            let message = admit_policy(model, &encoder_card, &options(joints), &engine).err().unwrap().to_string();
+            assert!(message.contains(wanted) && !ModelCard::path_of(model).exists(), "{message}");
+        };
+        refused(&policy, vec!["one".to_owned()], "another shape of `joints` than [1, 2]");
+        let other = folder.path().join("other.onnx");
+        fs::copy(&encoder, &other).unwrap();
+        refused(&other, joint_names(), "has the inputs image; a policy takes `tokens`");
+    }
+}
+
+#[test]
+fn a_copy_of_a_model_is_whole_and_replaces_nothing_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("encoder.onnx");
+    write_encoder(&model);
+    let copy = folder.path().join("elsewhere/copy.onnx");
+    assert_eq!(copy_model(&model, &copy, false).unwrap(), [copy.clone()]);
+    assert_eq!(fs::read(&copy).unwrap(), fs::read(&model).unwrap());
+    assert!(copy_model(&model, &copy, false).unwrap_err().to_string().contains("--force"));
+    assert!(copy_model(&model, &copy, true).is_ok());
+    assert!(copy_model(&model, &model, true).unwrap_err().to_string().contains("itself"));
 }
