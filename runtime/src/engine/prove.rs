@@ -74,6 +74,7 @@ fn worst_difference(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoder::Encoder as _;
     use crate::raw_pixels::RawPixels;
 
     /// Gives the golden output, and this much more with each run.

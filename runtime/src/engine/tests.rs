@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::card::{CARD_FORMAT, Golden, PreprocessingCard, Provenance, Resize};
+use crate::card::{CARD_FORMAT, Golden, PreprocessingCard, Provenance, Resize, TensorData};
 use crate::command::Action;
 use crate::encoder::{EncoderInput, Features};
 use crate::files::sha256_file;
