@@ -8,7 +8,7 @@ use foresee_runtime::{CommandTopic, LogEntry, LogReader, LogTopics, Stamp};
 use crate::error::PoliciesError;
 use crate::samples::JointRange;
 
-/// Time that turns back by more than this begins a new part: a clock was set, or a simulation began again.
+/// Time of frames that turns back by more than this begins a new part: a clock was set, or a simulation began again.
 const TIME_RESET: Duration = Duration::from_millis(500);
 
 /// Stamps that are this far from every image are not late: they are of another clock.
@@ -92,9 +92,9 @@ impl Parts {
                 self.latest = Stamp::default();
                 return true;
             }
-            LogEntry::Frame(frame) | LogEntry::ExtraFrame { frame, .. } => frame.stamp,
-            LogEntry::Joints { state, .. } => state.stamp,
-            LogEntry::Command { stamp, .. } => *stamp,
+            LogEntry::Frame(frame) => frame.stamp,
+            // Their clock may be another one.
+            LogEntry::ExtraFrame { .. } | LogEntry::Joints { .. } | LogEntry::Command { .. } => return false,
         };
         let is_reset = stamp.nanos.saturating_add(TIME_RESET.as_nanos() as u64) < self.latest.nanos;
         self.latest = if is_reset { stamp } else { Stamp { nanos: self.latest.nanos.max(stamp.nanos) } };
