@@ -20,9 +20,11 @@ use crate::wire::{self, EpisodePhase, MessageKind, extra_image};
 
 /// What is not yet in the file is at most this old, while something is being written.
 const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+/// A message this much ahead of the log's time is stamped by another clock than the images.
+const OTHER_CLOCK_NANOS: u64 = 60_000_000_000;
 /// What the steps of a recording earned.
 const REWARD_TOPIC: &str = "reward";
-/// A stamp this much before the log's time is one of a clock that was set back.
+/// An image this much before the log's time is of a clock that was set back.
 const CLOCK_RESET_NANOS: u64 = 1_000_000_000;
 
 /// Writes an MCAP log (profile `ros2`, CDR, zstd chunks). After each flush, every megabyte or second, the file is a valid MCAP
@@ -184,7 +186,10 @@ impl LogWriter {
         else {
             return Ok(());
         };
-        let log_time = self.timeline.log_time(stamp);
+        let log_time = match channel_idx == Topic::Image as usize {
+            true => self.timeline.of_image(stamp),
+            false => self.timeline.of_other(stamp),
+        };
         let header =
             MessageHeader { channel_id, sequence: sequence.unwrap_or(*count), log_time, publish_time: stamp.nanos };
         *count = count.wrapping_add(1);
@@ -274,12 +279,22 @@ impl Timeline {
         }
     }
 
-    fn log_time(&mut self, stamp: Stamp) -> u64 {
+    /// Of an image: the camera's clock is the log's.
+    fn of_image(&mut self, stamp: Stamp) -> u64 {
         if stamp.nanos.saturating_add(self.offset_nanos).saturating_add(CLOCK_RESET_NANOS) < self.latest {
             // The clock was set back.
             self.continue_at(stamp);
         }
         self.latest = self.latest.max(stamp.nanos.saturating_add(self.offset_nanos));
+        self.latest
+    }
+
+    /// Of another message. What lies far ahead is of another clock, and moves nothing.
+    fn of_other(&mut self, stamp: Stamp) -> u64 {
+        let log_time = stamp.nanos.saturating_add(self.offset_nanos);
+        if self.latest == 0 || log_time <= self.latest.saturating_add(OTHER_CLOCK_NANOS) {
+            self.latest = self.latest.max(log_time);
+        }
         self.latest
     }
 }
