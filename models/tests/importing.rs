@@ -169,3 +169,55 @@ fn where_the_number_of_heads_is_from_is_told() {
     let error = import(&options).expect_err("no width for five").to_string();
     assert!(error.contains("is 48 wide, which --heads 5 does not divide"), "{error}");
 }
+
+#[test]
+fn shards_are_joined_and_a_missing_one_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain.safetensors");
+    read("import/mae_tiny_encoder.pth", Some(plain.clone())).expect("imports");
+    let (tensors, _) = load_tensors(&plain).expect("reads");
+    let shard = |idx: usize| folder.path().join(format!("model-{idx:05}-of-00002.safetensors"));
+    let half = |parity: usize| -> NamedTensors {
+        let tensors = tensors.clone().into_iter().enumerate();
+        tensors.filter(|(idx, _)| idx % 2 == parity).map(|(_, tensor)| tensor).collect()
+    };
+    save_tensors(&shard(1), &half(0), &[]).expect("writes");
+    let options = |file: PathBuf| ImportOptions { file, heads: Some(3), ..ImportOptions::default() };
+    let error = import(&options(shard(1))).expect_err("half a model").to_string();
+    assert!(error.contains("model-00002-of-00002.safetensors") && error.contains("1 missing"), "{error}");
+    save_tensors(&shard(2), &half(1), &[]).expect("writes");
+    let index = folder.path().join("model.safetensors.index.json");
+    let map = r#"{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#;
+    std::fs::write(&index, map).expect("written");
+    for file in [shard(1), shard(2), index] {
+        let report = import(&options(file)).expect("imports");
+        assert!(report.fits() && report.num_tensors == 30 && report.files.len() == 2, "{report:#?}");
+    }
+}
+
+#[test]
+fn two_sets_of_weights_are_a_question_and_each_can_be_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain.safetensors");
+    read("import/mae_tiny_encoder.pth", Some(plain.clone())).expect("imports");
+    let (tensors, _) = load_tensors(&plain).expect("reads");
+    let file = folder.path().join("both.safetensors");
+    let mut both = tensors.clone();
+    for (name, (shape, values)) in &tensors {
+        both.insert(format!("module.{name}"), (shape.clone(), values.iter().map(|value| value + 1.0).collect()));
+    }
+    save_tensors(&file, &both, &[]).expect("writes");
+    let output = folder.path().join("one.safetensors");
+    let take = |weights: Option<&str>| {
+        let weights = weights.map(str::to_owned);
+        let (file, output) = (file.clone(), Some(output.clone()));
+        import(&ImportOptions { file, output, heads: Some(3), weights, ..ImportOptions::default() })
+    };
+    let error = take(None).expect_err("two sets").to_string();
+    assert!(error.contains("`(root)`, `module`") && error.contains("--weights"), "{error}");
+    assert_eq!(take(Some("(root)")).expect("imports").weights, "(root)");
+    assert_eq!(load_tensors(&output).expect("reads").0, tensors);
+    assert_eq!(take(Some("module")).expect("imports").weights, "module");
+    let (taken, _) = load_tensors(&output).expect("reads");
+    assert!(taken.iter().all(|(name, tensor)| *tensor == both[&format!("module.{name}")]));
+}

@@ -93,7 +93,9 @@ impl Trial<'_> {
             if frozen.contains(&name) && shape.len() == 2 {
                 shape.insert(0, 1);
             }
-            tensors.insert(name, (shape, tensor.to_f32()));
+            if tensors.insert(name.clone(), (shape, tensor.to_f32())).is_some() {
+                return Err(file.fail(format!("holds two tensors for {name} under {prefix}")));
+            }
         }
         Parameters::from_tensors(&self.recipe, tensors)
     }
@@ -308,8 +310,13 @@ impl Trial<'_> {
     }
 
     fn gradients(&self, gradients: &HostGradients, report: &mut GoldenReport) -> Result<(), ModelsError> {
-        let golden: BTreeMap<String, _> =
-            self.file().with_prefix("grad.").map(|(name, tensor)| (self.layout.our_name(name), tensor)).collect();
+        let mut golden = BTreeMap::new();
+        for (name, tensor) in self.file().with_prefix("grad.") {
+            let name = self.layout.our_name(name);
+            if golden.insert(name.clone(), tensor).is_some() {
+                return Err(self.file().fail(format!("holds two gradients of {name}")));
+            }
+        }
         let largest = |values: &[f64]| values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
         let largest_of_all = golden.values().map(|tensor| largest(&tensor.values)).fold(0.0, f64::max);
         for (name, tensor) in &golden {

@@ -100,6 +100,12 @@ pub fn admit_encoder(model: &Path, options: &AdmitOptions, engine: &EngineOption
     let summary = OnnxSummary::parse(&bytes).map_err(refuse)?;
     let image = image_of(&summary).map_err(refuse)?;
     let layout = layout_of(&summary, image, options.layout).map_err(refuse)?;
+    let random = random_outputs(&summary);
+    if let [Some(problem), others @ ..] = random.as_slice()
+        && others.iter().all(Option::is_some)
+    {
+        return Err(refuse(problem.clone()));
+    }
     let mut card = blank_card(model, &summary, ModelKind::Encoder, (&options.name, &options.provenance))?;
     card.preprocessing = Some(options.preprocessing.clone());
     card.inputs = vec![image_card(image, layout, options).map_err(refuse)?];
@@ -138,6 +144,11 @@ pub fn admit_encoder(model: &Path, options: &AdmitOptions, engine: &EngineOption
     })?;
     notes.push(batch_note(model, engine));
     Ok(Admitted { report: encoder.report().clone(), card, notes })
+}
+
+/// Why each output is no function of the image, in graph order; before an engine says that it lacks the operator.
+fn random_outputs(summary: &OnnxSummary) -> Vec<Option<String>> {
+    summary.outputs.iter().map(|output| summary.check_is_function(&[&output.name]).err()).collect()
 }
 
 /// Whether the images of several cameras can go through it at once.
