@@ -157,8 +157,9 @@ const COLOURS: [RGBColor; 8] = [
 pub(crate) fn over_time(y_label: &str, curves: &[(&str, &[(f64, f64)])]) -> anyhow::Result<String> {
     let points = || curves.iter().flat_map(|(_, points)| points.iter());
     let last = points().fold(1e-3_f64, |last, point| last.max(point.0));
-    let low = points().fold(f64::INFINITY, |low, point| low.min(point.1)).min(f64::MAX);
-    let top = points().fold(f64::NEG_INFINITY, |top, point| top.max(point.1)).max(f64::MIN);
+    let first = points().next().map_or(0.0, |point| point.1);
+    let low = points().fold(first, |low, point| low.min(point.1));
+    let top = points().fold(first, |top, point| top.max(point.1));
     // What stands still is drawn in the middle, and not as noise from edge to edge.
     let margin = (0.06 * (top - low)).max(0.01);
     // Above the curves is the place of the legend.
