@@ -13,7 +13,7 @@ mod source;
 pub use beside::CamerasBeside;
 pub use calibrate::{Calibration, CalibrationView, Checkerboard, calibrate, find_checkerboard};
 pub use device::CameraDevice;
-pub use hand_eye::{HandEye, HandEyeView, board_pose, hand_eye};
+pub use hand_eye::{HandEye, HandEyeView, Mounting, Spread, board_pose, disagreement, hand_eye};
 pub use live::LiveCamera;
 pub use machine::{CameraFinding, list_cameras};
 pub use negotiate::CameraMode;

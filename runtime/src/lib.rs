@@ -52,7 +52,8 @@ mod zenoh;
 #[cfg(feature = "camera")]
 pub use camera::{
     Calibration, CalibrationView, CameraDevice, CameraFinding, CameraMode, CameraOptions, CameraSource, CamerasBeside,
-    Checkerboard, HandEye, HandEyeView, LiveCamera, board_pose, calibrate, find_checkerboard, hand_eye, list_cameras,
+    Checkerboard, HandEye, HandEyeView, LiveCamera, Mounting, Spread, board_pose, calibrate, disagreement,
+    find_checkerboard, hand_eye, list_cameras,
 };
 pub use card::{
     CARD_FORMAT, CameraConditions, CardSignature, ClassToken, Crop, ElementType, EncoderInterface, ExternalFile,

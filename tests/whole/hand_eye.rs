@@ -52,15 +52,29 @@ fn the_camera_on_the_wrist_is_found_where_it_is() {
     let images = folder.path().join("images");
     std::fs::create_dir(&images).unwrap();
     let (focal_pixels, truth) = photograph(&images);
-    let camera =
-        "inherit = \"desktop-cpu\"\n\n[camera]\nname = \"wrist\"\nwidth = 640\nheight = 480\nencoding = \"bgr8\"\n";
+    let camera = "inherit = \"desktop-cpu\"\n\n[mount] # by hand\nparent = \"tool0\"\n\
+                  parent_from_camera_metres = [0, 0, 0]\nparent_from_camera_quaternion_wxyz = [1, 0, 0, 0]\n\n[camera]\nname = \"wrist\"\nwidth = 640\nheight = 480\nencoding = \"bgr8\"\n";
     std::fs::write(folder.path().join("arm.toml"), camera).unwrap();
     let Checkerboard { columns, rows, square_metres } = Checkerboard::SCENE;
-    let output = foresee(folder.path())
-        .args(["camera", "calibrate", "images", "--board", &format!("{columns}x{rows}"), "--json"])
-        .args(["--square-metres", &square_metres.to_string(), "--poses", "images/poses.json", "--write", "arm.toml"])
-        .output()
-        .unwrap();
+    let calibrate = |poses: &str| {
+        foresee(folder.path())
+            .args(["camera", "calibrate", "images", "--board", &format!("{columns}x{rows}"), "--json"])
+            .args(["--square-metres", &square_metres.to_string(), "--poses", poses, "--write", "arm.toml"])
+            .output()
+            .unwrap()
+    };
+    // The same poses with the quaternion as ROS has it: x y z w.
+    let mut poses: Value = serde_json::from_slice(&std::fs::read(images.join("poses.json")).unwrap()).unwrap();
+    for row in poses["views"].as_array_mut().unwrap() {
+        row["base_from_gripper_quaternion_wxyz"].as_array_mut().unwrap().rotate_left(1);
+    }
+    std::fs::write(folder.path().join("xyzw.json"), poses.to_string()).unwrap();
+    let output = calibrate("xyzw.json");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("read as x y z w") && message.contains("arm.toml is left as it was"), "{message}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("arm.toml")).unwrap(), camera);
+    let output = calibrate("images/poses.json");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(found["views"].as_array().unwrap().len() >= 10, "{found:#}");
@@ -70,6 +84,7 @@ fn the_camera_on_the_wrist_is_found_where_it_is() {
     for (found, truth) in [(lens.fx_pixels, focal_pixels[0]), (lens.fy_pixels, focal_pixels[1])] {
         assert!((found / truth - 1.0).abs() < 0.01, "focal length {found} where {truth} is true");
     }
+    assert_eq!(mount.parent, "tool0");
     let [x, y, z] = mount.parent_from_camera_metres;
     let [qw, qx, qy, qz] = mount.parent_from_camera_quaternion_wxyz;
     let found = pose(&[x, y, z, qw, qx, qy, qz]);

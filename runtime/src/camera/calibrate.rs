@@ -1,5 +1,7 @@
 //! Intrinsics out of views of a checkerboard: Zhang's method, as OpenCV has it.
 
+mod determined;
+
 use foresee_firmware_config::IntrinsicsProfile;
 use opencv::calib3d::{
     CALIB_CB_ACCURACY, CALIB_CB_EXHAUSTIVE, CALIB_CB_NORMALIZE_IMAGE, calibrate_camera_extended_def,
@@ -16,6 +18,8 @@ use crate::preprocess::to_rgb;
 /// Zhang's method needs three views of a plane; fewer than this leave the distortion undetermined in practice.
 const MIN_VIEWS: usize = 5;
 const MAX_CORNERS: i32 = 10_000;
+/// Views whose corners are this near to each other, on average, are the same view.
+const SAME_VIEW_PIXELS: f32 = 0.5;
 
 /// A checkerboard as OpenCV counts it. ChArUco boards are not read: their detector is in a module of OpenCV that this build leaves out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,18 +99,20 @@ pub fn find_checkerboard(
     Ok(is_found.then(|| CalibrationView { name: name.to_owned(), width: frame.width, height: frame.height, corners }))
 }
 
-/// Intrinsics and `plumb_bob` distortion of at least five views of one size.
+/// Intrinsics and `plumb_bob` distortion of at least five different views of one size.
 ///
 /// # Errors
-/// [`RuntimeError::Frame`] naming the view and the fix.
+/// [`RuntimeError::Frame`] naming the view, or the parameter that the views leave undetermined, and the fix.
 pub fn calibrate(views: &[CalibrationView], board: &Checkerboard) -> Result<Calibration, RuntimeError> {
     let fail = |problem: String| RuntimeError::Frame(format!("calibration: {problem}"));
-    let Some(first) = views.first().filter(|_| views.len() >= MIN_VIEWS) else {
+    let num_copies = num_copies(views);
+    let num_different = views.len() - num_copies;
+    let Some(first) = views.first().filter(|_| num_different >= MIN_VIEWS) else {
+        let copies = if num_copies > 0 { format!(" ({num_copies} more are copies of them)") } else { String::new() };
         let problem = format!(
-            "the board of {}x{} inner corners was found in {} views, {MIN_VIEWS} are needed; count inner corners, show the whole board, tilted, near and far, in every part of the image",
-            board.columns,
-            board.rows,
-            views.len()
+            "the board of {}x{} inner corners was found in {num_different} views{copies}, {MIN_VIEWS} are needed; count \
+             inner corners, show the whole board, tilted, near and far, in every part of the image",
+            board.columns, board.rows,
         );
         return Err(fail(problem));
     };
@@ -136,12 +142,23 @@ pub fn calibrate(views: &[CalibrationView], board: &Checkerboard) -> Result<Cali
     solve(&object_points, &image_points, size).map_err(fail)
 }
 
+/// Views that show the board where an earlier one shows it.
+fn num_copies(views: &[CalibrationView]) -> usize {
+    let is_same = |a: &CalibrationView, b: &CalibrationView| {
+        let distances = a.corners.iter().zip(&b.corners).map(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1]));
+        distances.sum::<f32>() < SAME_VIEW_PIXELS * a.corners.len() as f32
+    };
+    let is_copy = |(idx, view): &(usize, &CalibrationView)| views.iter().take(*idx).any(|seen| is_same(seen, view));
+    views.iter().enumerate().filter(is_copy).count()
+}
+
 fn solve(
     object_points: &Vector<Vector<Point3f>>,
     image_points: &Vector<Vector<Point2f>>,
     size: Size,
 ) -> Result<Calibration, String> {
-    let [mut matrix, mut distortion, mut rotations, mut translations] = std::array::from_fn(|_| Mat::default());
+    let [mut matrix, mut distortion] = std::array::from_fn(|_| Mat::default());
+    let (mut rotations, mut translations) = (Vector::<Mat>::new(), Vector::<Mat>::new());
     let [mut deviations, mut pose_deviations, mut view_errors] = std::array::from_fn(|_| Mat::default());
     let error = calibrate_camera_extended_def(
         object_points,
@@ -176,6 +193,8 @@ fn solve(
     if !numbers.iter().chain(&coefficients).all(|number| number.is_finite()) {
         return Err("it does not converge; are all views the same? tilt the board".to_owned());
     }
+    let solution = determined::Solution { matrix: &matrix, distortion: &distortion, error_pixels: error, size };
+    determined::check(&solution, object_points, image_points, &rotations, &translations)?;
     Ok(Calibration { intrinsics, deviations_pixels, view_errors_pixels: list(&view_errors)? })
 }
 
@@ -300,12 +319,60 @@ pub(super) mod tests {
         let blank = Frame::black(64, 64, PixelEncoding::Bgr8);
         assert_eq!(find_checkerboard(&blank, &BOARD, "black").unwrap(), None);
         let view = find_checkerboard(&draw(&lens, &pose), &BOARD, "one").unwrap().unwrap();
-        let few = calibrate(&vec![view.clone(); 4], &BOARD).unwrap_err().to_string();
-        assert!(few.contains("found in 4 views, 5 are needed"), "{few}");
-        let mut unlike = vec![view; 5];
+        let few = calibrate(&vec![view; 9], &BOARD).unwrap_err().to_string();
+        assert!(few.contains("found in 1 views (8 more are copies of them), 5 are needed"), "{few}");
+        let mut unlike: Vec<_> = poses().iter().enumerate().map(|(idx, pose)| exact(&lens, pose, idx)).collect();
         unlike[3].width = 320;
         assert!(calibrate(&unlike, &BOARD).unwrap_err().to_string().contains("320x480"));
         let tiny = Checkerboard { columns: 2, ..BOARD };
         assert!(find_checkerboard(&blank, &tiny, "x").unwrap_err().to_string().contains("2x5 inner corners"));
+    }
+
+    /// The corners by projection, with errors of about 0.05 pixels.
+    fn exact(lens: &IntrinsicsProfile, camera_from_board: &Isometry3<f64>, view_idx: usize) -> CalibrationView {
+        let [k1, k2, p1, p2, ..] = lens.distortion;
+        let project = |(idx, point): (usize, Point3f)| {
+            let seen = camera_from_board * Point3::new(f64::from(point.x), f64::from(point.y), 0.0);
+            let (x, y) = (seen.x / seen.z, seen.y / seen.z);
+            let square = x * x + y * y;
+            let radial = 1.0 + square * (k1 + square * k2);
+            let u = x * radial + 2.0 * p1 * x * y + p2 * (square + 2.0 * x * x);
+            let v = y * radial + p1 * (square + 2.0 * y * y) + 2.0 * p2 * x * y;
+            let noise = |phase: usize| 0.07 * (((idx * 7 + view_idx * 13 + phase) as f64) * 2.399).sin();
+            let pixel =
+                [u * lens.fx_pixels + lens.cx_pixels + noise(0), v * lens.fy_pixels + lens.cy_pixels + noise(5)];
+            pixel.map(|part| part as f32)
+        };
+        let corners = BOARD.points().iter().enumerate().map(project).collect();
+        CalibrationView { name: view_idx.to_string(), width: lens.width, height: lens.height, corners }
+    }
+
+    fn calibrated(turns: impl Fn(f64) -> (f64, f64, f64), num_views: u32) -> Result<Calibration, String> {
+        let middle = Translation3::new(-0.105, -0.06, 0.0);
+        let views: Vec<_> = (0..num_views)
+            .map(|idx| {
+                let at = f64::from(idx);
+                let (tilt, pan, roll) = turns(at);
+                let place =
+                    Translation3::new(0.12 * (at * 1.9).sin(), 0.08 * (at * 2.7).cos(), 0.5 + 0.1 * (at * 3.3).sin());
+                let rotation = UnitQuaternion::from_euler_angles(tilt, pan, roll);
+                exact(&TRUTH, &(Isometry3::from_parts(place, rotation) * middle), idx as usize)
+            })
+            .collect();
+        calibrate(&views, &BOARD).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn views_that_leave_a_parameter_undetermined_are_refused() {
+        let good = calibrated(|at| (0.5 * (at * 1.3).sin(), 0.5 * (at * 2.1).cos(), at), 10).unwrap();
+        assert!((good.intrinsics.fx_pixels - TRUTH.fx_pixels).abs() < 3.0, "{good:?}");
+        let refused = |what: &str, turns: &dyn Fn(f64) -> (f64, f64, f64), num_views: u32| {
+            let refusal = calibrated(turns, num_views).unwrap_err();
+            assert!(refusal.contains("focal length") && refusal.contains("tilt the board"), "{what}: {refusal}");
+        };
+        refused("all facing the camera", &|_| (0.0, 0.0, 0.0), 10);
+        refused("all facing the camera, rolled", &|at| (0.0, 0.0, at * 0.4), 10);
+        refused("all tilted alike", &|_| (0.4, 0.2, 0.0), 10);
+        refused("hardly tilted", &|at| (0.03 * (at * 1.3).sin(), 0.03 * (at * 2.1).cos(), at), 10);
     }
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 use anyhow::bail;
 use clap::Args;
 use foresee_runtime::{
-    Calibration, CalibrationView, CameraDevice, CameraSource, Checkerboard, HandEye, Observation, calibrate,
-    find_checkerboard,
+    Calibration, CalibrationView, CameraDevice, CameraSource, Checkerboard, HandEye, Mounting, Observation, Spread,
+    calibrate, disagreement, find_checkerboard,
 };
 use serde_json::json;
 
-use super::poses::{mount, read_poses, wxyz};
+use super::poses::{read_poses, wxyz};
 use super::tables;
 use super::{DeviceArguments, next};
 use crate::stop;
@@ -39,6 +39,15 @@ pub(super) struct Arguments {
     /// Poses of the gripper by image name, for hand-eye calibration: JSON, as the handbook shows it.
     #[arg(long, value_name = "FILE.json")]
     poses: Option<PathBuf>,
+    /// With --poses: the camera is fixed to the base, and the board to the gripper.
+    #[arg(long, requires = "poses")]
+    fixed_camera: bool,
+    /// With --poses: if the board seems to move by more than this, it is a failure, and nothing is written.
+    #[arg(long, default_value_t = 0.01, value_name = "METRES")]
+    max_spread_metres: f64,
+    /// With --poses: the same for how far the board seems to turn.
+    #[arg(long, default_value_t = 0.035, value_name = "RADIANS")]
+    max_spread_radians: f64,
     /// Profile to write [intrinsics] (and [mount]) into.
     #[arg(long, value_name = "FILE.toml")]
     write: Option<PathBuf>,
@@ -85,18 +94,32 @@ pub(super) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (mut source, device) = arguments.device.open()?;
     let collected = collect(arguments, &mut source, &device, &stop)?;
     let calibration = calibrate(&collected.views, &board)?;
-    let mount = poses.map(|poses| mount(&collected.views, &poses, &board, &calibration.intrinsics)).transpose()?;
+    let mounting = if arguments.fixed_camera { Mounting::Base } else { Mounting::Gripper };
+    let mount = poses.map(|poses| poses.mount(&collected.views, &board, &calibration.intrinsics, mounting));
+    let mount = mount.transpose()?;
     let error = calibration.intrinsics.reprojection_error_pixels.unwrap_or(f64::INFINITY);
-    let is_good = error <= arguments.max_error_pixels;
-    report(arguments, &collected, &calibration, mount.as_ref())?;
-    match &arguments.write {
-        Some(file) if is_good => tables::write(file, &calibration.intrinsics, mount.as_ref())?,
-        Some(file) => say(&format!(
-            "foresee: {error:.2} pixels are more than --max-error-pixels {}: {} is left as it was; leave out the worst views, hold the board still, and make sure that it is flat",
-            arguments.max_error_pixels,
-            file.display()
-        )),
-        None => {}
+    let mut refusals = Vec::new();
+    if error > arguments.max_error_pixels {
+        refusals.push(format!(
+            "{error:.2} pixels are more than --max-error-pixels {}; leave out the worst views, hold the board still, \
+             and make sure that it is flat",
+            arguments.max_error_pixels
+        ));
+    }
+    if let Some((found, rows)) = &mount {
+        let limits = Spread { metres: arguments.max_spread_metres, radians: arguments.max_spread_radians };
+        refusals.extend(disagreement(rows, found, &limits, arguments.square_metres));
+    }
+    let mount = mount.map(|(found, _)| found);
+    report(arguments, &collected, &calibration, mount.as_ref(), &refusals)?;
+    let is_good = refusals.is_empty();
+    let kept = arguments.write.as_ref().filter(|_| !is_good);
+    let kept = kept.map_or_else(String::new, |file| format!("; {} is left as it was", file.display()));
+    for refusal in &refusals {
+        say(&format!("foresee: {refusal}{kept}"));
+    }
+    if let Some(file) = arguments.write.as_ref().filter(|_| is_good) {
+        tables::write(file, &calibration.intrinsics, mount.as_ref())?;
     }
     Ok(ExitCode::from(u8::from(!is_good)))
 }
@@ -143,6 +166,7 @@ fn report(
     collected: &Collected,
     calibration: &Calibration,
     mount: Option<&HandEye>,
+    refusals: &[String],
 ) -> anyhow::Result<()> {
     let lens = &calibration.intrinsics;
     let [fx, fy, cx, cy] = calibration.deviations_pixels;
@@ -157,9 +181,10 @@ fn report(
             "reprojection_error_pixels": lens.reprojection_error_pixels,
             "views": views.map(|(view, error)| json!({ "name": view.name, "error_pixels": error })).collect::<Vec<_>>(),
             "without_board": collected.without_board,
+            "refusals": refusals,
             "mount": mount.map(|mount| json!({
-                "parent_from_camera_metres": mount.gripper_from_camera.translation.vector.as_slice(),
-                "parent_from_camera_quaternion_wxyz": wxyz(&mount.gripper_from_camera),
+                "parent_from_camera_metres": mount.parent_from_camera.translation.vector.as_slice(),
+                "parent_from_camera_quaternion_wxyz": wxyz(&mount.parent_from_camera),
                 "spread_metres": mount.spread_metres, "spread_radians": mount.spread_radians,
             })),
         });
@@ -181,13 +206,14 @@ fn report(
     let [k1, k2, p1, p2, k3, ..] = lens.distortion;
     print(&format!("distortion k1 k2 p1 p2 k3: {k1:.5} {k2:.5} {p1:.5} {p2:.5} {k3:.5}"));
     if let Some(mount) = mount {
-        let place = mount.gripper_from_camera.translation.vector;
+        let place = mount.parent_from_camera.translation.vector;
         print(&format!(
-            "gripper_from_camera: [{:.4}, {:.4}, {:.4}] m, quaternion w x y z {:.5?}; the board seems to move by {:.1} mm and {:.4} rad",
+            "{}_from_camera: [{:.4}, {:.4}, {:.4}] m, quaternion w x y z {:.5?}; the board seems to move by {:.1} mm and {:.4} rad",
+            mount.mounting.parent(),
             place.x,
             place.y,
             place.z,
-            wxyz(&mount.gripper_from_camera),
+            wxyz(&mount.parent_from_camera),
             mount.spread_metres * 1e3,
             mount.spread_radians
         ));
