@@ -8,19 +8,19 @@ mod videos;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use foresee_models::{ClipSource, FrameStore, ImageFolder, Recipe, list_files};
+use foresee_models::{ClipSource, FrameStore, ImageFolder, Recipe};
+use foresee_runtime::{DataSet, PICTURE_ENDINGS, has_ending};
 
 use crate::words::say;
 
 /// What counts as a log.
 const LOG_EXTENSIONS: &[&str] = &["mcap"];
 /// What counts as a video.
-const VIDEO_EXTENSIONS: &[&str] = &["mp4", "avi", "webm", "mkv", "mov"];
-/// What counts as an image.
-const IMAGE_EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "gif"];
+const VIDEO_EXTENSIONS: &[&str] =
+    &["mp4", "m4v", "mov", "3gp", "avi", "webm", "mkv", "ts", "mts", "m2ts", "mpg", "mpeg", "flv", "ogv", "wmv"];
 /// For `--data` in help texts.
 pub(crate) const DATA_HELP: &str = "Where the frames come from: a folder or file of logs (.mcap, see foresee record; may be given more \
-    than once), a folder of videos (.mp4, .avi, .webm, .mkv, .mov), a folder of images (.jpg, .png, .gif: stills), frames:DIR (the \
+    than once), a folder of videos (.mp4, .mov, .avi, .webm, .mkv, .ts ..), a folder of images (.jpg, .png, .gif, .webp, .bmp, .tif, .ppm: stills), frames:DIR (the \
     images of each folder are one clip), or sim:TASK[,TASK..] (rendered on the fly)";
 
 /// The source that `--data` names; `keep_gib` is what the decoded frames of videos may take, `topics` are those of logs.
@@ -72,12 +72,11 @@ struct Kinds([(&'static str, usize); 3]);
 impl Kinds {
     fn of(path: &Path) -> anyhow::Result<Self> {
         let mut kinds = Self([("logs", 0), ("videos", 0), ("images", 0)]);
-        for ((_, count), extensions) in kinds.0.iter_mut().zip([LOG_EXTENSIONS, VIDEO_EXTENSIONS, IMAGE_EXTENSIONS]) {
-            let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        for ((_, count), extensions) in kinds.0.iter_mut().zip([LOG_EXTENSIONS, VIDEO_EXTENSIONS, PICTURE_ENDINGS]) {
             *count = if path.is_dir() {
-                list_files(path, extensions)?.len()
+                DataSet::below(path, extensions)?.files.len()
             } else {
-                usize::from(extension.is_some_and(|extension| extensions.contains(&extension.as_str())))
+                usize::from(has_ending(path, extensions))
             };
         }
         Ok(kinds)
@@ -118,8 +117,11 @@ fn alone(first: &str, others: &[String]) -> anyhow::Result<()> {
 
 #[cfg(feature = "camera")]
 fn videos(path: &Path, keep: (usize, u64)) -> anyhow::Result<Box<dyn ClipSource>> {
-    let files = if path.is_dir() { list_files(path, VIDEO_EXTENSIONS)? } else { vec![path.to_path_buf()] };
-    Ok(Box::new(videos::Videos::new(path, files, keep)))
+    let found = match path.is_dir() {
+        true => DataSet::below(path, VIDEO_EXTENSIONS)?,
+        false => DataSet { files: vec![path.to_path_buf()], ..DataSet::default() },
+    };
+    Ok(Box::new(videos::Videos::new(path, found, keep)))
 }
 
 #[cfg(not(feature = "camera"))]

@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::{EncoderInput, Frame, LogEntry, LogReader, LogTopics, PreprocessingCard, Preprocessor, Resize};
+use foresee_runtime::{
+    DataSet, EncoderInput, Frame, LogEntry, LogReader, LogTopics, PreprocessingCard, Preprocessor, Resize, Skipped,
+};
 
 use crate::clips::{ClipReader, ClipSource, Reading, SamplePlace};
 use crate::error::ModelsError;
-use crate::images::list_files;
 
 /// Frames of one size in memory, in clips.
 #[derive(Clone, Debug)]
@@ -41,12 +42,14 @@ impl FrameStore {
     /// As [`FrameStore::from_logs`].
     pub fn from_topics(paths: &[PathBuf], topics: &[String], size: usize) -> Result<Self, ModelsError> {
         let mut store = Self::new(size);
-        for log in list_logs(paths)? {
+        let (logs, skipped) = list_logs(paths)?;
+        for log in logs {
             if let Err(error) = store.read_log(&log, topics) {
                 store.problems.push(error.to_string());
             }
         }
         if store.num_frames() > 0 {
+            store.problems.extend(skipped.lines());
             return Ok(store);
         }
         let path = paths.first().cloned().unwrap_or_default();
@@ -257,16 +260,18 @@ pub(crate) fn preprocessing_card(size: usize, mean: [f32; 3], std: [f32; 3]) -> 
     card
 }
 
-fn list_logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ModelsError> {
-    let mut logs = Vec::new();
+fn list_logs(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Skipped), ModelsError> {
+    let (mut logs, mut skipped) = (Vec::new(), Skipped::default());
     for path in paths {
         if !path.is_dir() {
             logs.push(path.clone());
             continue;
         }
-        logs.extend(list_files(path, &["mcap"])?);
+        let found = DataSet::below(path, &["mcap"])?;
+        logs.extend(found.files);
+        skipped.extend(found.skipped);
     }
-    Ok(logs)
+    Ok((logs, skipped))
 }
 
 #[cfg(test)]

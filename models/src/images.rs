@@ -1,30 +1,19 @@
 //! Image files as clips: stills, each a clip of its own, or the numbered frames of videos, a folder each.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::Frame;
-use image::{ImageReader, Limits};
+use foresee_runtime::{DataSet, Frame, PICTURE_ENDINGS, RuntimeError, Skipped, read_picture};
 
 use crate::clips::{ClipReader, ClipSource, Reading};
 use crate::error::ModelsError;
-
-/// Pixels a side that are decoded.
-const MAX_SIDE: u32 = 16_384;
-/// Bytes that decoding one image may take.
-const MAX_DECODED_BYTES: u64 = 512 << 20;
-/// Largest image file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 256 << 20;
-/// What counts as an image.
-pub(crate) const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "gif"];
 
 /// Image files below a folder.
 #[derive(Clone, Debug)]
 pub struct ImageFolder {
     folder: PathBuf,
     clips: Vec<Vec<PathBuf>>,
+    skipped: Skipped,
 }
 
 impl ImageFolder {
@@ -33,8 +22,8 @@ impl ImageFolder {
     /// # Errors
     /// [`ModelsError::Data`] when there is none, [`ModelsError::File`] when a folder cannot be read.
     pub fn stills(folder: &Path) -> Result<Self, ModelsError> {
-        let files = list_files(folder, EXTENSIONS)?;
-        Self::from_clips(folder, files.into_iter().map(|file| vec![file]).collect())
+        let DataSet { files, skipped, .. } = DataSet::below(folder, PICTURE_ENDINGS)?;
+        Self::from_clips(folder, files.into_iter().map(|file| vec![file]).collect(), skipped)
     }
 
     /// The images of each folder at or below `folder`, in name order, as the frames of one clip (as DAVIS has them).
@@ -44,18 +33,20 @@ impl ImageFolder {
     pub fn frames(folder: &Path) -> Result<Self, ModelsError> {
         // A subfolder's files lie between its folder's own in the order of paths.
         let mut clips: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
-        for file in list_files(folder, EXTENSIONS)? {
+        let DataSet { files, skipped, .. } = DataSet::below(folder, PICTURE_ENDINGS)?;
+        for file in files {
             clips.entry(file.parent().unwrap_or(folder).to_path_buf()).or_default().push(file);
         }
-        Self::from_clips(folder, clips.into_values().collect())
+        Self::from_clips(folder, clips.into_values().collect(), skipped)
     }
 
-    fn from_clips(folder: &Path, clips: Vec<Vec<PathBuf>>) -> Result<Self, ModelsError> {
+    fn from_clips(folder: &Path, clips: Vec<Vec<PathBuf>>, skipped: Skipped) -> Result<Self, ModelsError> {
         if clips.is_empty() {
-            let problem = format!("no image in it; give files that end in {}", EXTENSIONS.join(", "));
+            let problem = format!("no image in it; give files that end in {}", PICTURE_ENDINGS.join(", "));
+            let problem = skipped.lines().iter().fold(problem, |problem, line| format!("{problem}; {line}"));
             return Err(ModelsError::Data { path: folder.to_path_buf(), problem });
         }
-        Ok(Self { folder: folder.to_path_buf(), clips })
+        Ok(Self { folder: folder.to_path_buf(), clips, skipped })
     }
 }
 
@@ -87,6 +78,10 @@ impl ClipSource for ImageFolder {
     fn is_still(&self) -> bool {
         self.clips.iter().all(|clip| clip.len() < 2)
     }
+
+    fn problems(&self) -> Vec<String> {
+        self.skipped.lines()
+    }
 }
 
 struct ImageReaderOf<'a> {
@@ -108,56 +103,19 @@ impl ClipReader for ImageReaderOf<'_> {
     }
 }
 
-/// Decodes a file into `frame` as RGB, whatever the file's colours.
+/// Decodes a file into `frame` as upright RGB, whatever the file's colours.
 pub(crate) fn read_image(path: &Path, frame: &mut Frame) -> Result<(), ModelsError> {
-    let fail = |problem: String| ModelsError::Data { path: path.to_path_buf(), problem };
-    let file_fail = |source| ModelsError::File { path: path.to_path_buf(), source };
-    let num_bytes = std::fs::metadata(path).map_err(file_fail)?.len();
-    if num_bytes > MAX_FILE_BYTES {
-        return Err(fail(format!("has {num_bytes} bytes; at most {MAX_FILE_BYTES} are read")));
-    }
-    let bytes = std::fs::read(path).map_err(file_fail)?;
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(file_fail)?;
-    let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
-    reader.limits(limits);
-    let image = reader.decode().map_err(|error| fail(format!("cannot be decoded ({error})")))?.into_rgb8();
-    (frame.width, frame.height, frame.encoding) = (image.width(), image.height(), PixelEncoding::Rgb8);
-    frame.data = image.into_raw();
-    Ok(())
-}
-
-/// Files at or below `folder` with one of these endings (in lower case, without the dot), in the order of their paths.
-///
-/// # Errors
-/// [`ModelsError::File`] when a folder cannot be read.
-pub fn list_files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, ModelsError> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let fail = |source| ModelsError::File { path: folder.clone(), source };
-        for entry in std::fs::read_dir(&folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            // A link to a folder is not followed, so that no circle can be walked.
-            if entry.file_type().map_err(fail)?.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let path = entry.path();
-            let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-            if extension.is_some_and(|extension| extensions.contains(&extension.as_str())) {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
+    read_picture(path, frame).map_err(|error| match error {
+        RuntimeError::Picture { path, fault } => ModelsError::Data { path, problem: fault.to_string() },
+        RuntimeError::File { path, source } => ModelsError::File { path, source },
+        other => other.into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use foresee_firmware_config::PixelEncoding;
+
     use super::*;
 
     fn write(path: &Path, brightness: u8) {
@@ -216,8 +174,21 @@ mod tests {
             assert!(error.contains(name) && error.contains(wanted), "{error}");
         };
         check("text.png", b"no image", "cannot be decoded");
-        // A bitmap header that claims 65535 x 65535 pixels.
-        let gif = b"GIF89a\xff\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02\x44\x01\x00;";
-        check("huge.gif", gif, "cannot be decoded");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/pictures");
+        let jpeg = std::fs::read(fixtures.join("baseline_420.jpg")).expect("read");
+        check("cut.jpg", &jpeg[..jpeg.len() - 200], "cut short");
+    }
+
+    #[test]
+    fn what_a_system_left_beside_the_images_is_no_data_and_is_listed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["a/0.png", "a/1.png", "a/._0.png", "a/@eaDir/0.png", ".AppleDouble/0.png"] {
+            write(&folder.path().join(name), 10);
+        }
+        let frames = ImageFolder::frames(folder.path()).expect("images");
+        assert_eq!((frames.num_clips(), frames.problems().len()), (1, 1));
+        assert!(frames.problems()[0].contains("skipped 3"), "{:?}", frames.problems());
+        let error = ImageFolder::stills(&folder.path().join("a/@eaDir/..").join("../none")).expect_err("nothing");
+        assert!(error.to_string().contains("none"), "{error}");
     }
 }

@@ -47,7 +47,7 @@ pub use error::ModelsError;
 pub use export::{EngineCheck, ExportOptions, ExportResults, Precision, encoder_graph, export};
 pub use frames::{FrameStore, Shrink};
 pub use golden::{GoldenCheck, GoldenReport, NotCompared, verify_golden};
-pub use images::{ImageFolder, list_files};
+pub use images::ImageFolder;
 pub use import::{HeadsSource, ImportOptions, ImportReport, import};
 pub use labels::{
     PropagatedFrame, PropagationRecipe, Protocol, VideoFeatures, key_points, label_pixels, propagate_labels,

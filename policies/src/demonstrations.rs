@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use foresee_firmware_config::DeviceProfile;
 use foresee_runtime::{
-    CameraRig, DataFiles, Encoder, Features, Frame, LogEntry, LogReader, LogTopics, Observation, PolicyConditions,
-    RuntimeError, list_data_files,
+    CameraRig, DataSet, Encoder, Features, Frame, LogEntry, LogReader, LogTopics, Observation, PolicyConditions,
+    RuntimeError,
 };
 
 pub use self::inspect::{DataReport, OutOfRange};
@@ -103,7 +103,7 @@ fn inspected_tracks(
     joints: &[JointRange],
     watch: &mut Watch<'_>,
 ) -> Result<Vec<Track>, PoliciesError> {
-    let DataFiles { files, skipped } = logs_of(&options.sources)?;
+    let DataSet { files, skipped, .. } = logs_of(&options.sources)?;
     let (topics, tolerance) = (options.log_topics(), options.tolerance());
     let mut tracks = Vec::with_capacity(files.len());
     for path in &files {
@@ -112,7 +112,7 @@ fn inspected_tracks(
         }
         tracks.push(Track::read(path, &topics, joints, tolerance)?);
     }
-    let report = DataReport { skipped_files: skipped, ..inspect(&tracks, &options.profile, tolerance)? };
+    let report = DataReport { skipped_files: skipped.into_paths(), ..inspect(&tracks, &options.profile, tolerance)? };
     let (checked, num_used) = (check_shares(&report), report.num_used);
     let why = report.logs.first().map_or_else(String::new, |line| format!(" ({line})"));
     watch.tell(Progress::Inspected(Box::new(report)));
@@ -196,11 +196,11 @@ fn collect(
     Ok(())
 }
 
-fn logs_of(sources: &[PathBuf]) -> Result<DataFiles, PoliciesError> {
-    let mut logs = DataFiles::default();
+fn logs_of(sources: &[PathBuf]) -> Result<DataSet, PoliciesError> {
+    let mut logs = DataSet::default();
     for source in sources {
         if source.is_dir() {
-            let found = list_data_files(source, &["mcap"])?;
+            let found = DataSet::below(source, &["mcap"])?;
             logs.files.extend(found.files);
             logs.skipped.extend(found.skipped);
         } else {
@@ -208,10 +208,7 @@ fn logs_of(sources: &[PathBuf]) -> Result<DataFiles, PoliciesError> {
         }
     }
     if logs.files.is_empty() {
-        let skipped = match logs.skipped.len() {
-            0 => String::new(),
-            count => format!(" but {count} hidden ones, which are not data"),
-        };
+        let skipped = logs.skipped.lines().iter().map(|line| format!(" ({line})")).collect::<String>();
         let problem = format!("hold no .mcap log{skipped}; make some with `foresee record`");
         return Err(PoliciesError::Recordings { folder: first_of(sources), problem });
     }

@@ -201,13 +201,11 @@ pub fn record(options: &RecordOptions, watch: &mut Watch<'_>) -> Result<RecordRe
 /// # Errors
 /// [`PoliciesError::File`] when the folder cannot be read.
 pub fn logs_in(folder: &Path) -> Result<Vec<PathBuf>, PoliciesError> {
-    let file = |source| PoliciesError::File { path: folder.to_path_buf(), source };
-    let entries = fs::read_dir(folder).map_err(file)?.collect::<Result<Vec<_>, _>>().map_err(file)?;
-    let mut logs: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    logs.retain(|path| path.extension().is_some_and(|extension| extension == "mcap") && !is_hidden(path));
-    logs.sort();
-    Ok(logs)
+    match foresee_runtime::DataSet::of_folder(folder, &["mcap"]) {
+        Ok(found) => Ok(found.files),
+        Err(foresee_runtime::RuntimeError::File { path, source }) => Err(PoliciesError::File { path, source }),
+        Err(other) => Err(other.into()),
+    }
 }
 
 impl RecordOptions {

@@ -60,6 +60,14 @@ pub enum RuntimeError {
     /// An image that is not what it should be.
     #[error("frame: {0}")]
     Frame(String),
+    /// A file that is no whole picture.
+    #[error("{}: {fault}", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        fault: crate::picture::PictureFault,
+    },
     /// A message that cannot be decoded.
     #[error("message on {topic}: {problem}")]
     Message {

@@ -56,64 +56,6 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, RuntimeEr
     Ok(bytes)
 }
 
-/// Folders that file servers and archivers leave beside the data.
-const FOREIGN_FOLDERS: &[&str] = &["@eaDir", "__MACOSX", "lost+found", "#recycle"];
-
-/// The files of one kind at or below a folder.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DataFiles {
-    /// In the order of their paths.
-    pub files: Vec<PathBuf>,
-    /// Hidden and generated entries, and links back to a folder above, which are not data.
-    pub skipped: Vec<PathBuf>,
-}
-
-/// Finds the files with one of these extensions (in any case) at or below `folder`. Links are followed; hidden files, and what file
-/// servers and archivers leave behind, are skipped and listed.
-///
-/// # Errors
-/// [`RuntimeError::File`] when a folder cannot be read.
-pub fn list_data_files(folder: &Path, extensions: &[&str]) -> Result<DataFiles, RuntimeError> {
-    let mut found = DataFiles::default();
-    walk(folder, extensions, &mut Vec::new(), &mut found)?;
-    found.files.sort();
-    found.skipped.sort();
-    Ok(found)
-}
-
-fn walk(
-    folder: &Path,
-    extensions: &[&str],
-    above: &mut Vec<PathBuf>,
-    found: &mut DataFiles,
-) -> Result<(), RuntimeError> {
-    let file = |source| RuntimeError::File { path: folder.to_path_buf(), source };
-    let real = fs::canonicalize(folder).map_err(file)?;
-    if above.contains(&real) {
-        found.skipped.push(folder.to_path_buf());
-        return Ok(());
-    }
-    above.push(real);
-    for entry in fs::read_dir(folder).map_err(file)? {
-        let path = entry.map_err(file)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let matches =
-            |extension: &std::ffi::OsStr| extensions.iter().any(|known| extension.eq_ignore_ascii_case(known));
-        let is_kind = path.extension().is_some_and(matches);
-        if name.starts_with('.') || FOREIGN_FOLDERS.contains(&name.as_ref()) {
-            if is_kind || path.is_dir() {
-                found.skipped.push(path);
-            }
-        } else if path.is_dir() {
-            walk(&path, extensions, above, found)?;
-        } else if is_kind {
-            found.files.push(path);
-        }
-    }
-    above.pop();
-    Ok(())
-}
-
 /// A relative path inside a folder without `.` and `..`, such as `weights/x.data` of `./weights/x.data`; nothing when it leads out.
 pub(crate) fn inside_folder(path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
@@ -170,20 +112,5 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
         let missing = folder.path().join("missing").join("model.onnx");
         assert!(write_atomically(&missing, b"x").is_err());
-    }
-
-    #[test]
-    fn data_are_found_below_a_folder_and_through_links_and_what_is_hidden_is_listed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        for name in ["a.mcap", "._a.mcap", "bag/b.MCAP", "bag/metadata.yaml", "@eaDir/c.mcap", ".trash/d.mcap"] {
-            fs::create_dir_all(at(name).parent().expect("a parent")).expect("made");
-            fs::write(at(name), "x").expect("written");
-        }
-        std::os::unix::fs::symlink(folder.path(), at("bag/loop")).expect("linked");
-        std::os::unix::fs::symlink(at("a.mcap"), at("z.mcap")).expect("linked");
-        let found = list_data_files(folder.path(), &["mcap"]).expect("listed");
-        assert_eq!(found.files, ["a.mcap", "bag/b.MCAP", "z.mcap"].map(at));
-        assert_eq!(found.skipped, ["._a.mcap", ".trash", "@eaDir", "bag/loop"].map(at));
     }
 }

@@ -15,6 +15,7 @@ mod card;
 mod chunk;
 mod command;
 mod control_loop;
+mod data_set;
 mod encoder;
 mod ends;
 mod engine;
@@ -28,6 +29,7 @@ mod joints;
 #[cfg(feature = "log")]
 mod log;
 mod onnx;
+mod picture;
 mod policy;
 mod preprocess;
 mod raw_pixels;
@@ -63,6 +65,7 @@ pub use card::{
 pub use chunk::{ChunkPlayer, ChunkSummary};
 pub use command::Action;
 pub use control_loop::{ControlLoop, Stage, TickReport};
+pub use data_set::{DataSet, Skipped, has_ending, is_data};
 pub use encoder::{Encoder, EncoderInput, EngineReport, Features};
 pub use ends::{Actuator, Episode, FrameSource, Observation, SourceEvent};
 #[cfg(feature = "ort")]
@@ -75,7 +78,7 @@ pub use engine::{
 };
 pub use error::RuntimeError;
 pub use faults::{FaultRow, Lateness, run_faults};
-pub use files::{DataFiles, list_data_files, sha256_file, write_atomically};
+pub use files::{sha256_file, write_atomically};
 pub use frame::Frame;
 pub use health::{HealthFacts, HealthServer};
 pub use interval::{mean_and_half_width, wilson_interval};
@@ -89,6 +92,7 @@ pub use onnx::{
     ONNX_OPSET, OnnxAttribute, OnnxAxis, OnnxConstant, OnnxDim, OnnxFilter, OnnxGraph, OnnxNorm, OnnxSummary,
     OnnxTensor, OnnxType, OnnxValue, QuantisedWeight, read_onnx_constants, write_model,
 };
+pub use picture::{JpegCheck, JpegFault, PICTURE_ENDINGS, Part, PictureFault, decode_picture, read_picture};
 pub use policy::Policy;
 pub use preprocess::{Preprocessor, straighten, to_rgb};
 pub use raw_pixels::RawPixels;
@@ -102,7 +106,7 @@ pub use swap::{ModelPair, PairReport, SwapHandle, SwapNews, swappable, watch_mod
 pub use thermal::{THERMAL_ZONES, ThermalWatch, ZoneTemperature};
 pub use time::{Clock, Stamp};
 #[cfg(feature = "camera")]
-pub use video::VideoFile;
+pub use video::{VideoFile, VideoIndex};
 pub use vitals::{CameraVitals, VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
 pub use watchdog::{Watchdog, WatchdogSummary, Watched, WatchedActuator};
 #[cfg(feature = "wire")]

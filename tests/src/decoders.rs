@@ -1,6 +1,7 @@
 //! Every decoder of bytes that come from elsewhere, by name, with seeds: one list for the bounded test and for the fuzzer (`tests/fuzz`).
 
 mod data_sets;
+mod media;
 mod trained;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,9 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "import_legacy", decode: import, seeds: || files(&["tests/fixtures/import/mae_tiny_legacy.pth"]) },
     Decoder { name: "mat", decode: data_sets::mat, seeds: data_sets::mat_seeds },
     Decoder { name: "mask", decode: data_sets::mask, seeds: data_sets::mask_seeds },
+    Decoder { name: "picture", decode: media::picture, seeds: media::picture_seeds },
+    Decoder { name: "loop_picture", decode: media::loop_picture, seeds: media::picture_seeds },
+    Decoder { name: "video", decode: media::video, seeds: media::video_seeds },
     Decoder { name: "reference", decode: reference, seeds: reference_seeds },
     Decoder { name: "randomisation", decode: randomisation, seeds: || files(&["launch/doc/randomise.toml"]) },
 ];

@@ -1,13 +1,18 @@
 //! Video files as clips, an epoch taking each once. Frames are shrunk to the recipe's stored size, the short side, as the videos of
 //! the published training runs were beforehand. The first videos that fit into the memory given are decoded once and kept: reading
-//! one frame of a file costs as much as decoding some twenty in a row.
+//! one frame of a file costs as much as decoding some twenty in a row. Of the others each reader keeps some open, and all share the
+//! indexes of their frames.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use foresee_firmware_config::PixelEncoding;
 use foresee_models::{ClipReader, ClipSource, ModelsError, Reading, Shrink};
-use foresee_runtime::{Frame, RuntimeError, VideoFile};
+use foresee_runtime::{DataSet, Frame, RuntimeError, Skipped, VideoFile, VideoIndex};
+
+/// Pixels of one frame of each file that a reader keeps open: decoders hold some ten frames.
+const MAX_OPEN_PIXELS: usize = 10_000_000;
 
 /// Video files, opened when they are read.
 pub(crate) struct Videos {
@@ -17,25 +22,27 @@ pub(crate) struct Videos {
     short_side: usize,
     /// The frames of the first videos, once they were read, or why they cannot be.
     kept: Vec<OnceLock<Result<KeptVideo, String>>>,
+    /// Of each file, once it was opened.
+    indexes: Vec<OnceLock<Arc<VideoIndex>>>,
+    skipped: Skipped,
 }
 
-/// All frames of a video, small.
+/// All frames of a video, small, or why one cannot be decoded.
 struct KeptVideo {
     path: PathBuf,
-    frames: Vec<Frame>,
-    /// As many as the container says.
-    claimed: usize,
-    /// What the frame after the last one came to, if that was no end.
-    problem: Option<String>,
+    frames: Vec<Result<Frame, String>>,
 }
 
 impl Videos {
     /// Of these files, as many as fit into `keep_bytes` are decoded once. Which they are depends on the files alone.
-    pub(crate) fn new(path: &Path, files: Vec<PathBuf>, (short_side, keep_bytes): (usize, u64)) -> Self {
-        let mut videos = Self { name: path.display().to_string(), files, short_side, kept: Vec::new() };
+    pub(crate) fn new(path: &Path, found: DataSet, (short_side, keep_bytes): (usize, u64)) -> Self {
+        let DataSet { files, skipped, .. } = found;
+        let indexes = files.iter().map(|_| OnceLock::new()).collect();
+        let name = path.display().to_string();
+        let mut videos = Self { name, files, short_side, kept: Vec::new(), indexes, skipped };
         let mut needed = 0;
-        for file in &videos.files {
-            needed += VideoFile::open(file).map_or(0, |video| {
+        for clip_idx in 0..videos.files.len() {
+            needed += videos.open(clip_idx).map_or(0, |video| {
                 let [width, height] = stored_size(video.size(), short_side);
                 3 * (width * height * video.num_frames()) as u64
             });
@@ -45,6 +52,21 @@ impl Videos {
             videos.kept.push(OnceLock::new());
         }
         videos
+    }
+
+    /// Opens a file; its frames are found once.
+    fn open(&self, clip_idx: usize) -> Result<VideoFile, ModelsError> {
+        let Some((file, index)) = self.files.get(clip_idx).zip(self.indexes.get(clip_idx)) else {
+            let problem = format!("there is no video {clip_idx}");
+            return Err(ModelsError::Data { path: self.name.clone().into(), problem });
+        };
+        if let Some(index) = index.get() {
+            return VideoFile::open_indexed(file, Arc::clone(index)).map_err(of_file);
+        }
+        let video = VideoFile::open(file).map_err(of_file)?;
+        // Of two threads that were here at once both indexes are the same.
+        let _ = index.set(video.index());
+        Ok(video)
     }
 }
 
@@ -68,13 +90,23 @@ impl ClipSource for Videos {
 
     fn reader(&self) -> Result<Box<dyn ClipReader + '_>, ModelsError> {
         let image = Frame::black(0, 0, PixelEncoding::Bgr8);
-        Ok(Box::new(VideoReader { videos: self, clip: Clip::None, small: SmallFrames { image, shrink: None } }))
+        let small = SmallFrames { image, shrink: None };
+        Ok(Box::new(VideoReader { videos: self, clip: Clip::None, open: VecDeque::new(), small }))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let indexes = self.files.iter().zip(&self.indexes);
+        let of_files = indexes
+            .filter_map(|(file, index)| index.get()?.problem().map(|problem| format!("{}: {problem}", file.display())));
+        of_files.chain(self.skipped.lines()).collect()
     }
 }
 
 struct VideoReader<'a> {
     videos: &'a Videos,
     clip: Clip<'a>,
+    /// Files by number, the one used last at the front.
+    open: VecDeque<(usize, VideoFile)>,
     small: SmallFrames,
 }
 
@@ -82,7 +114,29 @@ struct VideoReader<'a> {
 enum Clip<'a> {
     None,
     Kept(&'a KeptVideo),
-    File(VideoFile),
+    /// The file at the front.
+    File,
+}
+
+impl VideoReader<'_> {
+    /// Brings a file to the front, and lets those go that were not used for long.
+    fn bring(&mut self, clip_idx: usize) -> Result<usize, ModelsError> {
+        let place = self.open.iter().position(|(open_idx, _)| *open_idx == clip_idx);
+        let video = match place.and_then(|place| self.open.remove(place)) {
+            Some((_, video)) => video,
+            None => self.videos.open(clip_idx)?,
+        };
+        let num_frames = video.num_frames();
+        self.open.push_front((clip_idx, video));
+        let mut num_pixels = 0;
+        let fits = |(_, video): &(usize, VideoFile)| {
+            num_pixels += video.size().iter().product::<usize>();
+            num_pixels <= MAX_OPEN_PIXELS
+        };
+        let num_kept = self.open.iter().map(fits).take_while(|fits| *fits).count();
+        self.open.truncate(num_kept.max(1));
+        Ok(num_frames)
+    }
 }
 
 impl ClipReader for VideoReader<'_> {
@@ -90,35 +144,31 @@ impl ClipReader for VideoReader<'_> {
         self.clip = Clip::None;
         let Some(file) = self.videos.files.get(clip_idx) else { return Ok(0) };
         if let Some(kept) = self.videos.kept.get(clip_idx) {
-            let read = || self.small.read_all(file, self.videos.short_side).map_err(problem_of);
+            let read = || self.small.read_all(self.videos, clip_idx).map_err(problem_of);
             let fail = |problem: &String| ModelsError::Data { path: file.clone(), problem: problem.clone() };
             let video = kept.get_or_init(read).as_ref().map_err(fail)?;
             self.clip = Clip::Kept(video);
-            return Ok(video.claimed);
+            return Ok(video.frames.len());
         }
-        let video = VideoFile::open(file).map_err(of_file)?;
-        let num_frames = video.num_frames();
-        self.clip = Clip::File(video);
+        let num_frames = self.bring(clip_idx)?;
+        self.clip = Clip::File;
         Ok(num_frames)
     }
 
     fn read(&mut self, frame_idx: usize, frame: &mut Frame) -> Result<Reading, ModelsError> {
-        let ended = match &mut self.clip {
-            Clip::None => Some(0),
-            Clip::Kept(video) => match video.frames.get(frame_idx) {
-                Some(kept) => {
+        let ended = match (&self.clip, self.open.front_mut()) {
+            (Clip::Kept(video), _) => match video.frames.get(frame_idx) {
+                Some(Ok(kept)) => {
                     frame.copy_from(kept);
                     None
                 }
-                None => match &video.problem {
-                    Some(problem) => {
-                        let path = video.path.clone();
-                        return Err(ModelsError::Data { path, problem: problem.clone() });
-                    }
-                    None => Some(video.frames.len()),
-                },
+                Some(Err(problem)) => {
+                    return Err(ModelsError::Data { path: video.path.clone(), problem: problem.clone() });
+                }
+                None => Some(video.frames.len()),
             },
-            Clip::File(video) => self.small.read(video, (frame_idx, self.videos.short_side), frame)?,
+            (Clip::File, Some((_, video))) => self.small.read(video, (frame_idx, self.videos.short_side), frame)?,
+            _ => Some(0),
         };
         Ok(ended.map_or(Reading::Frame, |num_frames| Reading::Ended { num_frames }))
     }
@@ -153,22 +203,18 @@ impl SmallFrames {
         Ok(None)
     }
 
-    fn read_all(&mut self, file: &Path, short_side: usize) -> Result<KeptVideo, ModelsError> {
-        let mut video = VideoFile::open(file).map_err(of_file)?;
-        let claimed = video.num_frames();
-        let (mut frames, mut problem) = (Vec::new(), None);
-        for frame_idx in 0..claimed {
+    fn read_all(&mut self, videos: &Videos, clip_idx: usize) -> Result<KeptVideo, ModelsError> {
+        let mut video = videos.open(clip_idx)?;
+        let mut frames = Vec::new();
+        for frame_idx in 0..video.num_frames() {
             let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
-            match self.read(&mut video, (frame_idx, short_side), &mut frame) {
-                Ok(None) => frames.push(frame),
+            match self.read(&mut video, (frame_idx, videos.short_side), &mut frame) {
+                Ok(None) => frames.push(Ok(frame)),
                 Ok(Some(_)) => break,
-                Err(error) => {
-                    problem = Some(problem_of(error));
-                    break;
-                }
+                Err(error) => frames.push(Err(problem_of(error))),
             }
         }
-        Ok(KeptVideo { path: file.to_path_buf(), frames, claimed, problem })
+        Ok(KeptVideo { path: videos.files.get(clip_idx).cloned().unwrap_or_default(), frames })
     }
 }
 
@@ -223,7 +269,8 @@ mod tests {
             let (num_frames, [width, height]) = (video.num_frames(), stored_size(video.size(), 24));
             assert!(video.size()[1] > 24 && height == 24 && num_frames >= 12, "{name}: {:?}", video.size());
             let needed = (3 * width * height * num_frames) as u64;
-            let videos = |keep_bytes: u64| Videos::new(&folder, vec![path.clone()], (24, keep_bytes));
+            let found = || DataSet { files: vec![path.clone()], ..DataSet::default() };
+            let videos = |keep_bytes: u64| Videos::new(&folder, found(), (24, keep_bytes));
             let (kept, read) = (videos(needed), videos(needed - 1));
             assert_eq!((kept.kept.len(), read.kept.len()), (1, 0), "{name}");
             let wanted = [0, 1, 2, num_frames - 1];

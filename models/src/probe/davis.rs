@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use foresee_runtime::{PICTURE_ENDINGS, Skipped};
+
 use super::files::{VideoSource, below, files_in, read_list, wrong};
 use crate::error::ModelsError;
 
@@ -12,13 +14,14 @@ use crate::error::ModelsError;
 pub fn davis_2017(root: &Path) -> Result<Vec<VideoSource>, ModelsError> {
     let mut videos = Vec::new();
     for name in read_list(&root.join("ImageSets/2017/val.txt"))? {
-        let images = files_in(&below(&root.join("JPEGImages/480p"), &name)?, &["jpg", "jpeg", "png"])?;
+        let mut skipped = Skipped::default();
+        let images = files_in(&below(&root.join("JPEGImages/480p"), &name)?, PICTURE_ENDINGS, &mut skipped)?;
         let folder = below(&root.join("Annotations/480p"), &name)?;
-        let masks = files_in(&folder, &["png"])?;
+        let masks = files_in(&folder, &["png"], &mut skipped)?;
         if masks.len() != images.len() {
             return Err(wrong(&folder, format!("holds {} masks for {} images", masks.len(), images.len())));
         }
-        videos.push(VideoSource { name, images, masks, ..VideoSource::default() });
+        videos.push(VideoSource { name, images, masks, skipped, ..VideoSource::default() });
     }
     Ok(videos)
 }

@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use foresee_firmware_config::PixelEncoding;
-use foresee_runtime::Frame;
+use foresee_runtime::{DataSet, Frame, RuntimeError, Skipped};
 
 use super::mat::read_matrix;
 use super::{ClassMask, LabelledPoints, LabelledVideo};
@@ -35,6 +35,8 @@ pub struct VideoSource {
     pub(super) num_classes: usize,
     /// A MAT file with the joints' places.
     pub(super) joints: Option<PathBuf>,
+    /// What lies beside its files and is no data.
+    pub skipped: Skipped,
 }
 
 impl VideoSource {
@@ -152,35 +154,29 @@ fn read_joints(path: &Path, video: &LabelledVideo) -> Result<LabelledPoints, Mod
     Ok(LabelledPoints { points: KeyPoints { places }, visible })
 }
 
-/// Files of a folder with one of these endings, in name order.
-pub(super) fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, ModelsError> {
-    let mut files = entries(folder)?;
-    files.retain(|path| {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        path.is_file() && ending.is_some_and(|ending| endings.contains(&ending.as_str()))
-    });
-    match files.len() {
+/// Files of a folder with one of these endings, in name order; what is no data is added to `skipped`.
+pub(super) fn files_in(folder: &Path, endings: &[&str], skipped: &mut Skipped) -> Result<Vec<PathBuf>, ModelsError> {
+    let found = DataSet::of_folder(folder, endings).map_err(of_folder)?;
+    skipped.extend(found.skipped);
+    match found.files.len() {
         0 => Err(wrong(folder, format!("holds no {} file", endings.join(" or ")))),
-        1..=MAX_FRAMES => Ok(files),
+        1..=MAX_FRAMES => Ok(found.files),
         count => Err(wrong(folder, format!("holds {count} files; at most {MAX_FRAMES} are read"))),
     }
 }
 
-/// Folders of a folder, in name order.
-pub(super) fn folders_in(folder: &Path) -> Result<Vec<PathBuf>, ModelsError> {
-    let mut folders = entries(folder)?;
-    folders.retain(|path| path.is_dir());
-    Ok(folders)
+/// Folders of a folder, in name order; what is no data is added to `skipped`.
+pub(super) fn folders_in(folder: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>, ModelsError> {
+    let found = DataSet::of_folder(folder, &[]).map_err(of_folder)?;
+    skipped.extend(found.skipped);
+    Ok(found.folders)
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, ModelsError> {
-    let fail = |source| ModelsError::File { path: folder.to_path_buf(), source };
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        paths.push(entry.map_err(fail)?.path());
+fn of_folder(error: RuntimeError) -> ModelsError {
+    match error {
+        RuntimeError::File { path, source } => ModelsError::File { path, source },
+        other => other.into(),
     }
-    paths.sort();
-    Ok(paths)
 }
 
 /// The lines of a list that are not empty.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use foresee_runtime::Frame;
+use foresee_runtime::{Frame, PICTURE_ENDINGS, Skipped};
 
 use super::files::{files_in, folders_in, read_frame, wrong};
 use super::{ProbeEncoder, Samples};
@@ -17,6 +17,8 @@ pub struct LabelledImages {
     pub train: Vec<(PathBuf, usize)>,
     /// What is asked.
     pub test: Vec<(PathBuf, usize)>,
+    /// What lies beside the images and is no data.
+    pub skipped: Skipped,
 }
 
 /// The images below `root`.
@@ -26,15 +28,17 @@ pub struct LabelledImages {
 pub fn labelled_images(root: &Path) -> Result<LabelledImages, ModelsError> {
     let mut images = LabelledImages::default();
     let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for folder in folders_in(&root.join("train"))? {
+    for folder in folders_in(&root.join("train"), &mut images.skipped)? {
         let class = images.classes.len();
-        images.train.extend(files_in(&folder, &["png", "jpg", "jpeg"])?.into_iter().map(|path| (path, class)));
+        let files = files_in(&folder, PICTURE_ENDINGS, &mut images.skipped)?;
+        images.train.extend(files.into_iter().map(|path| (path, class)));
         images.classes.push(name(&folder));
     }
-    for folder in folders_in(&root.join("val"))? {
+    for folder in folders_in(&root.join("val"), &mut images.skipped)? {
         let class = images.classes.iter().position(|class| *class == name(&folder));
         let class = class.ok_or_else(|| wrong(&folder, "is a class that train does not have".to_string()))?;
-        images.test.extend(files_in(&folder, &["png", "jpg", "jpeg"])?.into_iter().map(|path| (path, class)));
+        let files = files_in(&folder, PICTURE_ENDINGS, &mut images.skipped)?;
+        images.test.extend(files.into_iter().map(|path| (path, class)));
     }
     if images.classes.len() < 2 || images.test.is_empty() {
         return Err(wrong(root, "needs train/<class> and val/<class> of at least two classes".to_string()));
@@ -96,6 +100,18 @@ mod tests {
         let [train, test] =
             [&images.train, &images.test].map(|places| images.samples(places, (&encoder, [2, 2])).unwrap());
         assert!(classify_by_nearest(&train, &test) > 0.99 && classify_linearly(&train, &test).unwrap() > 0.99);
+        for name in ["train/red/._0.png", "train/.ipynb_checkpoints/0.png", "val/@eaDir/0.png", "val/green/Thumbs.db"] {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "no data").unwrap();
+        }
+        let again = labelled_images(root.path()).unwrap();
+        assert_eq!((&again.train, &again.test, &again.classes), (&images.train, &images.test, &images.classes));
+        assert_eq!(again.skipped.leftovers.len(), 4, "{:?}", again.skipped);
+        let empty = root.path().join("train/empty");
+        std::fs::create_dir(&empty).unwrap();
+        assert!(labelled_images(root.path()).unwrap_err().to_string().contains("train/empty"));
+        std::fs::remove_dir(empty).unwrap();
         std::fs::create_dir(root.path().join("val/blue")).unwrap();
         assert!(labelled_images(root.path()).unwrap_err().to_string().contains("blue"));
     }

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use foresee_runtime::{PICTURE_ENDINGS, Skipped};
+
 use super::files::{VideoSource, below, files_in, folders_in, read_list, wrong};
 use crate::error::ModelsError;
 
@@ -14,8 +16,8 @@ const TEST_MARK: &str = "2";
 /// # Errors
 /// [`ModelsError`] naming the file or folder that is missing.
 pub fn jhmdb(root: &Path) -> Result<Vec<VideoSource>, ModelsError> {
-    let mut videos = Vec::new();
-    for folder in folders_in(&root.join("Rename_Images"))? {
+    let (mut videos, mut beside) = (Vec::new(), Skipped::default());
+    for folder in folders_in(&root.join("Rename_Images"), &mut beside)? {
         let action = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for line in read_list(&root.join(format!("splits/{action}_test_split1.txt")))? {
             let mut words = line.split_whitespace();
@@ -24,9 +26,10 @@ pub fn jhmdb(root: &Path) -> Result<Vec<VideoSource>, ModelsError> {
                 continue;
             }
             let name = format!("{action}/{}", file.trim_end_matches(".avi"));
-            let images = files_in(&below(&root.join("Rename_Images"), &name)?, &["png", "jpg", "jpeg"])?;
+            let mut skipped = std::mem::take(&mut beside);
+            let images = files_in(&below(&root.join("Rename_Images"), &name)?, PICTURE_ENDINGS, &mut skipped)?;
             let joints = Some(below(&root.join("joint_positions"), &name)?.join("joint_positions.mat"));
-            videos.push(VideoSource { name, images, joints, ..VideoSource::default() });
+            videos.push(VideoSource { name, images, joints, skipped, ..VideoSource::default() });
         }
     }
     if videos.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use foresee_runtime::{PICTURE_ENDINGS, Skipped};
+
 use super::files::{VideoSource, below, files_in, read_list, wrong};
 use crate::error::ModelsError;
 
@@ -15,14 +17,15 @@ pub const VIP_CLASSES: u8 = 20;
 pub fn vip(root: &Path) -> Result<Vec<VideoSource>, ModelsError> {
     let mut videos = Vec::new();
     for name in read_list(&root.join("lists/val_videos.txt"))? {
-        let images = files_in(&below(&root.join("Images"), &name)?, &["jpg", "jpeg", "png"])?;
+        let mut skipped = Skipped::default();
+        let images = files_in(&below(&root.join("Images"), &name)?, PICTURE_ENDINGS, &mut skipped)?;
         let folder = below(&root.join("Annotations/Category_ids"), &name)?;
-        let masks = files_in(&folder, &["png"])?;
+        let masks = files_in(&folder, &["png"], &mut skipped)?;
         if masks.len() != images.len() {
             return Err(wrong(&folder, format!("holds {} masks for {} images", masks.len(), images.len())));
         }
         let num_classes = usize::from(VIP_CLASSES);
-        videos.push(VideoSource { name, images, masks, num_classes, ..VideoSource::default() });
+        videos.push(VideoSource { name, images, masks, num_classes, skipped, ..VideoSource::default() });
     }
     Ok(videos)
 }

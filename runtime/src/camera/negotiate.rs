@@ -3,10 +3,10 @@
 use foresee_firmware_config::CameraProfile;
 use opencv::core::Vector;
 use opencv::videoio::{
-    CAP_ANY, CAP_FFMPEG, CAP_GSTREAMER, CAP_PROP_AUTO_EXPOSURE, CAP_PROP_BUFFERSIZE, CAP_PROP_CONVERT_RGB,
-    CAP_PROP_EXPOSURE, CAP_PROP_FOURCC, CAP_PROP_FPS, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_WIDTH,
-    CAP_PROP_OPEN_TIMEOUT_MSEC, CAP_PROP_READ_TIMEOUT_MSEC, CAP_V4L2, VideoCapture, VideoCaptureTrait,
-    VideoCaptureTraitConst, VideoWriter, get_backends,
+    CAP_FFMPEG, CAP_GSTREAMER, CAP_PROP_AUTO_EXPOSURE, CAP_PROP_BUFFERSIZE, CAP_PROP_CONVERT_RGB, CAP_PROP_EXPOSURE,
+    CAP_PROP_FOURCC, CAP_PROP_FPS, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_WIDTH, CAP_PROP_OPEN_TIMEOUT_MSEC,
+    CAP_PROP_READ_TIMEOUT_MSEC, CAP_V4L2, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst, VideoWriter,
+    get_backends,
 };
 
 use super::device::CameraDevice;
@@ -60,13 +60,7 @@ pub(super) fn open(
             let capture = VideoCapture::from_file_with_params(address, CAP_FFMPEG, &Vector::from_slice(&timeouts));
             opened(capture, "does not answer; is the address right, and the camera on the network?")?
         }
-        CameraDevice::File(path) => {
-            if !path.is_file() {
-                return Err("no such file; give the path of a video".to_owned());
-            }
-            let capture = VideoCapture::from_file(path.display().to_string(), CAP_ANY);
-            opened(capture, "cannot be decoded; is it a video?")?
-        }
+        CameraDevice::File(_) => return Err("is a file: its frames are read one by one".to_owned()),
         CameraDevice::Folder(_) => return Err("is a folder: its images are read one by one".to_owned()),
     };
     let mode = mode(&capture)?;

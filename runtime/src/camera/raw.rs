@@ -41,12 +41,7 @@ pub(super) fn copy(image: &Mat, camera: &CameraProfile, any_size: bool, frame: &
         PixelEncoding::Nv12 => (columns, rows / 3 * 2),
         _ => (columns, rows),
     };
-    if !any_size && (width, height) != (camera.width, camera.height) {
-        return Err(format!(
-            "gives {width}x{height} where the profile's camera has {}x{}; make them agree",
-            camera.width, camera.height
-        ));
-    }
+    check_size([width, height], camera, any_size)?;
     (frame.width, frame.height, frame.encoding) = (width, height, camera.encoding);
     if !is_jpeg && bytes.len() != frame.num_bytes() {
         return Err(format!("gives {} bytes an image where {name} has {}", bytes.len(), frame.num_bytes()));
@@ -54,9 +49,36 @@ pub(super) fn copy(image: &Mat, camera: &CameraProfile, any_size: bool, frame: &
     frame.data.clear();
     frame.data.extend_from_slice(bytes);
     if camera.encoding == PixelEncoding::Rgb8 {
-        frame.data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+        swap_red_and_blue(frame);
     }
     Ok(())
+}
+
+/// Brings a frame of three bytes a pixel into the profile's encoding.
+///
+/// # Errors
+/// As [`copy`], of another size.
+pub(super) fn fit(camera: &CameraProfile, any_size: bool, frame: &mut Frame) -> Result<(), String> {
+    check_size([frame.width, frame.height], camera, any_size)?;
+    if frame.encoding != camera.encoding {
+        swap_red_and_blue(frame);
+        frame.encoding = camera.encoding;
+    }
+    Ok(())
+}
+
+fn check_size([width, height]: [u32; 2], camera: &CameraProfile, any_size: bool) -> Result<(), String> {
+    if any_size || (width, height) == (camera.width, camera.height) {
+        return Ok(());
+    }
+    Err(format!(
+        "gives {width}x{height} where the profile's camera has {}x{}; make them agree",
+        camera.width, camera.height
+    ))
+}
+
+fn swap_red_and_blue(frame: &mut Frame) {
+    frame.data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
 }
 
 #[cfg(test)]

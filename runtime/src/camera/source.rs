@@ -4,24 +4,25 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use foresee_firmware_config::CameraProfile;
-use opencv::core::{Mat, MatTraitConst, get_tick_count, get_tick_frequency};
-use opencv::imgcodecs::{IMREAD_COLOR, imread};
+use opencv::core::{Mat, get_tick_count, get_tick_frequency};
 use opencv::videoio::{CAP_PROP_POS_MSEC, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst};
 
 use super::device::CameraDevice;
 use super::negotiate::{CameraMode, open};
 use super::words;
+use crate::data_set::DataSet;
 use crate::ends::{FrameSource, Observation, SourceEvent};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
+use crate::picture::{PICTURE_ENDINGS, read_picture};
 use crate::time::{Clock, Stamp};
+use crate::video::VideoFile;
 
 /// The pause before a camera that went away is tried again doubles up to here.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A driver's stamp that is older than this when its frame arrives is of another clock.
 const LONGEST_TRANSPORT: Duration = Duration::from_secs(1);
 const DEFAULT_FOLDER_RATE_HERTZ: f64 = 30.0;
-const IMAGE_ENDINGS: [&str; 7] = ["png", "ppm", "jpg", "jpeg", "bmp", "tif", "tiff"];
 
 /// How a camera is opened.
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ pub struct CameraSource {
 enum Input {
     Capture(VideoCapture, CameraMode),
     Images { files: Vec<PathBuf>, next: usize },
+    Video { video: Box<VideoFile>, mode: CameraMode, next: usize },
     Lost { why: String, again: Instant },
 }
 
@@ -81,7 +83,7 @@ impl CameraSource {
     /// What the driver gives; `None` for a folder, and while a camera is away.
     pub fn mode(&self) -> Option<&CameraMode> {
         match &self.input {
-            Input::Capture(_, mode) => Some(mode),
+            Input::Capture(_, mode) | Input::Video { mode, .. } => Some(mode),
             Input::Images { .. } | Input::Lost { .. } => None,
         }
     }
@@ -90,7 +92,7 @@ impl CameraSource {
     pub fn lost(&self) -> Option<&str> {
         match &self.input {
             Input::Lost { why, .. } => Some(why),
-            Input::Capture(..) | Input::Images { .. } => None,
+            Input::Capture(..) | Input::Images { .. } | Input::Video { .. } => None,
         }
     }
 
@@ -106,7 +108,9 @@ impl CameraSource {
                 let file = next.checked_sub(1).and_then(|last| files.get(last)?.file_name());
                 file.unwrap_or_default().to_string_lossy().into_owned()
             }
-            Input::Capture(..) | Input::Lost { .. } => format!("frame {}", self.sequence.saturating_sub(1)),
+            Input::Capture(..) | Input::Lost { .. } | Input::Video { .. } => {
+                format!("frame {}", self.sequence.saturating_sub(1))
+            }
         }
     }
 
@@ -117,12 +121,19 @@ impl CameraSource {
             Input::Images { files, next } => {
                 let Some(file) = files.get(*next) else { return Ok(None) };
                 *next += 1;
-                self.image = imread(file.display().to_string(), IMREAD_COLOR).map_err(words)?;
-                if self.image.empty() {
-                    return Err(format!("{}: cannot be decoded; is it an image?", file.display()));
-                }
+                read_picture(file, frame).map_err(|error| error.to_string())?;
                 let rate = self.options.camera.rate_hertz.unwrap_or(DEFAULT_FOLDER_RATE_HERTZ);
-                Stamp::from_seconds((*next - 1) as f64 / rate)
+                frame.stamp = Stamp::from_seconds((*next - 1) as f64 / rate);
+                return super::raw::fit(&self.options.camera, self.options.any_size, frame).map(Some);
+            }
+            Input::Video { video, next, .. } => {
+                let frame_idx = *next;
+                *next += 1;
+                if video.read(frame_idx, frame).map_err(|error| error.to_string())?.is_some() {
+                    return Ok(None);
+                }
+                frame.stamp = Stamp::from_seconds(video.seconds(frame_idx));
+                return super::raw::fit(&self.options.camera, self.options.any_size, frame).map(Some);
             }
             Input::Capture(capture, _) => {
                 if !capture.grab().map_err(words)? {
@@ -133,8 +144,7 @@ impl CameraSource {
                 let stamp = match &self.device {
                     CameraDevice::V4l2(_) => exposed(place_millis, now())?,
                     // A stream's place is its own time, not the machine's.
-                    device if device.is_live() => now(),
-                    _ => Stamp::from_seconds(place_millis / 1000.0),
+                    _ => now(),
                 };
                 if !capture.retrieve(&mut self.image, 0).map_err(words)? {
                     return Ok(None);
@@ -201,23 +211,30 @@ impl FrameSource for CameraSource {
 }
 
 fn connect(device: &CameraDevice, options: &CameraOptions) -> Result<Input, String> {
-    if let CameraDevice::Folder(folder) = device {
-        return Ok(Input::Images { files: images(folder)?, next: 0 });
+    match device {
+        CameraDevice::Folder(folder) => Ok(Input::Images { files: images(folder)?, next: 0 }),
+        CameraDevice::File(path) => {
+            let video = VideoFile::open(path).map_err(|error| match error {
+                RuntimeError::Camera { problem, .. } => problem,
+                other => other.to_string(),
+            })?;
+            let [width, height] = video.size().map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+            let (rate_hertz, format) = (video.rate_hertz(), video.codec().to_owned());
+            let mode = CameraMode { width, height, rate_hertz, format, backend: "FFMPEG".to_owned() };
+            Ok(Input::Video { video: Box::new(video), mode, next: 0 })
+        }
+        _ => {
+            let (capture, mode) = open(device, &options.camera, options.any_size)?;
+            Ok(Input::Capture(capture, mode))
+        }
     }
-    let (capture, mode) = open(device, &options.camera, options.any_size)?;
-    Ok(Input::Capture(capture, mode))
 }
 
 /// The images of a folder in the order of the numbers in their names.
 fn images(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?.filter_map(Result::ok);
-    let is_image = |path: &PathBuf| {
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
-        IMAGE_ENDINGS.contains(&ending.as_str())
-    };
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_image).collect();
+    let mut files = DataSet::of_folder(folder, PICTURE_ENDINGS).map_err(|error| error.to_string())?.files;
     if files.is_empty() {
-        return Err(format!("holds no image ({})", IMAGE_ENDINGS.join(", ")));
+        return Err(format!("holds no image ({})", PICTURE_ENDINGS.join(", ")));
     }
     files.sort_by_cached_key(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -8,6 +8,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::error::RuntimeError;
 use crate::frame::Frame;
+use crate::picture::{JpegCheck, Upright};
 
 /// The rows of a frame as three bytes a pixel. Frames that are so already are lent as they are.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,16 @@ pub(super) struct Converter {
     pixels: Vec<u8>,
     /// Rows of this frame that are there.
     num_rows: usize,
+    /// Of JPEG frames alone.
+    jpeg: Jpeg,
+}
+
+/// What is kept from one JPEG frame to the next.
+#[derive(Clone, Debug, Default)]
+struct Jpeg {
+    check: JpegCheck,
+    /// Pixels that EXIF turns.
+    stored: Vec<u8>,
 }
 
 impl Converter {
@@ -27,7 +38,7 @@ impl Converter {
         }
         self.pixels.resize(3 * frame.width as usize * frame.height as usize, 0);
         if frame.encoding == PixelEncoding::Jpeg {
-            decode_jpeg(frame, &mut self.pixels).map_err(RuntimeError::Frame)?;
+            self.jpeg.decode(frame, &mut self.pixels).map_err(RuntimeError::Frame)?;
             self.num_rows = frame.height as usize;
         }
         Ok(())
@@ -97,23 +108,36 @@ impl Chroma {
     }
 }
 
-/// The decoder allocates its tables anew for each image.
-fn decode_jpeg(frame: &Frame, pixels: &mut [u8]) -> Result<(), String> {
-    let explain = |error: &dyn std::fmt::Display| format!("not a JPEG image: {error}; check the camera's encoding");
-    let options = DecoderOptions::default()
-        .jpeg_set_out_colorspace(ColorSpace::RGB)
-        .set_max_width(frame.width as usize)
-        .set_max_height(frame.height as usize);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(frame.data.as_slice()), options);
-    decoder.decode_headers().map_err(|error| explain(&error))?;
-    let [wanted_width, wanted_height] = [frame.width, frame.height].map(|size| size as usize);
-    match decoder.dimensions() {
-        Some((width, height)) if (width, height) == (wanted_width, wanted_height) => {}
-        other => {
-            return Err(format!("the JPEG image is {other:?} where the frame says {wanted_width}x{wanted_height}"));
+impl Jpeg {
+    /// Upright pixels of a whole picture, as [`crate::read_picture`] gives them. The decoder allocates its tables anew for each image.
+    fn decode(&mut self, frame: &Frame, pixels: &mut [u8]) -> Result<(), String> {
+        self.check.check(&frame.data).map_err(|fault| format!("{fault}; check the camera's encoding and its link"))?;
+        let explain = |error: &dyn std::fmt::Display| format!("not a JPEG image: {error}; check the camera's encoding");
+        let longest = frame.width.max(frame.height) as usize;
+        let options = DecoderOptions::default()
+            .jpeg_set_out_colorspace(ColorSpace::RGB)
+            .set_max_width(longest)
+            .set_max_height(longest);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(frame.data.as_slice()), options);
+        decoder.decode_headers().map_err(|error| explain(&error))?;
+        let upright = decoder.exif().map_or(Upright::default(), |exif| Upright::of_exif(exif));
+        let wanted = [frame.width, frame.height].map(|size| size as usize);
+        let stored: [usize; 2] = decoder.dimensions().unwrap_or_default().into();
+        if upright.size(stored) != wanted {
+            let [[width, height], [wanted_width, wanted_height]] = [upright.size(stored), wanted];
+            let turned = if upright.is_as_stored() { "" } else { " when its EXIF orientation is applied" };
+            return Err(format!(
+                "the JPEG image is {width}x{height}{turned} where the frame has {wanted_width}x{wanted_height}"
+            ));
         }
+        if upright.is_as_stored() {
+            return decoder.decode_into(pixels).map_err(|error| explain(&error));
+        }
+        self.stored.resize(pixels.len(), 0);
+        decoder.decode_into(&mut self.stored).map_err(|error| explain(&error))?;
+        upright.turn(&self.stored, stored, pixels);
+        Ok(())
     }
-    decoder.decode_into(pixels).map_err(|error| explain(&error))
 }
 
 #[cfg(test)]

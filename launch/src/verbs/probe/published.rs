@@ -12,13 +12,14 @@ use foresee_models::{
     VIP_CLASSES, VideoSource, classify_by_nearest, classify_linearly, davis_2017, jhmdb, labelled_images, mask_scores,
     propagate_key_points, propagate_masks, save_propagation, vip,
 };
-use foresee_runtime::wilson_interval;
+use foresee_runtime::{Skipped, wilson_interval};
 
 use super::run::{ProbeArguments, Subject, square_grid};
 use super::scores::{BOOTSTRAP_SEED, Gathered, INTERVAL, NUM_RESAMPLES, ProbeResult, Score, bootstrap};
 use super::simulated::{DISC, SQUARE};
 use crate::progress::bar;
 use crate::stop;
+use crate::words::say;
 
 /// CropMAE's for VIP: as for JHMDB with ten nearest.
 const VIP_DISC: PropagationRecipe = PropagationRecipe { num_nearest: 10, ..DISC };
@@ -78,6 +79,9 @@ impl DataSet {
             Self::Vip => vip(&arguments.folder)?,
             Self::Jhmdb => jhmdb(&arguments.folder)?,
         };
+        let mut skipped = Skipped::default();
+        videos.iter().for_each(|video| skipped.extend(video.skipped.clone()));
+        skipped.lines().iter().for_each(|line| say(line));
         videos.truncate(arguments.first.unwrap_or(usize::MAX));
         if videos.is_empty() {
             bail!("--first 0: give at least 1");
@@ -290,6 +294,7 @@ fn pooled_scores(seeds: &[Vec<Pool>]) -> BTreeMap<String, Score> {
 pub(crate) fn act_on_images(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = stop::flag()?;
     let images = labelled_images(&arguments.folder)?;
+    images.skipped.lines().iter().for_each(|line| say(line));
     let mut subjects = arguments.probe.subjects()?;
     for subject in &mut subjects {
         let gathered = classify(subject, (&images, arguments), &stop)?;
