@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::fit::JointMisfit;
 use crate::physics::PhysicsWarning;
 
 /// Every failure of this crate. The text is one line that names the thing, the value and the fix.
@@ -62,21 +63,8 @@ pub enum SimError {
         known: String,
     },
     /// A joint whose command has another kind or range than the actuator's.
-    #[error("profile {profile}: joint `{joint}` has {given}, but the actuator of {task} {actuator}; {advice}")]
-    JointDoesNotFit {
-        /// The profile.
-        profile: String,
-        /// Its joint.
-        joint: String,
-        /// The task.
-        task: String,
-        /// Command kind and range in the profile.
-        given: String,
-        /// Unit and range of the actuator.
-        actuator: String,
-        /// What to write.
-        advice: String,
-    },
+    #[error(transparent)]
+    JointDoesNotFit(#[from] Box<JointMisfit>),
     /// A seed that numpy's `RandomState` does not take.
     #[error("seed {seed} is out of range; take one from 0 to 4294967295")]
     Seed {

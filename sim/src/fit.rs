@@ -55,7 +55,10 @@ impl CommandMap {
                     action.name
                 ));
             }
-            entries.push(Entry { index, ..fit(joint, action).map_err(|misfit| misfit.in_profile(profile, task))? });
+            let fitted = fit(joint, action)
+                .map_err(|misfit| JointMisfit { profile: profile.name.clone(), task: task.clone(), ..*misfit })
+                .map_err(Box::new)?;
+            entries.push(Entry { index, ..fitted });
         }
         let others = actions.iter().enumerate().filter(|(index, _)| !entries.iter().any(|entry| entry.index == *index));
         let others = others.map(|(_, action)| action.name.clone()).collect();
@@ -119,34 +122,40 @@ impl CommandMap {
     }
 }
 
-/// A joint whose command is not the actuator's.
-#[derive(Debug)]
-struct Misfit {
-    joint: String,
-    given: String,
-    actuator: String,
-    advice: String,
+/// A joint of a profile whose command has another kind or range than its actuator's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("profile {profile}: joint `{joint}` has {given}, but the actuator of {task} {actuator}; {advice}")]
+pub struct JointMisfit {
+    /// The profile.
+    pub profile: String,
+    /// Its joint.
+    pub joint: String,
+    /// The task.
+    pub task: String,
+    /// Command kind and range in the profile.
+    pub given: String,
+    /// Unit and range of the actuator.
+    pub actuator: String,
+    /// What to write.
+    pub advice: String,
 }
 
-impl Misfit {
-    fn in_profile(self, profile: &DeviceProfile, task: &str) -> SimError {
-        let Self { joint, given, actuator, advice } = self;
-        let (profile, task) = (profile.name.clone(), task.to_owned());
-        SimError::JointDoesNotFit { profile, joint, task, given, actuator, advice }
-    }
-}
-
-fn fit(joint: &JointProfile, action: &ActionSpec) -> Result<Entry, Misfit> {
-    let misfit = |advice: String| Misfit {
-        joint: joint.name.clone(),
-        given: format!(
-            "command = \"{}\" from {} to {}",
-            joint.command.name(),
-            short(joint.minimum),
-            short(joint.maximum)
-        ),
-        actuator: describe(action),
-        advice,
+/// The scale of a joint's commands; the misfit lacks the names of profile and task.
+fn fit(joint: &JointProfile, action: &ActionSpec) -> Result<Entry, Box<JointMisfit>> {
+    let misfit = |advice: String| {
+        Box::new(JointMisfit {
+            profile: String::new(),
+            task: String::new(),
+            joint: joint.name.clone(),
+            given: format!(
+                "command = \"{}\" from {} to {}",
+                joint.command.name(),
+                short(joint.minimum),
+                short(joint.maximum)
+            ),
+            actuator: describe(action),
+            advice,
+        })
     };
     let entry = |gain: f64, bias: f64| Entry { index: 0, gain, bias };
     let in_its_unit = || entry(1.0 / action.scale, -action.offset / action.scale);

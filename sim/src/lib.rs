@@ -37,7 +37,7 @@ pub use camera::{Camera, CameraOptions, CameraView, FREE_CAMERA, Quality, Segmen
 pub use ends::{EpisodePlan, EpisodePlayer, SimActuator, SimSource, in_process_ends, render_extra};
 pub use environment::{Autoreset, Environment, EnvironmentOptions, Transition};
 pub use error::SimError;
-pub use fit::{CommandMap, toml_number};
+pub use fit::{CommandMap, JointMisfit, toml_number};
 pub use measure::{
     MemoryFigure, RenderingFigure, Seconds, SteppingFigure, SteppingMode, SteppingOptions, SteppingRace,
     VectorRendering, measure_memory, measure_rendering, measure_vector_rendering,
