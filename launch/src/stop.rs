@@ -5,7 +5,7 @@
 
 use std::ffi::c_int;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::Context;
 use signal_hook::consts::{
@@ -19,8 +19,23 @@ use crate::words::{say_later, settle};
 
 /// Signals that end a process by default, but for those that cannot be caught, those of a broken program, and SIGPIPE, which is
 /// ignored: a closed pipe is an error of the write.
-const TERMINATING: [c_int; 13] =
-    [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXCPU, SIGXFSZ, SIGABRT];
+const TERMINATING: [c_int; 15] = [
+    SIGINT,
+    SIGTERM,
+    SIGHUP,
+    SIGQUIT,
+    SIGUSR1,
+    SIGUSR2,
+    SIGALRM,
+    SIGVTALRM,
+    SIGPROF,
+    SIGIO,
+    SIGXCPU,
+    SIGXFSZ,
+    SIGABRT,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
 
 /// What the signals have asked for.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +43,7 @@ pub(crate) struct Stop {
     /// Becomes true at the first signal.
     pub(crate) flag: Arc<AtomicBool>,
     /// The first signal's number; 0: none.
-    first: Arc<AtomicUsize>,
+    first: Arc<AtomicI32>,
     /// Whether a further signal must not end the process: joints may move.
     is_guarded: Arc<AtomicBool>,
 }
@@ -46,7 +61,8 @@ impl Stop {
     pub(crate) fn install() -> anyhow::Result<Self> {
         let stop = Self::default();
         let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
-        let signals: Vec<c_int> = TERMINATING.into_iter().filter(|signal| !is_in(ignored, *signal)).collect();
+        let all = TERMINATING.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+        let signals: Vec<c_int> = all.filter(|signal| !is_in(ignored, *signal)).collect();
         for signal in &signals {
             // The flag does not wait for a thread.
             signal_hook::flag::register(*signal, Arc::clone(&stop.flag)).context("signal handler")?;
@@ -73,7 +89,7 @@ impl Stop {
 
     /// After SIGABRT, with which systemd ends a service that hangs, the process ends by that signal, and the service starts again.
     pub(crate) fn end_as_asked(&self) {
-        if self.first.load(Ordering::Acquire) == SIGABRT as usize {
+        if self.first.load(Ordering::Acquire) == SIGABRT {
             settle();
             // It returns only if the system refuses, and then the process ends as after any other signal.
             drop(emulate_default_handler(SIGABRT));
@@ -90,7 +106,7 @@ impl Stop {
     #[expect(clippy::exit, reason = "asked twice, the process does not wait for its work")]
     fn take(&self, signal: c_int) {
         let name = signal_name(signal).unwrap_or("a signal");
-        let is_first = self.first.compare_exchange(0, signal as usize, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let is_first = self.first.compare_exchange(0, signal, Ordering::AcqRel, Ordering::Acquire).is_ok();
         match (is_first, self.is_guarded.load(Ordering::Acquire)) {
             (true, false) => {}
             (true, true) => say_later(&format!("stop: {name}; the joints are brought to rest")),

@@ -16,6 +16,7 @@ mod probes;
 mod replay;
 mod rest;
 mod robot;
+mod signals;
 mod tidy;
 mod zoo;
 
