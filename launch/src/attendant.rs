@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use foresee_firmware_config::DeviceProfile;
+use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
     FactTap, HealthFacts, HealthServer, LoopEvent, PairReport, SharedFilter, SwapNews, THERMAL_ZONES, ThermalWatch,
     VitalState, Vitals,
@@ -65,6 +65,10 @@ impl Attendant {
             git_revision: machine::GIT_REVISION.to_owned(),
             engines: models.by_role(),
             patience,
+            max_age: match profile.pace {
+                Pace::Fixed { max_frame_age_millis, .. } => Some(Duration::from_millis(max_frame_age_millis)),
+                Pace::Lockstep { .. } => None,
+            },
         };
         let page = health
             .or(profile.health)
@@ -87,6 +91,7 @@ impl Attendant {
             models: vec![models],
             news,
             log: None,
+            num_outside: 0,
         };
         let thread = std::thread::Builder::new()
             .name("foresee-attend".to_owned())
@@ -122,7 +127,9 @@ impl Attendant {
             self.vitals.num_restarts.store(*num_restarts, Ordering::Relaxed);
         }
         match event {
-            LoopEvent::Ticked { report, num_dropped, cameras, .. } => {
+            LoopEvent::Ticked { observation, report, num_dropped, cameras, .. } => {
+                self.vitals.see_frame(observation.frame.stamp);
+                self.vitals.see_joints(observation.joints.stamp);
                 self.vitals.record_cameras(cameras);
                 self.vitals.record(report, *num_dropped);
             }
@@ -151,6 +158,8 @@ struct Round {
     models: Vec<PairReport>,
     news: Option<Receiver<SwapNews>>,
     log: Option<FactTap>,
+    /// Joints outside their range at the last look.
+    num_outside: usize,
 }
 
 impl Round {
@@ -169,6 +178,7 @@ impl Round {
                 looked = Some(Instant::now());
                 self.look_at_temperatures();
             }
+            self.look_at_joints();
             let Some(silence) = self.vitals.silence() else { continue };
             if !is_ready {
                 is_ready = true;
@@ -191,6 +201,22 @@ impl Round {
         self.tell("STOPPING=1");
         self.hear_of_models();
         self.models
+    }
+
+    /// Joint states come while no frame does; a joint that is found outside its range is said.
+    fn look_at_joints(&mut self) {
+        self.filter.joint_stamp().into_iter().for_each(|stamp| self.vitals.see_joints(stamp));
+        let outside = self.filter.outside();
+        if outside.len() > self.num_outside {
+            let joints = outside.join("; ");
+            say(&format!(
+                "outside its range: {joints}: held there, and moved back in within its limits as the policy leads"
+            ));
+        } else if outside.is_empty() && self.num_outside > 0 {
+            say("every joint is in its range again");
+        }
+        self.num_outside = outside.len();
+        self.page.iter().for_each(|page| page.set_outside(outside.clone()));
     }
 
     /// Page, log and result name the models that answer.

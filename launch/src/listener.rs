@@ -1,10 +1,12 @@
 //! Listens to a running loop: counts, fills the table, feeds the recorder and the film.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use foresee_firmware_config::{DeviceProfile, Pace};
 use foresee_runtime::{
-    Episode, EpisodePhase, Hold, LatencyHistogram, LoopEvent, LoopStatistics, Recorder, RuntimeError, Stamp, SwapHandle,
+    Clock, Episode, EpisodePhase, Hold, LatencyHistogram, LoopEvent, LoopStatistics, Observation, Recorder,
+    RuntimeError, Stamp, SwapHandle, stamp_fault,
 };
 
 use crate::film::Film;
@@ -33,6 +35,39 @@ pub(crate) struct Account {
     pub(crate) traces: Traces,
     /// Times that the safe action was begun, by reason.
     pub(crate) safe_actions: BTreeMap<String, u64>,
+    /// What was wrong with the stamps of a stream when the safe action was begun for it, the first time.
+    pub(crate) stamp_faults: BTreeMap<String, String>,
+}
+
+/// What the stamps of a robot's streams are held against.
+pub(crate) struct Stamps {
+    /// `None`: simulated time.
+    max_age: Option<Duration>,
+    /// Topics of the cameras beside the first.
+    extra: Vec<String>,
+}
+
+impl Stamps {
+    pub(crate) fn of(profile: &DeviceProfile) -> Self {
+        let max_age = match profile.pace {
+            Pace::Fixed { max_frame_age_millis, .. } => Some(Duration::from_millis(max_frame_age_millis)),
+            Pace::Lockstep { .. } => None,
+        };
+        let extra = profile.extra_cameras.iter().map(|extra| format!("camera/{}/image", extra.camera.name));
+        Self { max_age, extra: extra.collect() }
+    }
+
+    /// Each stream whose stamp is too old or too far ahead, and what is wrong with it.
+    fn faults(&self, observation: &Observation) -> Vec<(String, String)> {
+        let Some(max_age) = self.max_age else { return Vec::new() };
+        let now = Clock::Wall.now();
+        let extra = self.extra.iter().map(String::as_str).zip(observation.extra.iter().map(|frame| frame.stamp));
+        let streams = [("camera/image", observation.frame.stamp), ("joint_states", observation.joints.stamp)];
+        let fault = |(stream, stamp): (&str, Stamp)| {
+            stamp_fault(stream, stamp, now, max_age).map(|fault| (stream.to_owned(), fault))
+        };
+        streams.into_iter().chain(extra).filter_map(fault).collect()
+    }
 }
 
 /// What stands beside the loop and is told of it.
@@ -48,6 +83,7 @@ pub(crate) struct Beside<'a> {
 pub(crate) struct Observed<'a> {
     started: Instant,
     provider: &'static str,
+    stamps: Stamps,
     beside: Beside<'a>,
     /// The film is of the first episode that was a success, until then of the latest.
     film_is_final: bool,
@@ -62,11 +98,12 @@ pub(crate) struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    pub(crate) fn new(started: Instant, provider: &'static str, mut beside: Beside<'a>) -> Self {
+    pub(crate) fn new(started: Instant, provider: &'static str, stamps: Stamps, mut beside: Beside<'a>) -> Self {
         let traces = std::mem::take(&mut beside.traces);
         Self {
             started,
             provider,
+            stamps,
             beside,
             film_is_final: false,
             table: Table::new(),
@@ -119,7 +156,7 @@ impl<'a> Observed<'a> {
                         self.table.line(&format!("held: {failure}"));
                     }
                 }
-                self.hear_of_hold(report.verdict.held);
+                self.hear_of_hold(report.verdict.held, Some(observation));
                 self.look_at_log();
                 if self.num_steps.is_multiple_of(50) {
                     self.redraw();
@@ -131,7 +168,7 @@ impl<'a> Observed<'a> {
                 (self.account.num_unreadable, self.account.num_restarts) = (num_unreadable, num_restarts);
                 if held.is_some() {
                     self.account.statistics.num_held += 1;
-                    self.hear_of_hold(held);
+                    self.hear_of_hold(held, None);
                 }
                 self.hear_simulator()?;
             }
@@ -141,7 +178,7 @@ impl<'a> Observed<'a> {
 
     /// A safe action that begins or ends is said, the first few times; every one is counted. Models on trial have failed it if it
     /// begins meanwhile; one that they found there is not theirs.
-    fn hear_of_hold(&mut self, held: Option<Hold>) {
+    fn hear_of_hold(&mut self, held: Option<Hold>, observation: Option<&Observation>) {
         if held == self.held {
             return;
         }
@@ -158,9 +195,16 @@ impl<'a> Observed<'a> {
         };
         let count = self.account.safe_actions.entry(why.words().to_owned()).or_default();
         *count += 1;
-        if *count <= MAX_SAID {
-            self.table.line(&format!("safe action: {}", why.words()));
+        if *count > MAX_SAID {
+            return;
         }
+        let is_of_time = matches!(why, Hold::StaleFrame | Hold::ClockJumped | Hold::NoJointState | Hold::Unmeasured);
+        let mut line = format!("safe action: {}", why.words());
+        for (stream, fault) in observation.filter(|_| is_of_time).iter().flat_map(|seen| self.stamps.faults(seen)) {
+            line = format!("{line}; {fault}");
+            self.account.stamp_faults.entry(stream).or_insert(fault);
+        }
+        self.table.line(&line);
     }
 
     /// A log that ends early is said once; the run goes on.

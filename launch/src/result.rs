@@ -46,6 +46,8 @@ pub(crate) struct RunResult {
     pub(crate) chunks_duplicate: u64,
     /// Times that the safe action was begun, by reason.
     pub(crate) safe_actions: BTreeMap<String, u64>,
+    /// Streams whose stamps led to the safe action: which stamp, which clock, and by how much they differ.
+    pub(crate) stamp_faults: BTreeMap<String, String>,
     pub(crate) frames: u64,
     pub(crate) frames_dropped: u64,
     /// Messages that could not be read, each of which counted as none.

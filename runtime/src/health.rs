@@ -13,7 +13,10 @@ use serde_json::Value;
 use crate::control_loop::Stage;
 use crate::encoder::EngineReport;
 use crate::error::RuntimeError;
+use crate::safety::Hold;
+use crate::stamps::stamp_fault;
 use crate::thermal::ZoneTemperature;
+use crate::time::{Clock, Stamp};
 use crate::vitals::{CameraVitals, VITAL_EDGES_MICROS, VitalHistogram, VitalState, Vitals};
 
 /// A request is a line and some headers; more is none of ours.
@@ -34,6 +37,8 @@ pub struct HealthFacts {
     pub engines: Vec<(String, EngineReport)>,
     /// A loop that was not heard of for longer is not healthy.
     pub patience: Duration,
+    /// Frames and joint states become as old as this; `None`: their stamps are of simulated time, and have no age.
+    pub max_age: Option<Duration>,
 }
 
 /// The page as a thread of its own; dropping it ends it.
@@ -50,6 +55,7 @@ pub struct HealthServer {
 struct Shown {
     temperatures: Vec<ZoneTemperature>,
     engines: Vec<(String, EngineReport)>,
+    outside: Vec<String>,
 }
 
 type CameraCounter = (&'static str, &'static str, fn(&CameraVitals) -> &AtomicU64);
@@ -77,7 +83,7 @@ impl HealthServer {
         })?;
         let address = listener.local_addr().map_err(|error| fail(error.to_string()))?;
         let engines = facts.engines.clone();
-        let shown = Arc::new(Mutex::new(Shown { temperatures: Vec::new(), engines }));
+        let shown = Arc::new(Mutex::new(Shown { temperatures: Vec::new(), engines, outside: Vec::new() }));
         let stop = Arc::new(AtomicBool::new(false));
         let page = Page { facts, vitals, shown: Arc::clone(&shown) };
         let ended = Arc::clone(&stop);
@@ -96,6 +102,11 @@ impl HealthServer {
     /// What the next request for metrics is told of the temperatures.
     pub fn set_temperatures(&self, temperatures: Vec<ZoneTemperature>) {
         lock(&self.shown).temperatures = temperatures;
+    }
+
+    /// The joints outside their range, in words, for the next request.
+    pub fn set_outside(&self, outside: Vec<String>) {
+        lock(&self.shown).outside = outside;
     }
 
     /// What the next request is told of what runs the models, by role: they were swapped.
@@ -153,7 +164,7 @@ fn answer(mut client: TcpStream, page: &Page) -> std::io::Result<()> {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
     let (status, body) = match path {
         b"/healthz" => verdict(page.unhealthy()),
-        b"/readyz" => verdict(page.unready()),
+        b"/readyz" => page.readiness(),
         b"/metrics" => ("200 OK", page.metrics()),
         _ => ("404 Not Found", "there are /healthz, /readyz and /metrics\n".to_owned()),
     };
@@ -207,7 +218,40 @@ impl Page {
     fn unready(&self) -> Option<String> {
         let state = self.vitals.state();
         let is_ready = matches!(state, VitalState::Normal | VitalState::Degraded);
-        self.unhealthy().or_else(|| (!is_ready).then(|| format!("the loop is {}", state.name())))
+        let hold = self.vitals.hold().filter(|_| state == VitalState::Holding);
+        let why = hold.map_or_else(String::new, |why| format!(": {}", why.words()));
+        self.unhealthy().or_else(|| (!is_ready).then(|| format!("the loop is {}{why}", state.name())))
+    }
+
+    /// The verdict, and a line for each stream and each joint outside its range.
+    fn readiness(&self) -> (&'static str, String) {
+        let (status, mut body) = verdict(self.unready());
+        for (stream, stamp) in self.streams() {
+            let line = match (stamp, self.facts.max_age) {
+                (None, _) => format!("{stream}: none came yet"),
+                (Some(stamp), Some(max_age)) => stamp_fault(stream, stamp, Clock::Wall.now(), max_age)
+                    .unwrap_or_else(|| format!("{stream}: {:.3} s old", age_seconds(stamp))),
+                (Some(_), None) => continue,
+            };
+            let _ = writeln!(body, "{line}");
+        }
+        for outside in &lock(&self.shown).outside {
+            let _ = writeln!(body, "{outside}: outside its range");
+        }
+        (status, body)
+    }
+
+    fn streams(&self) -> [(&'static str, Option<Stamp>); 2] {
+        [("camera/image", self.vitals.frame_stamp()), ("joint_states", self.vitals.joints_stamp())]
+    }
+
+    fn ages(&self, text: &mut Metrics) {
+        let Some(_) = self.facts.max_age else { return };
+        text.head("foresee_stream_age_seconds", "gauge", "Age of the newest frame and joint state, by their stamps.");
+        for (stream, stamp) in self.streams() {
+            let label = labels([("stream".to_owned(), stream.to_owned())]);
+            stamp.into_iter().for_each(|stamp| text.value("foresee_stream_age_seconds", &label, age_seconds(stamp)));
+        }
     }
 
     /// Prometheus' text format, 0.0.4.
@@ -226,6 +270,12 @@ impl Page {
             let label = labels([("state".to_owned(), state.name().to_owned())]);
             text.value("foresee_state", &label, f64::from(u8::from(state == vitals.state())));
         }
+        text.head("foresee_hold", "gauge", "Why the joints are held: 1 for the reason, 0 for every other.");
+        for why in Hold::ALL {
+            let label = labels([("reason".to_owned(), why.name().to_owned())]);
+            text.value("foresee_hold", &label, f64::from(u8::from(vitals.hold() == Some(why))));
+        }
+        self.ages(&mut text);
         for (name, help, counter) in [
             ("foresee_ticks_total", "Frames answered.", &vitals.num_ticks),
             ("foresee_frames_dropped_total", "Frames lost before the loop.", &vitals.num_dropped),
@@ -269,6 +319,12 @@ impl Page {
         }
         text.0
     }
+}
+
+/// Since the stamp, by this machine's clock; negative where it is ahead.
+fn age_seconds(stamp: Stamp) -> f64 {
+    let now = Clock::Wall.now();
+    now.since(stamp).as_secs_f64() - stamp.since(now).as_secs_f64()
 }
 
 #[derive(Default)]

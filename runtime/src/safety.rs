@@ -255,6 +255,11 @@ impl SafetyFilter {
         self.governor.moving(self.action).filter(|_| self.has_begun())
     }
 
+    /// The stamp of the last joint state that came, whatever it is worth.
+    pub(crate) fn joint_stamp(&self) -> Option<Stamp> {
+        self.seen.stamp()
+    }
+
     /// The joints that stand outside their range, where they are and what the range is; for people.
     pub(crate) fn outside(&self) -> Vec<String> {
         if self.has_begun() { self.governor.outside(self.seen.latest()).collect() } else { Vec::new() }

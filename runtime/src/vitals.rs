@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::control_loop::{Stage, TickReport};
 use crate::rig::CameraRig;
-use crate::safety::SafetyState;
+use crate::safety::{Hold, SafetyState};
+use crate::time::Stamp;
 
 /// Upper edges of the bars of a [`VitalHistogram`], in microseconds; a last bar takes the rest.
 pub const VITAL_EDGES_MICROS: [u64; 14] =
     [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 33_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
+
+/// No stamp.
+const NEVER: u64 = u64::MAX;
 
 /// What a loop is doing, as its page shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,12 @@ pub struct Vitals {
     /// Nanoseconds after `started` at which the loop was last heard of; 0: never.
     heard_nanos: AtomicU64,
     state: AtomicU8,
+    /// Of [`Hold::ALL`], counted from 1; 0: nothing is held.
+    hold: AtomicU8,
     is_hot: AtomicU8,
+    /// Stamps of the newest frame and joint state; [`NEVER`]: none came.
+    frame_nanos: AtomicU64,
+    joints_nanos: AtomicU64,
     /// Ticks answered.
     pub num_ticks: AtomicU64,
     /// Frames lost before the loop.
@@ -127,7 +136,10 @@ impl Default for Vitals {
             started: Instant::now(),
             heard_nanos: AtomicU64::default(),
             state: AtomicU8::default(),
+            hold: AtomicU8::default(),
             is_hot: AtomicU8::default(),
+            frame_nanos: AtomicU64::new(NEVER),
+            joints_nanos: AtomicU64::new(NEVER),
             num_ticks: AtomicU64::default(),
             num_dropped: AtomicU64::default(),
             num_unreadable: AtomicU64::default(),
@@ -188,12 +200,41 @@ impl Vitals {
 
     /// Takes over what the joints are doing.
     pub fn follow(&self, state: SafetyState) {
+        let place = |why: Hold| Hold::ALL.iter().position(|known| *known == why).unwrap_or_default();
+        let hold = state.reason().map_or(0, |why| u8::try_from(place(why) + 1).unwrap_or_default());
+        self.hold.store(hold, Ordering::Relaxed);
         self.set_state(match state {
             SafetyState::Starting => VitalState::Starting,
             SafetyState::Normal => VitalState::Normal,
             SafetyState::Degraded { .. } => VitalState::Degraded,
             SafetyState::Holding { .. } | SafetyState::Stopped { .. } => VitalState::Holding,
         });
+    }
+
+    /// Why the joints are held, if they are.
+    pub fn hold(&self) -> Option<Hold> {
+        let place = usize::from(self.hold.load(Ordering::Relaxed)).checked_sub(1)?;
+        Hold::ALL.get(place).copied()
+    }
+
+    /// Takes over the stamp of the newest frame.
+    pub fn see_frame(&self, stamp: Stamp) {
+        self.frame_nanos.store(stamp.nanos, Ordering::Relaxed);
+    }
+
+    /// Takes over the stamp of the newest joint state.
+    pub fn see_joints(&self, stamp: Stamp) {
+        self.joints_nanos.store(stamp.nanos, Ordering::Relaxed);
+    }
+
+    /// The stamp of the newest frame, if one came.
+    pub fn frame_stamp(&self) -> Option<Stamp> {
+        stamp_of(&self.frame_nanos)
+    }
+
+    /// The stamp of the newest joint state, if one came.
+    pub fn joints_stamp(&self) -> Option<Stamp> {
+        stamp_of(&self.joints_nanos)
     }
 
     /// The loop lives, whether or not a frame came.
@@ -240,6 +281,10 @@ impl Vitals {
     }
 }
 
+fn stamp_of(nanos: &AtomicU64) -> Option<Stamp> {
+    Some(nanos.load(Ordering::Relaxed)).filter(|nanos| *nanos != NEVER).map(|nanos| Stamp { nanos })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,8 +318,12 @@ mod tests {
             (SafetyState::Stopped { reason: Hold::NotFinite }, VitalState::Holding),
         ] {
             vitals.follow(state);
-            assert_eq!(vitals.state(), shown);
+            assert_eq!((vitals.state(), vitals.hold()), (shown, state.reason()));
         }
+        assert_eq!((vitals.frame_stamp(), vitals.joints_stamp()), (None, None));
+        vitals.see_frame(Stamp { nanos: 0 });
+        vitals.see_joints(Stamp { nanos: 7 });
+        assert_eq!((vitals.frame_stamp(), vitals.joints_stamp()), (Some(Stamp { nanos: 0 }), Some(Stamp { nanos: 7 })));
         vitals.set_state(VitalState::Stopped);
         vitals.follow(SafetyState::Normal);
         assert_eq!(vitals.state(), VitalState::Stopped);

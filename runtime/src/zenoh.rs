@@ -40,4 +40,6 @@ pub use source::ZenohSource;
 #[cfg(test)]
 mod rendered;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod tests;

@@ -134,3 +134,16 @@ fn at_a_fixed_pace_a_replay_that_differs_fails_too() {
     let (code, told, said) = replay(folder, "other.mcap", &profile);
     assert_eq!(code, 1, "{told} {said}");
 }
+
+#[test]
+fn frames_of_another_size_than_the_profiles_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    record(folder);
+    let text = "inherit = \"desktop-sim\"\n[camera]\nname = \"eye\"\nwidth = 32\nheight = 32\nencoding = \"rgb8\"\n";
+    std::fs::write(folder.join("small.toml"), text).unwrap();
+    let (code, told, said) = replay(folder, "runs/test/log.mcap", &["--profile", "small.toml"]);
+    assert_eq!((code, count(&told, "frames_failed")), (1, count(&told, "frames")), "{said}");
+    let failure = told["failure"].as_str().unwrap();
+    assert!(failure.contains("`eye` gives 32x32") && said.contains(failure), "{said}");
+}

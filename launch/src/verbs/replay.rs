@@ -57,6 +57,10 @@ struct Replay {
     /// Why commands may differ, if there is a reason.
     differences: Vec<String>,
     loop_p50_millis: f64,
+    /// Frames of which a stage failed, such as frames of another size than the profile's.
+    frames_failed: u64,
+    /// Why the first of them did.
+    failure: Option<String>,
 }
 
 /// Exit code 1 when a command differs although nothing is known that would make it differ, and when there is nothing to compare.
@@ -119,8 +123,20 @@ pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         provider_now: now.encoder.provider.name().to_owned(),
         differences,
         loop_p50_millis: statistics.total.quantile_millis(0.5),
+        frames_failed: played.num_failed,
+        failure: played.failure.clone(),
     };
     report(&replay, arguments.json)?;
+    if let Some(failure) = &replay.failure {
+        let (failed, frames) = (replay.frames_failed, replay.frames);
+        say(&format!(
+            "foresee: {log}: {failed} of {frames} frames could not be answered with profile {}: {failure}",
+            profile.name
+        ));
+        if failed == frames {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
     let is_of_known_models = then.0.is_some() || then.1.is_some();
     if let Some(why) = nothing_compared(&source, &compared, is_of_known_models) {
         say(&format!("foresee: {log}: {why}"));
@@ -181,13 +197,20 @@ struct Played {
     /// Before the first episode, then of each.
     episodes: Vec<Vec<Answer>>,
     last_sequence: Option<u64>,
+    num_failed: u64,
+    /// Of the first frame of which a stage failed.
+    failure: Option<String>,
 }
 
 impl Played {
     fn take(&mut self, event: LoopEvent<'_>) {
         match event {
-            LoopEvent::Ticked { observation, command, report, .. } => {
+            LoopEvent::Ticked { observation, command, report, failure, .. } => {
                 self.num_frames += 1;
+                if let Some(failure) = failure {
+                    self.num_failed += 1;
+                    self.failure.get_or_insert_with(|| failure.to_string());
+                }
                 let sequence = observation.frame.sequence;
                 let is_behind_gap = self.last_sequence.is_some_and(|last| sequence > last + 1);
                 self.last_sequence = Some(sequence);

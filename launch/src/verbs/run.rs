@@ -21,7 +21,7 @@ use crate::attendant::{Attendant, Attended};
 use crate::filming::Filming;
 use crate::fitness::Machine;
 use crate::guard::Guard;
-use crate::listener::{Beside, Observed};
+use crate::listener::{Beside, Observed, Stamps};
 use crate::models::{ModelArguments, Watched};
 use crate::result::CameraResult;
 #[cfg(feature = "sim")]
@@ -157,7 +157,7 @@ fn act_until(arguments: &Arguments, signals: &Stop) -> anyhow::Result<ExitCode> 
     }
     let traces = Traces::of(&profile);
     let beside = Beside { recorder, filming: Filming::start()?, swap, simulator: simulator.as_mut(), traces };
-    let mut observed = Observed::new(started, engines.encoder.provider.name(), beside);
+    let mut observed = Observed::new(started, engines.encoder.provider.name(), Stamps::of(&profile), beside);
     let ends = Ends { source: source.as_mut(), actuator: actuator.as_mut() };
     // Last: what was started before runs elsewhere than the loop.
     let scheduled = guard::scheduled(&profile);

@@ -11,6 +11,8 @@ use crate::time::Stamp;
 pub(super) struct Seen {
     joints: JointState,
     are: Measured,
+    /// Of the last joint state that came, known or not.
+    stamp: Option<Stamp>,
     /// What is older is not known any more; `None`: it does not age.
     max_age: Option<Duration>,
 }
@@ -26,7 +28,7 @@ enum Measured {
 impl Seen {
     /// Nothing, of so many joints.
     pub(super) fn nothing(num_joints: usize, max_age: Option<Duration>) -> Self {
-        Self { joints: JointState::zeros(num_joints), are: Measured::Unknown, max_age }
+        Self { joints: JointState::zeros(num_joints), are: Measured::Unknown, stamp: None, max_age }
     }
 
     pub(super) fn forget(&mut self) {
@@ -35,6 +37,7 @@ impl Seen {
 
     /// Takes a joint state; one from further ahead than it may be old is none.
     pub(super) fn take(&mut self, joints: &JointState, now: Moment) {
+        self.stamp = Some(joints.stamp);
         let is_whole = [joints.positions.len(), joints.velocities.len()] == [self.joints.positions.len(); 2];
         if !is_whole || self.max_age.is_some_and(|max_age| joints.stamp.since(now.stamp) > max_age) {
             return self.forget();
@@ -55,6 +58,11 @@ impl Seen {
 
     pub(super) fn max_age(&self) -> Option<Duration> {
         self.max_age
+    }
+
+    /// The stamp of the last joint state that came, whatever it is worth.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.stamp
     }
 
     /// The joints as they were measured last, however long ago.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use foresee_firmware_config::DeviceProfile;
 
 use super::{SafetyFilter, SafetyState};
+use crate::time::Stamp;
 
 /// The one safety filter of a robot: the loop commands through it, and the watchdog stops through it. Locked for microseconds.
 #[derive(Clone, Debug)]
@@ -25,6 +26,11 @@ impl SharedFilter {
     /// The joints that the safe action has not brought to rest yet.
     pub fn moving(&self) -> Vec<String> {
         self.lock().moving().map(str::to_owned).collect()
+    }
+
+    /// The stamp of the last joint state that came, whatever it is worth.
+    pub fn joint_stamp(&self) -> Option<Stamp> {
+        self.lock().joint_stamp()
     }
 
     /// The joints that stand outside their range, where they are and what the range is; for people.

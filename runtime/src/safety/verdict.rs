@@ -47,6 +47,42 @@ pub enum Hold {
 }
 
 impl Hold {
+    /// Every reason.
+    pub const ALL: [Self; 13] = [
+        Self::NotFinite,
+        Self::WrongLength,
+        Self::StageFailed,
+        Self::StaleFrame,
+        Self::FrozenFrame,
+        Self::NoCommand,
+        Self::ClockJumped,
+        Self::OverBudget,
+        Self::NoAction,
+        Self::NoJointState,
+        Self::OutsideWorkspace,
+        Self::Unmeasured,
+        Self::Stopped,
+    ];
+
+    /// The name used in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFinite => "not_finite",
+            Self::WrongLength => "wrong_length",
+            Self::StageFailed => "stage_failed",
+            Self::StaleFrame => "stale_frame",
+            Self::FrozenFrame => "frozen_frame",
+            Self::NoCommand => "no_command",
+            Self::ClockJumped => "clock_jumped",
+            Self::OverBudget => "over_budget",
+            Self::NoAction => "no_action",
+            Self::NoJointState => "no_joint_state",
+            Self::OutsideWorkspace => "outside_workspace",
+            Self::Unmeasured => "unmeasured",
+            Self::Stopped => "stopped",
+        }
+    }
+
     /// In words, for people.
     pub fn words(self) -> &'static str {
         match self {
@@ -106,7 +142,7 @@ impl SafetyState {
     }
 
     /// Why the safe action is taken, if it is.
-    pub(super) fn reason(self) -> Option<Hold> {
+    pub fn reason(self) -> Option<Hold> {
         match self {
             Self::Holding { reason, .. } | Self::Stopped { reason } => Some(reason),
             Self::Starting | Self::Normal | Self::Degraded { .. } => None,

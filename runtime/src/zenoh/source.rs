@@ -173,7 +173,7 @@ impl ZenohSource {
         if read.is_ok() {
             latest.sequence = place.sequence;
         }
-        note_restart((&mut self.restarts, self.tell), topic, place);
+        note_restart(&mut self.restarts, self.tell, topic, place);
         self.heed(read).map(drop)
     }
 
@@ -240,7 +240,7 @@ impl ZenohSource {
         if !self.is_lockstep {
             let place = self.sequence.next(message.sequence);
             self.num_dropped = self.num_dropped.saturating_add(place.num_missing);
-            note_restart((&mut self.restarts, self.tell), "camera/image", place);
+            note_restart(&mut self.restarts, self.tell, "camera/image", place);
             return Some(place.sequence);
         }
         let next = self.last_sequence.map_or(0, |last| last.saturating_add(1));
@@ -280,7 +280,7 @@ impl ZenohSource {
 
     fn take_joints(&mut self, letter: Letter) -> Result<(), RuntimeError> {
         let Some(message) = letter.open() else { return Ok(()) };
-        note_restart((&mut self.restarts, self.tell), "joint_states", self.joint_sequence.next(message.sequence));
+        note_restart(&mut self.restarts, self.tell, "joint_states", self.joint_sequence.next(message.sequence));
         let read = self.joints.read(&message).map_err(|problem| bad("joint_states", problem));
         self.heed(read).map(drop)
     }
@@ -310,7 +310,7 @@ impl Told {
     }
 }
 
-fn note_restart((restarts, tell): (&mut Told, fn(&str)), topic: &str, place: Place) {
+fn note_restart(restarts: &mut Told, tell: fn(&str), topic: &str, place: Place) {
     let Some(before) = place.restarted_after else { return };
     let now = place.sequence;
     restarts.note(tell, |num| {

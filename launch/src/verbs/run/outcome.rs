@@ -71,6 +71,7 @@ pub(super) fn leave(
         chunks_late: outcome.chunks.num_late,
         chunks_duplicate: outcome.chunks.num_duplicate,
         safe_actions: account.safe_actions.clone(),
+        stamp_faults: account.stamp_faults.clone(),
         frames: account.num_frames,
         frames_dropped: account.num_dropped,
         messages_unreadable: account.num_unreadable,
