@@ -286,7 +286,7 @@ mod tests {
             assert!(stepwise == frame, "{name}");
             assert_eq!(video.read(1000, &mut frame).unwrap(), Some(400), "{name}");
             assert_eq!(video.read(2, &mut frame).unwrap(), None, "{name}: back again");
-            assert!(frame.data[0].abs_diff(22) <= 4, "{name}: {}", frame.data[0]);
+            assert!(frame.data[0].abs_diff(22) <= 6, "{name}: {}", frame.data[0]);
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
         let mut frame = Frame::black(0, 0, PixelEncoding::Rgb8);
         let mut video = VideoFile::open(&path).unwrap();
         let num_frames = video.num_frames();
-        assert!((20..59).contains(&num_frames), "{num_frames}");
+        assert!((10..59).contains(&num_frames), "{num_frames}");
         let problem = video.index().problem().unwrap().to_owned();
         assert!(problem.contains("breaks off after") && problem.contains("of 60 frames"), "{problem}");
         assert_eq!(video.read(59, &mut frame).unwrap(), Some(num_frames));
@@ -340,7 +340,7 @@ mod tests {
                 assert_eq!(stepwise.read(frame_idx, &mut frame).unwrap(), None, "{name} {frame_idx}");
                 let wanted = 20.0 + 3.0 * (first + frame_idx) as f64;
                 let level = f64::from(frame.data[3 * (24 * 64 + 32)]);
-                assert!((level - wanted).abs() < 1.6, "{name} {frame_idx}: {level} where {wanted} is");
+                assert!((level - wanted).abs() < 2.6, "{name} {frame_idx}: {level} where {wanted} is");
                 frames.push(frame.data.clone());
             }
             assert_eq!(stepwise.read(num_frames, &mut frame).unwrap(), Some(num_frames), "{name}");
