@@ -423,7 +423,7 @@ mod tests {
         let (server, vitals) = server(Duration::from_secs(600));
         assert!(get(&server, "/healthz").starts_with("HTTP/1.1 200 OK\r\n"));
         let unready = get(&server, "/readyz");
-        assert!(unready.starts_with("HTTP/1.1 503") && unready.ends_with("the loop is starting\n"), "{unready}");
+        assert!(unready.starts_with("HTTP/1.1 503") && unready.contains("\r\n\r\nthe loop is starting\n"), "{unready}");
         vitals.record(&TickReport::default(), 0);
         vitals.set_state(VitalState::Normal);
         assert!(get(&server, "/readyz?verbose").starts_with("HTTP/1.1 200"));

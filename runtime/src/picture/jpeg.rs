@@ -294,6 +294,7 @@ impl JpegCheck {
             Stop::Short => JpegFault::CutShort { percent, what },
             Stop::Corrupt => JpegFault::Corrupt { percent, what },
         })?;
+        let is_encoders_end = walk.blocks.bits.is_filled_with_ones() && !has_equal_end(data);
         let (end, unused) = walk.blocks.bits.to_marker();
         // Much data that no block used are blocks that were read wrongly.
         let is_padding = unused.iter().all(|byte| Some(byte) == unused.first());
@@ -301,11 +302,16 @@ impl JpegCheck {
             return Err(corrupt);
         }
         // A buffer that was filled up where the data ended: the last blocks may be of that filling.
-        if end >= data.len() && !unused.is_empty() {
+        if end >= data.len() && !(unused.is_empty() && is_encoders_end) {
             return Err(JpegFault::CutShort { percent: 99, what });
         }
         Ok(end)
     }
+}
+
+/// Whether the last two bytes are the same, as those of a buffer that was filled up.
+fn has_equal_end(data: &[u8]) -> bool {
+    matches!(data, [.., last_but_one, last] if last_but_one == last)
 }
 
 type Member<'a> = (Component, Tables<'a>);

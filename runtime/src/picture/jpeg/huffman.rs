@@ -159,6 +159,12 @@ impl<'a> Bits<'a> {
         self.skip(u32::from(code.length)).map(|()| code.symbol)
     }
 
+    /// Whether the bits of the last byte that no block used are ones, as encoders fill it (F.1.2.3).
+    pub(super) fn is_filled_with_ones(&self) -> bool {
+        let num_bits = self.count % 8;
+        num_bits == 0 || self.buffer >> (64 - num_bits) == (1 << num_bits) - 1
+    }
+
     /// Goes to the next marker: where it is, and the data bytes before it that no block used.
     pub(super) fn to_marker(mut self) -> (usize, &'a [u8]) {
         // Bytes that lie in the buffer were not used; a stuffed one counts once more, which is no matter.

@@ -206,7 +206,7 @@ proptest! {
             let is_no_further_out = kinematics.contains(command.values().iter().copied(), -1e-9, Some(&reached));
             prop_assert!(is_no_further_out, "tick {}: {:?} to {:?}", tick, angles, command.values());
             if command.verdict().held == Some(Hold::OutsideWorkspace) {
-                prop_assert!(!kinematics.contains(command.values().iter().copied(), 0.0, None));
+                prop_assert!(!kinematics.contains(angles.iter().copied(), 0.0, None));
             }
             angles = command.values().to_vec();
         }
