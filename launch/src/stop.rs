@@ -103,7 +103,6 @@ impl Stop {
         std::thread::Builder::new().name("foresee-signals".to_owned()).spawn(attend).context("thread").map(drop)
     }
 
-    #[expect(clippy::exit, reason = "asked twice, the process does not wait for its work")]
     fn take(&self, signal: c_int) {
         let name = signal_name(signal).unwrap_or("a signal");
         let is_first = self.first.compare_exchange(0, signal, Ordering::AcqRel, Ordering::Acquire).is_ok();

@@ -236,7 +236,6 @@ impl<'a> Stage<'a> {
             },
             git_revision: self.options.git_revision.clone(),
             facts: facts.map(|(key, value)| (key.to_owned(), value)).into(),
-            ..LogHeader::default()
         };
         let toml = &self.options.profile_toml;
         if toml.is_empty() { header } else { header.with_profile(toml.clone()) }

@@ -162,7 +162,7 @@ fn another_unit_is_refused_with_log_joint_and_share_unless_it_is_allowed() {
 #[test]
 fn a_joint_without_limits_that_is_measured_in_degrees_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    write(&folder.path().join("odd.mcap"), |step| step.positions[0] = 180.0 * step.positions[0]);
+    write(&folder.path().join("odd.mcap"), |step| step.positions[0] *= 180.0);
     let mut torque = options(folder.path());
     torque.profile.joints[0].command = foresee_firmware_config::CommandKind::TorqueNewtonMetres;
     let error = load(&torque).0.expect_err("degrees").to_string();

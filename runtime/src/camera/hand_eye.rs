@@ -338,7 +338,7 @@ mod tests {
         pose.rotation = UnitQuaternion::from_quaternion(nalgebra::Quaternion::new(q.i, q.j, q.k, q.w));
     }
 
-    fn shift(views: &mut Vec<HandEyeView>, by: usize) {
+    fn shift(views: &mut [HandEyeView], by: usize) {
         let mut poses: Vec<_> = views.iter().map(|view| view.base_from_gripper).collect();
         poses.rotate_left(by);
         views.iter_mut().zip(poses).for_each(|(view, pose)| view.base_from_gripper = pose);

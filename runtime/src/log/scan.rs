@@ -215,7 +215,7 @@ mod tests {
         mcap.finish().unwrap();
     }
 
-    fn first_bytes(path: &PathBuf, topics: &LogTopics) -> (Vec<u8>, Option<String>) {
+    fn first_bytes(path: &std::path::Path, topics: &LogTopics) -> (Vec<u8>, Option<String>) {
         let mut reader = LogReader::open_with(path, topics).unwrap();
         let frames = reader.by_ref().filter_map(|entry| match entry.unwrap() {
             LogEntry::Frame(frame) => Some((frame.data[0], frame.data[1])),

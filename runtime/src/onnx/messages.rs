@@ -1,5 +1,4 @@
 //! The part of ONNX's protobuf schema (onnx.proto3, IR version 8) that the writer uses. Field numbers are the schema's.
-#![expect(clippy::too_many_arguments, reason = "the functions that prost derives for an alternative take five")]
 
 /// The file.
 #[derive(Clone, PartialEq, prost::Message)]

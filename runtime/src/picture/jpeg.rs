@@ -123,18 +123,18 @@ impl JpegCheck {
         (self.restart_interval, self.num_scans) = (0, 0);
         let mut at = 2;
         loop {
-            let Some((marker, body)) = next_segment(data, at) else { return self.ended(false) };
+            let Some((marker, body)) = next_segment(data, at) else { return self.ended() };
             at = body;
             if marker == 0xd9 {
-                return self.ended(true);
+                return self.ended();
             }
             if matches!(marker, 0x01 | 0xd0..=0xd8) {
                 continue;
             }
             let length =
                 data.get(body..).and_then(|data| data.first_chunk::<2>()).map(|bytes| u16::from_be_bytes(*bytes));
-            let Some(length) = length.map(usize::from).filter(|length| *length >= 2) else { return self.ended(false) };
-            let Some(segment) = data.get(body + 2..body + length) else { return self.ended(false) };
+            let Some(length) = length.map(usize::from).filter(|length| *length >= 2) else { return self.ended() };
+            let Some(segment) = data.get(body + 2..body + length) else { return self.ended() };
             at = body + length;
             match marker {
                 0xc4 => self.huffman_tables(segment)?,
@@ -153,10 +153,10 @@ impl JpegCheck {
     }
 
     /// Where a file has no more segments: whether all of its picture was sent.
-    fn ended(&self, has_marker: bool) -> Result<(), JpegFault> {
+    fn ended(&self) -> Result<(), JpegFault> {
         let components = &self.picture.components;
-        let is_whole = |component: &Component| match self.picture.is_progressive && !has_marker {
-            // The encoder alone knows whether bits that were not sent are zero.
+        let is_whole = |component: &Component| match self.picture.is_progressive {
+            // A file that lacks its last scans is blurred, also where it was ended in order.
             true => component.is_sent == u64::MAX,
             false => component.has_begun,
         };
@@ -295,7 +295,7 @@ impl JpegCheck {
             Stop::Corrupt => JpegFault::Corrupt { percent, what },
         })?;
         let is_encoders_end = walk.blocks.bits.is_filled_with_ones() && !has_equal_end(data);
-        let (end, unused) = walk.blocks.bits.to_marker();
+        let (end, unused) = walk.blocks.bits.into_marker();
         // Much data that no block used are blocks that were read wrongly.
         let is_padding = unused.iter().all(|byte| Some(byte) == unused.first());
         if unused.len() > MAX_PADDING && !is_padding {

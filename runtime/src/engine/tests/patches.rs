@@ -306,8 +306,8 @@ fn a_batch_that_is_open_in_name_only_is_refused_for_several_cameras() {
         graph.sub(rows, &part)
     };
     let fixed = |graph: &mut OnnxGraph, rows: &OnnxValue| graph.reshape(rows, &[1, 16, DIM as i64]);
-    let ways: [(&dyn Fn(&mut OnnxGraph, &OnnxValue) -> OnnxValue, &str); 2] =
-        [(&fixed, "round_robin"), (&mixing, "mixes the images")];
+    type Way<'a> = &'a dyn Fn(&mut OnnxGraph, &OnnxValue) -> OnnxValue;
+    let ways: [(Way<'_>, &str); 2] = [(&fixed, "round_robin"), (&mixing, "mixes the images")];
     for (way, wanted) in ways {
         let mut graph = OnnxGraph::new("pooling head");
         let rows = rows_of(&mut graph, patches);
@@ -363,7 +363,7 @@ fn a_copy_of_a_model_is_whole_and_replaces_nothing_unasked() {
     let model = folder.path().join("encoder.onnx");
     write_encoder(&model);
     let copy = folder.path().join("elsewhere/copy.onnx");
-    assert_eq!(copy_model(&model, &copy, false).unwrap(), [copy.clone()]);
+    assert_eq!(copy_model(&model, &copy, false).unwrap(), std::slice::from_ref(&copy));
     assert_eq!(fs::read(&copy).unwrap(), fs::read(&model).unwrap());
     assert!(copy_model(&model, &copy, false).unwrap_err().to_string().contains("--force"));
     assert!(copy_model(&model, &copy, true).is_ok());

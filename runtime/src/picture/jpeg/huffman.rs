@@ -166,7 +166,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Goes to the next marker: where it is, and the data bytes before it that no block used.
-    pub(super) fn to_marker(mut self) -> (usize, &'a [u8]) {
+    pub(super) fn into_marker(mut self) -> (usize, &'a [u8]) {
         // Bytes that lie in the buffer were not used; a stuffed one counts once more, which is no matter.
         let start = self.at.saturating_sub((self.count / 8) as usize);
         while let Some(byte) = self.data.get(self.at) {

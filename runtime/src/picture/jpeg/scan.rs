@@ -148,7 +148,7 @@ impl<'a> Blocks<'a> {
 
     /// Goes over the restart marker with this number; the blocks begin again behind it.
     pub(super) fn restart(self, data: &'a [u8], number: u8) -> Result<Self, Stop> {
-        let (at, unused) = self.bits.to_marker();
+        let (at, unused) = self.bits.into_marker();
         match data.get(at + 1) {
             Some(marker) if *marker == 0xd0 + number && unused.iter().all(|byte| *byte == 0xff) => {
                 Ok(Self::new(data, at + 2))

@@ -16,7 +16,7 @@ fn position(rate: f64) -> JointProfile {
 }
 
 fn continuous() -> JointProfile {
-    JointProfile { continuous: true, minimum: -3.1416, maximum: 3.1416, ..position(1.0) }
+    JointProfile { continuous: true, minimum: -3.15, maximum: 3.15, ..position(1.0) }
 }
 
 fn at(tick: u64) -> Stamp {
@@ -106,7 +106,7 @@ fn past_a_position_limit_only_the_way_back_is_open() {
         for (start, wanted, expected) in
             [(1.4, 1.0, 0.0), (1.4, -1.0, -1.0), (9.0, 3.0, 0.0), (-1.4, -1.0, 0.0), (-1.4, 1.0, 1.0)]
         {
-            let mut filter = with(&[profile.clone()], SafeAction::Stop);
+            let mut filter = with(std::slice::from_ref(&profile), SafeAction::Stop);
             filter.see(&JointState { stamp: at(0), ..state(start, 0.0) }, at(0));
             let values = filter.filter(at(0), Some(&action(wanted))).values().to_vec();
             assert_eq!(values, [expected], "{command:?} at {start}");
