@@ -294,7 +294,8 @@ fn limited_swap(bench: &mut Bench) -> anyhow::Result<Times> {
     let said = refused(bench);
     std::thread::sleep(FAULT);
     if said.is_none() && bench.control.try_wait()?.is_none() {
-        bail!("new models were neither refused nor the end of a loop without memory");
+        let words = bench.last_words();
+        bail!("new models were neither refused nor the end of a loop without memory; it reported: {words}");
     }
     after_memory(bench, began, said)
 }

@@ -50,6 +50,11 @@ pub(crate) fn say_later(line: &str) {
     later(move || say(&line));
 }
 
+/// Starts the thread that speaks: later there may be no memory for one.
+pub(crate) fn start_speaker() {
+    LazyLock::force(&SPEAKER);
+}
+
 /// Speaks on a thread of its own, in order. What finds no room is left out; how much that was is said later.
 pub(crate) fn later(saying: impl FnOnce() + Send + 'static) {
     leave(SPEAKER.as_ref(), &NUM_UNSAID, Box::new(saying));

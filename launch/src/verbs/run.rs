@@ -30,7 +30,7 @@ use crate::simulator::Simulator;
 use crate::sources::open_source;
 use crate::stop::Stop;
 use crate::traces::Traces;
-use crate::words::{joined, say};
+use crate::words::{joined, say, start_speaker};
 use crate::{guard, log_room, machine, models, places};
 
 /// Arguments of `foresee run`.
@@ -90,6 +90,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// One line that names what is wrong and the fix.
 pub(crate) fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    start_speaker();
     let signals = Stop::install()?;
     let done = act_until(arguments, &signals);
     let done = match done {
